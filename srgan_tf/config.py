@@ -1,0 +1,241 @@
+"""The configuration tree of a training run, read from YAML and validated as a whole."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from srgan_tf.errors import RequestError
+
+Stage = Literal["pretrain", "gan"]
+Content = Literal["mse", "l1", "vgg22", "vgg54"]
+STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class GeneratorConfig(_Section):
+    """Size of the SRResNet (paper: ×4, 16 blocks of 64 filters)."""
+
+    scale: Literal[2, 4, 8] = 4
+    blocks: int = Field(16, ge=1)
+    filters: int = Field(64, ge=3)
+
+
+class DataConfig(_Section):
+    """Where HR photos come from and how they are cut into batches."""
+
+    source: str = Field("tfds:div2k/bicubic_x4", min_length=1)
+    """A folder, `tfds:NAME`, or `samples`."""
+    hr_crop: int = Field(96, ge=16)
+    """Side of the square HR crops, in pixels."""
+    batch_size: int = Field(16, ge=1)
+    """Crops in a mini-batch, over all replicas."""
+    validation_photos: int = Field(16, ge=1)
+    """Photos held out of training to measure PSNR and SSIM on."""
+    validation_crop: int = Field(256, ge=32)
+    """Side of the central crop of each held-out photo, in HR pixels."""
+
+
+class VggConfig(_Section):
+    """The VGG19 behind the perceptual losses."""
+
+    weights: str = "imagenet"
+    """`imagenet`: downloaded by Keras; else the path of a `.weights.h5` without top."""
+
+
+class _StageConfig(_Section):
+    steps: int = Field(ge=1)
+    """Updates of the generator."""
+    start_from: str | None = None
+    """Weights to start from: a run folder, a `.keras` file or a released name."""
+    content: Content = "mse"
+    content_weight: float = Field(1.0, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    """Adam's (β1 0.9), at its highest."""
+    schedule: Literal["constant", "drop", "cosine"] = "constant"
+    """`drop`: a tenth from the middle on; `cosine`: linear warm-up, then cosine to a hundredth."""
+    warmup_steps: int = Field(0, ge=0)
+    """Of the cosine schedule."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the generator's weights; 0: no average."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self):
+        if self.warmup_steps and self.schedule != "cosine":
+            raise ValueError("warmup_steps needs schedule: cosine")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps")
+        return self
+
+
+class PretrainConfig(_StageConfig):
+    """The generator alone, on a content loss (paper, section 3.2: 10⁶ updates at 1e-4)."""
+
+    steps: int = Field(1_000_000, ge=1)
+
+
+class GanConfig(_StageConfig):
+    """Generator and discriminator (paper: 10⁵ updates at 1e-4, then 10⁵ at 1e-5)."""
+
+    steps: int = Field(200_000, ge=1)
+    start_from: str | None = "srresnet-mse"
+    content: Content = "vgg54"
+    schedule: Literal["constant", "drop", "cosine"] = "drop"
+    adversarial_weight: float = Field(1e-3, ge=0)
+
+
+class Config(_Section):
+    """A whole recipe."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Names the run's default folder, `runs/NAME/STAGE`, and its card."""
+    seed: int = Field(0, ge=0)
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    deterministic: bool = False
+    """Only bit-reproducible kernels, at some cost in speed."""
+    generator: GeneratorConfig = GeneratorConfig()
+    data: DataConfig = DataConfig()
+    vgg: VggConfig = VggConfig()
+    pretrain: PretrainConfig | None = None
+    gan: GanConfig | None = None
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between checkpoints."""
+    checkpoints_kept: int = Field(3, ge=1)
+    """Newest checkpoints kept, besides the best one."""
+    validate_every: int = Field(500, ge=1)
+    """Steps between validations."""
+    log_every: int = Field(50, ge=1)
+    """Steps between TensorBoard scalars."""
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        multiple = 16 if self.gan else self.generator.scale
+        if self.data.hr_crop % multiple:
+            raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
+        if self.data.validation_crop % self.generator.scale:
+            raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
+        if not (self.pretrain or self.gan):
+            raise ValueError("a recipe needs a section pretrain or gan")
+        return self
+
+    def stage(self, stage: Stage) -> PretrainConfig | GanConfig:
+        """The section of a stage. Raises RequestError when the recipe has none."""
+        section = getattr(self, stage)
+        if section is None:
+            there = [s for s in STAGES if getattr(self, s)]
+            raise RequestError(
+                f"the recipe {self.name} has no section {stage}, only {', '.join(there)}: "
+                f"choose --stage {there[0]} or another --config"
+            )
+        return section
+
+
+def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Reads a recipe and applies `key=value` overrides to it.
+
+    Args:
+        path: a YAML file.
+        overrides: such as `["pretrain.steps=1000", "vgg.weights=vgg19.weights.h5"]`;
+            values are read as YAML.
+
+    Raises:
+        RequestError: no such file, not YAML, an unknown key (with the nearest valid
+            one), or a value out of range.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such config{_nearest_file(path)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RequestError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(tree, dict):
+        raise RequestError(f"{path}: a config is a mapping of keys to values")
+    for override in overrides or []:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise RequestError(f"{path}: {_explain(error)}") from None
+
+
+def write_config(config: Config, path: str | Path) -> None:
+    """Writes the resolved recipe, so that `read_config` gives an equal one."""
+    tree = config.model_dump(exclude_none=True)
+    Path(path).write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RequestError(f"--set {override}: write it as key=value")
+    try:
+        value = _number(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise RequestError(f"--set {override}: the value is not YAML") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        if tree.get(section) is None:
+            tree[section] = {}
+        tree = tree[section]
+        if not isinstance(tree, dict):
+            raise RequestError(f"--set {override}: {section} is not a section")
+    tree[last] = value
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4, without a dot, as a string.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        key = ".".join(location)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key}{_nearest_key(location)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key} is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict) else f" (it is {problem['input']!r})"
+            if isinstance(problem["input"], BaseModel):
+                given = ""
+            lines.append(f"{key}: {message}{given}" if key else f"{message}{given}")
+    return "; ".join(lines)
+
+
+def _nearest_key(location: list[str]) -> str:
+    section: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = section.model_fields[part].annotation
+        section = next(
+            t
+            for t in (typing.get_args(annotation) or (annotation,))
+            if isinstance(t, type) and issubclass(t, BaseModel)
+        )
+    near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
+    prefix = "".join(f"{part}." for part in location[:-1])
+    if near:
+        return f", did you mean {prefix}{near[0]}?"
+    return f"; the keys here are {', '.join(section.model_fields)}"
+
+
+def _nearest_file(path: Path) -> str:
+    names = [p.name for p in path.parent.glob("*.yaml")]
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
+    return f", did you mean {path.parent / near[0]}?" if near else ""

@@ -1,0 +1,88 @@
+"""Content losses and the adversarial loss (Ledig et al. 2017, section 2.2).
+
+Images are float32 RGB [N, H, W, 3] in [-1, 1]; every loss is a float32 scalar, the mean
+over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+
+FEATURE_SCALE = 1 / 12.75
+"""Of VGG feature maps: brings the VGG losses to the scale of the MSE (section 3.2)."""
+
+# VGG(i,j): after the activation of the j-th convolution before the i-th max-pooling.
+_VGG_LAYERS = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
+
+ContentLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def content_loss(name: str, vgg_weights: str = "imagenet", precision="float32") -> ContentLoss:
+    """A content loss by name: a function of (hr, sr).
+
+    Args:
+        name: `mse` (equation 4), `l1`, `vgg22` or `vgg54` (equation 5).
+        vgg_weights: `imagenet` or the path of VGG19's weights without its top.
+        precision: the dtype policy that VGG19 computes in.
+
+    Raises:
+        RequestError: VGG19's weights can't be had.
+    """
+    if name == "mse":
+        return lambda hr, sr: tf.reduce_mean(tf.square(hr - sr))
+    if name == "l1":
+        return lambda hr, sr: tf.reduce_mean(tf.abs(hr - sr))
+    features = VggFeatures(name, vgg_weights, precision)
+    return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
+
+
+class VggFeatures:
+    """Scaled VGG19 feature maps of images in [-1, 1].
+
+    Calling it with float [N, H, W, 3] gives float32 [N, H/2, W/2, 128] for `vgg22` and
+    [N, H/16, W/16, 512] for `vgg54`.
+    """
+
+    def __init__(self, name: str, weights: str = "imagenet", precision: str = "float32"):
+        vgg = _vgg19(weights, precision)
+        self.model = keras.Model(vgg.input, vgg.get_layer(_VGG_LAYERS[name]).output)
+        self.model.trainable = False
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
+        features = self.model(bgr_minus_mean, training=False)
+        return FEATURE_SCALE * tf.cast(features, tf.float32)
+
+
+def _vgg19(weights: str, precision: str) -> keras.Model:
+    ways = (
+        "with a network Keras downloads them by itself; without one, put "
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 on disk and give its path as "
+        "--set vgg.weights=PATH"
+    )
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise RequestError(f"vgg.weights: {weights}: no such file; {ways}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)  # keras.applications has no dtype argument
+    try:
+        return keras.applications.VGG19(include_top=False, weights=weights)
+    except Exception as error:
+        raise RequestError(f"vgg.weights: no VGG19 weights ({error}); {ways}") from error
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def adversarial_loss(sr_logits: tf.Tensor) -> tf.Tensor:
+    """-log D(G(LR)), averaged (equation 6)."""
+    return tf.reduce_mean(tf.nn.softplus(-sr_logits))
+
+
+def discriminator_loss(hr_logits: tf.Tensor, sr_logits: tf.Tensor) -> tf.Tensor:
+    """-log D(HR) - log(1 - D(G(LR))), averaged (equation 2)."""
+    return tf.reduce_mean(tf.nn.softplus(-hr_logits)) + tf.reduce_mean(tf.nn.softplus(sr_logits))

@@ -1,0 +1,88 @@
+"""Layers that compute what Keras' own compute, in fewer passes over memory."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("srgan_tf")
+class PReLU(keras.layers.PReLU):
+    """PReLU with one slope a channel (He et al. 2015), starting at 0.25.
+
+    `keras.layers.PReLU` takes five elementwise passes forward; this takes two.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("alpha_initializer", keras.initializers.Constant(0.25))
+        kwargs.setdefault("shared_axes", [1, 2])
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        return tf.where(inputs > 0, inputs, inputs * tf.cast(self.alpha, inputs.dtype))
+
+
+@keras.saving.register_keras_serializable("srgan_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization over NHWC, synchronised over the replicas of a strategy.
+
+    With one replica it is TensorFlow's fused kernel, which saves a sixth of an
+    SRResNet training step against Keras' composition of elementwise ops.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("synchronized", True)
+        super().__init__(**kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable):
+            outputs, *_ = self._fused(
+                inputs,
+                mean=tf.convert_to_tensor(self.moving_mean),
+                variance=tf.convert_to_tensor(self.moving_variance),
+                is_training=False,
+            )
+            return outputs
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = self._fused(inputs, is_training=True)
+        # The kernel reports the unbiased variance; Keras averages the biased one.
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
+        variance *= (count - 1.0) / count
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+    def _fused(self, inputs, **kwargs):
+        return tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            epsilon=self.epsilon,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable("srgan_tf")
+class NarrowConv2D(keras.layers.Conv2D):
+    """A k×k convolution to few channels (stride 1, same padding), float32 out.
+
+    With 3 output channels a convolution kernel leaves most lanes of a vector unit
+    idle. This computes the same sum as a k×1 convolution to k·channels outputs, one
+    group for each column of the kernel, and then adds the groups, each shifted by its
+    column, through a 1×k convolution with a constant kernel of zeros and ones. On a CPU
+    that is three times as fast for 9×9×64×3, and twice as fast with the gradients.
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(filters, kernel_size, padding="same", **kwargs)
+
+    def call(self, inputs):
+        size, channels = self.kernel_size[0], self.filters
+        kernel = tf.transpose(tf.cast(self.kernel, self.compute_dtype), [0, 2, 1, 3])
+        kernel = tf.reshape(kernel, [size, 1, inputs.shape[-1], size * channels])
+        columns = tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
+        shifts = np.eye(size * channels, dtype=np.float32)
+        shifts = shifts.reshape(1, size, channels, size * channels).transpose(0, 1, 3, 2)
+        outputs = tf.nn.conv2d(tf.cast(columns, tf.float32), shifts, strides=1, padding="SAME")
+        return outputs + tf.cast(self.bias, tf.float32)

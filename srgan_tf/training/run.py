@@ -1,0 +1,194 @@
+"""Assembles and carries out a training run under a tf.distribute strategy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from srgan_tf.config import Config, Stage, write_config
+from srgan_tf.data.pipeline import split_photos, training_dataset, validation_pairs
+from srgan_tf.data.sources import open_source
+from srgan_tf.data.store import PhotoStore, open_store
+from srgan_tf.errors import RequestError
+from srgan_tf.images import written_whole
+from srgan_tf.losses import content_loss
+from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.training import callbacks
+from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.trainers import GanTrainer, Pretrainer
+from srgan_tf.weights import CARD_FILE, GENERATOR_FILE, find_generator, load_generator
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS_FOLDER = "checkpoints"
+
+
+def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> bool:
+    """Carries out a stage of a recipe and leaves its results in a run folder.
+
+    The folder gets `config.yaml`, `checkpoints/`, `logs/` (TensorBoard), `validation.png`
+    (LR-bicubic | SR | HR) and, at the end, `generator.keras` and `card.json`.
+
+    Args:
+        config: the recipe.
+        stage: `pretrain` or `gan`.
+        folder: the run folder.
+        resume: go on from the folder's newest readable checkpoint, if there is one.
+
+    Returns:
+        True when the last step was reached, False when a signal stopped the run before it.
+
+    Raises:
+        RequestError: something the user named is not there or does not fit.
+        callbacks.TrainingDiverged: a loss was not finite.
+    """
+    section = config.stage(stage)
+    checkpoints_folder = folder / CHECKPOINTS_FOLDER
+    if not resume and checkpoints_folder.exists() and any(checkpoints_folder.iterdir()):
+        raise RequestError(
+            f"{folder}: holds a run already; go on with --resume, or choose another --out"
+        )
+    start = None if section.start_from is None else find_generator(section.start_from)
+    store = open_store(open_source(config.data.source), min_side=config.data.hr_crop)
+    photos, held_out = split_photos(store, config.data, config.seed)
+
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy = _strategy()
+    if config.data.batch_size % strategy.num_replicas_in_sync:
+        raise RequestError(
+            f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
+            f"{strategy.num_replicas_in_sync} devices"
+        )
+    with strategy.scope():
+        trainer = build_trainer(config, stage, start)
+        checkpoints = Checkpoints(checkpoints_folder, trainer, config.checkpoints_kept)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if resume and checkpoints.restore():
+        print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+    write_config(config, folder / CONFIG_FILE)
+
+    started, first_step = time.monotonic(), checkpoints.step
+    writer = tf.summary.create_file_writer(str(folder / "logs"))
+    validation = callbacks.Validation(
+        checkpoints,
+        writer,
+        validation_pairs(store, held_out, config.data, config.generator.scale),
+        config.validate_every,
+        section.steps,
+        folder / "validation.png",
+    )
+    stopper = callbacks.StopOnSignal()
+    if first_step < section.steps:
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: training_dataset(
+                store,
+                photos,
+                config.data,
+                config.generator.scale,
+                config.seed,
+                range(first_step, section.steps),
+                context,
+            )
+        )
+        trainer.fit(
+            dataset,
+            steps_per_epoch=section.steps - first_step,
+            verbose=0,
+            callbacks=[
+                stopper,
+                callbacks.StopOnDivergence(checkpoints),
+                validation,
+                callbacks.Saver(checkpoints, config.checkpoint_every),
+                callbacks.TensorBoardLogs(checkpoints, writer, config.log_every),
+                callbacks.Progress(
+                    checkpoints, validation, f"{config.name} {stage}", section.steps
+                ),
+            ],
+        )
+    writer.close()
+    if checkpoints.step < section.steps:
+        return False
+    save_generator(trainer.average, folder / GENERATOR_FILE)
+    card = {
+        "name": config.name,
+        "stage": stage,
+        "scale": config.generator.scale,
+        "parameters": sum(int(tf.size(v)) for v in trainer.generator.trainable_variables),
+        "steps": checkpoints.step,
+        "recipe": config.model_dump(exclude_none=True),
+        "data": {
+            "photos": len(photos),
+            "held_out": len(held_out),
+            "fingerprint": store.fingerprint,
+        },
+        "seconds": round(time.monotonic() - started),
+        "steps_timed": checkpoints.step - first_step,
+        "validation": validation.scores,
+        "versions": _versions(),
+    }
+    with written_whole(folder / CARD_FILE) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return True
+
+
+def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretrainer | GanTrainer:
+    """Builds the models and optimizers of a stage, under the present strategy's scope.
+
+    Args:
+        config: the recipe.
+        stage: `pretrain` or `gan`.
+        start: a `.keras` file with the generator's first weights, or None.
+
+    Raises:
+        RequestError: the weights are of another size than the recipe's generator.
+    """
+    section = config.stage(stage)
+    size = config.generator.model_dump()
+    generator = SRResNet(**size, dtype=config.precision)
+    average = SRResNet(**size)
+    for model in (generator, average):
+        model.build()
+    if start is not None:
+        weights = load_generator(start)
+        given = {key: getattr(weights, key) for key in size}
+        if given != size:
+            raise RequestError(f"{start}: is a generator of {given}, the recipe's is {size}")
+        generator.set_weights(weights.get_weights())
+    loss = content_loss(section.content, config.vgg.weights, config.precision)
+    if stage == "pretrain":
+        return Pretrainer(generator, average, loss, section)
+    discriminator = Discriminator(dtype=config.precision)
+    discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))
+    return GanTrainer(generator, average, discriminator, loss, section)
+
+
+def save_generator(generator: SRResNet, path: Path) -> None:
+    """Writes a generator as a float32 `.keras` file, whole or not at all."""
+    released = SRResNet(generator.scale, generator.blocks, generator.filters)
+    released.build()
+    released.set_weights(generator.get_weights())
+    with written_whole(path) as temporary:
+        released.save(temporary)
+
+
+def _strategy() -> tf.distribute.Strategy:
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _versions() -> dict[str, str]:
+    packages = ("tensorflow", "keras", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }

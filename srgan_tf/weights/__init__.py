@@ -1,0 +1,65 @@
+"""Released weights, and finding generators by name, file or run folder."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import keras
+
+from srgan_tf.errors import RequestError
+from srgan_tf.models import SRResNet
+
+_FOLDER = Path(__file__).parent
+GENERATOR_FILE = "generator.keras"
+CARD_FILE = "card.json"
+
+
+def released() -> list[str]:
+    """Names of the released generators."""
+    return sorted(path.stem for path in _FOLDER.glob("*.keras"))
+
+
+def find_generator(name: str | Path) -> Path:
+    """The `.keras` file behind a released name, a file or a run folder.
+
+    Raises:
+        RequestError: there is none; the message names the nearest and how to make one.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if (path / GENERATOR_FILE).is_file():
+            return path / GENERATOR_FILE
+        raise RequestError(f"{name}: this folder holds no {GENERATOR_FILE}; has its run ended?")
+    if path.is_file():
+        return path
+    file = _FOLDER / f"{name}.keras"
+    if file.is_file():
+        return file
+    names = released()
+    near = difflib.get_close_matches(str(name), names, n=1)
+    raise RequestError(
+        f"{name}: no such weights"
+        + (f", did you mean {near[0]}?" if near else "")
+        + f" Give a released name ({', '.join(names) or 'none yet'}), a .keras file or a run "
+        "folder; `python train.py --stage pretrain` makes one under runs/"
+    )
+
+
+def load_generator(name: str | Path) -> SRResNet:
+    """Loads a generator in float32.
+
+    Args:
+        name: a released name, a `.keras` file or a run folder.
+
+    Raises:
+        RequestError: not found, or not a generator of this project.
+    """
+    path = find_generator(name)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
+    if not isinstance(model, SRResNet):
+        raise RequestError(f"{path}: holds a {type(model).__name__}, not an SRResNet")
+    return model
