@@ -13,12 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from srgan_tf.errors import RequestError
 
 Stage = Literal["pretrain", "gan"]
+Precision = Literal["float32", "mixed_bfloat16"]
 Content = Literal["mse", "l1", "vgg22", "vgg54"]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
+# PyYAML lets through what the constructors of dates and numbers raise (2024-99-99, 0x_).
+_YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class GeneratorConfig(_Section):
@@ -80,6 +86,8 @@ class PretrainConfig(_StageConfig):
     """The generator alone, on a content loss (paper, section 3.2: 10⁶ updates at 1e-4)."""
 
     steps: int = Field(1_000_000, ge=1)
+    l1_steps: int = Field(0, ge=0)
+    """First steps that use L1 in place of `content`: at a high rate it learns faster."""
 
 
 class GanConfig(_StageConfig):
@@ -97,8 +105,8 @@ class Config(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     """Names the run's default folder, `runs/NAME/STAGE`, and its card."""
-    seed: int = Field(0, ge=0)
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    seed: int = Field(0, ge=0, lt=2**32)
+    precision: Precision = "float32"
     deterministic: bool = False
     """Only bit-reproducible kernels, at some cost in speed."""
     generator: GeneratorConfig = GeneratorConfig()
@@ -144,7 +152,8 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     Args:
         path: a YAML file.
         overrides: such as `["pretrain.steps=1000", "vgg.weights=vgg19.weights.h5"]`;
-            values are read as YAML.
+            values are read as YAML, save those of keys that take text, which are
+            taken as they are (a folder may be called 2024).
 
     Raises:
         RequestError: no such file, not YAML, an unknown key (with the nearest valid
@@ -155,7 +164,7 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"{path}: no such config{_nearest_file(path)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *_YAML_ERRORS) as error:
         raise RequestError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
         raise RequestError(f"{path}: a config is a mapping of keys to values")
@@ -169,19 +178,23 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 def write_config(config: Config, path: str | Path) -> None:
     """Writes the resolved recipe, so that `read_config` gives an equal one."""
-    tree = config.model_dump(exclude_none=True)
-    Path(path).write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    from srgan_tf.images import written_whole  # not at the top: it imports TensorFlow
+
+    # A None within a section stays: it may stand against a default, as in start_from.
+    tree = {key: value for key, value in config.model_dump().items() if value is not None}
+    with written_whole(Path(path)) as temporary:
+        temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise RequestError(f"--set {override}: write it as key=value")
-    try:
-        value = _number(yaml.safe_load(text))
-    except yaml.YAMLError:
-        raise RequestError(f"--set {override}: the value is not YAML") from None
     *sections, last = key.split(".")
+    try:
+        value = text if _takes_text(sections, last, text) else _number(yaml.safe_load(text))
+    except _YAML_ERRORS:
+        raise RequestError(f"--set {override}: the value is not YAML") from None
     for section in sections:
         if tree.get(section) is None:
             tree[section] = {}
@@ -189,6 +202,14 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise RequestError(f"--set {override}: {section} is not a section")
     tree[last] = value
+
+
+def _takes_text(sections: list[str], last: str, text: str) -> bool:
+    section = _section(sections)
+    if section is None or last not in section.model_fields:
+        return False
+    annotation = section.model_fields[last].annotation
+    return annotation is str or (annotation == (str | None) and text not in ("", "~", "null"))
 
 
 def _number(value: Any) -> Any:
@@ -219,15 +240,21 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+def _section(keys: list[str]) -> type[BaseModel] | None:
+    section: type[BaseModel] | None = Config
+    for key in keys:
+        if section is None or key not in section.model_fields:
+            return None
+        annotation = section.model_fields[key].annotation
+        types = typing.get_args(annotation) or (annotation,)
+        sections = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+        section = sections[0] if sections else None
+    return section
+
+
 def _nearest_key(location: list[str]) -> str:
-    section: type[BaseModel] = Config
-    for part in location[:-1]:
-        annotation = section.model_fields[part].annotation
-        section = next(
-            t
-            for t in (typing.get_args(annotation) or (annotation,))
-            if isinstance(t, type) and issubclass(t, BaseModel)
-        )
+    section = _section(location[:-1])
+    assert section is not None  # pydantic has found the key in it
     near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
     prefix = "".join(f"{part}." for part in location[:-1])
     if near:

@@ -35,11 +35,21 @@ def content_loss(name: str, vgg_weights: str = "imagenet", precision="float32") 
         RequestError: VGG19's weights can't be had.
     """
     if name == "mse":
-        return lambda hr, sr: tf.reduce_mean(tf.square(hr - sr))
+        return mse_loss
     if name == "l1":
-        return lambda hr, sr: tf.reduce_mean(tf.abs(hr - sr))
+        return l1_loss
     features = VggFeatures(name, vgg_weights, precision)
     return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
+
+
+def mse_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+    """The mean squared difference of the pixels (equation 4)."""
+    return tf.reduce_mean(tf.square(hr - sr))
+
+
+def l1_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+    """The mean absolute difference of the pixels."""
+    return tf.reduce_mean(tf.abs(hr - sr))
 
 
 class VggFeatures:
@@ -73,7 +83,7 @@ def _vgg19(weights: str, precision: str) -> keras.Model:
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
-        raise RequestError(f"vgg.weights: no VGG19 weights ({error}); {ways}") from error
+        raise RequestError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
     finally:
         keras.config.set_dtype_policy(before)
 

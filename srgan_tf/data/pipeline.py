@@ -40,7 +40,7 @@ def hr_batch(
         piece = photo[y : y + crop, x : x + crop]
         if rng.integers(2):
             piece = piece[:, ::-1]
-        batch[i] = np.rot90(piece, rng.integers(4))
+        batch[i] = np.rot90(piece, int(rng.integers(4)))
     return batch
 
 

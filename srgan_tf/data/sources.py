@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ def open_source(name: str) -> PhotoSource:
 
     Args:
         name: `samples` for photos that scikit-image ships; `tfds:NAME` for the train split of
-            any tensorflow-datasets name with an image feature, downloaded on first use; else a
-            folder, searched recursively for png, jpg, webp, bmp and tiff files.
+            any tensorflow-datasets name with an image feature, found in `$TFDS_DATA_DIR` or
+            downloaded on first use; else a folder, searched recursively for png, jpg, webp,
+            bmp and tiff files.
 
     Raises:
         RequestError: no such folder, no image file in it, or no such data set.
@@ -60,8 +62,22 @@ def open_source(name: str) -> PhotoSource:
 
 def read_photo(path: Path) -> np.ndarray:
     """Decodes a file to uint8 RGB [H, W, 3], turned as its EXIF orientation says."""
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
+            return _to_rgb(np.asarray(image)[..., None])
+        if image.mode in ("I", "F"):
+            raise ValueError("32-bit pixels, whose range isn't known")
+        return np.asarray(image.convert("RGB"))
+
+
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 [H, W, 1, 3 or 4] to uint8 [H, W, 3]."""
+    if pixels.dtype.itemsize == 2:
+        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+    if pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels, 3, axis=-1)
+    return pixels[..., :3]
 
 
 def _read_files(root: Path, files: list[Path]):
@@ -69,7 +85,7 @@ def _read_files(root: Path, files: list[Path]):
         name = path.relative_to(root).as_posix()
         try:
             yield name, read_photo(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's decoders raise nearly anything at a broken file
             yield name, error
 
 
@@ -82,15 +98,19 @@ def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
 
 
 def _folder_photos(name: str) -> PhotoSource:
-    root = Path(name).expanduser()
-    if not root.is_dir():
+    try:
+        root = Path(name).expanduser().resolve()
+        is_folder = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, …
+        raise RequestError(f"{name}: can't be read ({error})") from None
+    if not is_folder:
         raise RequestError(
             f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples"
         )
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
     if not files:
         raise RequestError(f"{name}: no photo in this folder ({', '.join(EXTENSIONS)})")
-    return _files_source(name, root.resolve(), [p.resolve() for p in files])
+    return _files_source(name, root, files)
 
 
 def _sample_photos() -> PhotoSource:
@@ -106,18 +126,20 @@ def _tfds_photos(name: str) -> PhotoSource:
 
     try:
         builder = tfds.builder(name)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except Exception as error:  # of many types: a wrong version is an AssertionError
+        near = difflib.get_close_matches(name, tfds.list_builders(), n=1)
         raise RequestError(
-            f"tfds:{name}: tensorflow-datasets can't open it ({error}); for example "
-            "tfds:div2k/bicubic_x4"
+            f"tfds:{name}: tensorflow-datasets can't open it ({_first_line(error)}); "
+            f"{'did you mean' if near else 'for example'} "
+            f"tfds:{near[0] if near else 'div2k/bicubic_x4'}?"
         ) from None
     feature = _image_feature(builder, name)
     try:
         builder.download_and_prepare()
     except Exception as error:
         raise RequestError(
-            f"tfds:{name}: can't be downloaded ({error}); without a network give a folder of "
-            "photos, or samples"
+            f"tfds:{name}: can't be downloaded ({_first_line(error)}); without a network give a "
+            "folder of photos, or samples"
         ) from error
     if "train" not in builder.info.splits:
         raise RequestError(f"tfds:{name}: has no train split")
@@ -125,13 +147,12 @@ def _tfds_photos(name: str) -> PhotoSource:
     def photos():
         dataset = builder.as_dataset(split="train", shuffle_files=False)
         for index, example in enumerate(tfds.as_numpy(dataset)):
-            image = example[feature]
-            if image.shape[-1] == 1:
-                image = np.repeat(image, 3, axis=-1)
-            yield f"{builder.info.full_name}/train/{index}", image[..., :3]
+            yield f"{builder.info.full_name}/train/{index}", _to_rgb(example[feature])
 
-    key = hashlib.sha256(f"{builder.data_path}\0{builder.info.full_name}".encode()).hexdigest()
-    return PhotoSource(f"tfds:{name}", key, builder.info.splits["train"].num_examples, photos)
+    train = builder.info.splits["train"]
+    identity = (builder.data_path, builder.info.full_name, train.num_examples, train.num_bytes)
+    key = hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()
+    return PhotoSource(f"tfds:{name}", key, train.num_examples, photos)
 
 
 def _image_feature(builder, name: str) -> str:
@@ -141,7 +162,7 @@ def _image_feature(builder, name: str) -> str:
     images = [
         key
         for key, feature in getattr(features, "items", dict)()
-        if isinstance(feature, tfds.features.Image)
+        if isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)
     ]
     for wanted in ("hr", "image"):
         if wanted in images:
@@ -152,3 +173,7 @@ def _image_feature(builder, name: str) -> str:
             f"{', '.join(images) or 'none'}"
         )
     return images[0]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

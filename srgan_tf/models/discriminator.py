@@ -43,8 +43,6 @@ class Discriminator(keras.Model):
         self.logits = keras.layers.Dense(1, dtype="float32")
 
     def build(self, input_shape):
-        if self.built:
-            return
         _, height, width, _ = input_shape
         if not (height and width) or height % STRIDE or width % STRIDE:
             raise ValueError(
@@ -62,7 +60,6 @@ class Discriminator(keras.Model):
         shape = self.flatten.compute_output_shape(shape)
         self.dense.build(shape)
         self.logits.build((None, self.dense_units))
-        self.built = True
 
     def call(self, inputs, training=False):
         x = self.activation(self.head(inputs))

@@ -1,5 +1,7 @@
 """The generator: SRResNet (Ledig et al. 2017, section 2.1.1 and figure 4)."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -81,8 +83,6 @@ class SRResNet(keras.Model):
         self.tail = NarrowConv2D(3, 9, dtype=dtype)
 
     def build(self, input_shape=None):
-        if self.built:
-            return
         features = (None, None, None, self.filters)
         self.head.build((None, None, None, 3))
         self.head_prelu.build(features)
@@ -95,17 +95,36 @@ class SRResNet(keras.Model):
             prelu.build(features)
         self.tail.build(features)
         self._start_as_bilinear()
-        self.built = True
 
     def call(self, inputs, training=False):
+        return self.upsample(self.features(inputs, training=training))
+
+    def features(self, inputs, training=False):
+        """The part at low resolution: [N, H, W, 3] in [0, 1] to [N, H, W, filters]."""
         head = self.head_prelu(self.head(inputs))
         x = head
         for block in self.trunk:
             x = block(x, training=training)
-        x = head + self.trunk_bn(self.trunk_conv(x), training=training)
+        return head + self.trunk_bn(self.trunk_conv(x), training=training)
+
+    def upsample(self, x):
+        """Features [N, H, W, filters] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
         for conv, prelu in zip(self.upsample_convs, self.upsample_prelus, strict=True):
             x = prelu(tf.nn.depth_to_space(conv(x), 2))
         return self.tail(x)
+
+    @property
+    def features_radius(self) -> int:
+        """How many pixels to each side a feature depends on."""
+        return 4 + 2 * self.blocks + 1  # 9×9 head, two 3×3 a block, 3×3
+
+    @property
+    def upsample_radius(self) -> int:
+        """How many features to each side an output pixel depends on."""
+        radius = 4  # 9×9 tail
+        for _ in self.upsample_convs:
+            radius = math.ceil(radius / 2) + 1
+        return radius
 
     def get_config(self):
         return {

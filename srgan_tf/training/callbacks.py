@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.training.checkpoints import Checkpoints
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """A loss was not finite; the last checkpoint holds the last good state."""
 
 
@@ -37,12 +38,12 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class StopOnDivergence(StepCallback):
-    """Raises TrainingDiverged on the first loss that is not finite; comes before saving."""
+    """Raises TrainingDivergedError on the first loss that is not finite; comes before saving."""
 
     def on_step(self, step, logs):
         bad = [name for name, value in logs.items() if not math.isfinite(value)]
         if bad:
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"step {step}: {', '.join(bad)} is not finite; training stopped. The last good "
                 f"state is in {self.checkpoints.folder}: go on from it with --resume and, say, a "
                 "lower learning rate"
@@ -138,12 +139,12 @@ class TensorBoardLogs(StepCallback):
         self.writer, self.every = writer, every
 
     def on_train_begin(self, logs=None):
-        self._started, self._since = tf.timestamp(), self.checkpoints.step
+        self._started, self._since = time.monotonic(), self.checkpoints.step
 
     def on_step(self, step, logs):
         if step % self.every:
             return
-        now = tf.timestamp()
+        now = time.monotonic()
         rate = (step - self._since) / (now - self._started)
         self._started, self._since = now, step
         with self.writer.as_default(step):

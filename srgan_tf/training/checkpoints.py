@@ -28,16 +28,16 @@ class Checkpoints:
         self.folder = folder
         self._step = trainer.optimizer.iterations
         self._best_psnr = tf.Variable(float("-inf"), trainable=False, name="best_psnr")
-        parts = {
-            "generator": trainer.generator,
-            "average": trainer.average,
-            "optimizer": trainer.optimizer,
-            "best_psnr": self._best_psnr,
-        }
+        parts = [("generator", trainer.generator), ("average", trainer.average)]
+        parts.append(("optimizer", trainer.optimizer))
         if hasattr(trainer, "discriminator"):
-            parts["discriminator"] = trainer.discriminator
-            parts["d_optimizer"] = trainer.d_optimizer
-        self._checkpoint = tf.train.Checkpoint(**parts)
+            parts.append(("discriminator", trainer.discriminator))
+            parts.append(("d_optimizer", trainer.d_optimizer))
+        # Variable by variable: TensorFlow does not see Keras layers that are kept in lists.
+        self._checkpoint = tf.train.Checkpoint(
+            best_psnr=self._best_psnr,
+            **{name: _state(part.variables) for name, part in parts},
+        )
         self._newest = tf.train.CheckpointManager(
             self._checkpoint, str(folder), keep, checkpoint_name="step"
         )
@@ -93,9 +93,11 @@ class Checkpoints:
             try:
                 self._checkpoint.restore(path).assert_consumed()
                 return True
-            except (tf.errors.OpError, AssertionError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                warnings.warn(f"{path}: damaged, falling back to the one before ({reason})")
+            except Exception as error:  # a damaged file may raise anything
+                reason = str(error).partition("\n")[0]
+                warnings.warn(
+                    f"{path}: damaged, falling back to the one before ({reason})", stacklevel=2
+                )
         if candidates:
             raise RequestError(f"{self.folder}: no checkpoint in it can be read")
         return False
@@ -103,3 +105,8 @@ class Checkpoints:
     def _remove_partial(self) -> None:
         for leftover in self.folder.rglob("*_temp"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _state(variables) -> list[tf.Variable]:
+    # The learning rate is the recipe's: a resumed run may have been given another one.
+    return [v.value for v in variables if not v.path.endswith("/learning_rate")]

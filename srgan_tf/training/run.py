@@ -12,10 +12,10 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from srgan_tf.config import Config, Stage, write_config
+from srgan_tf.config import Config, PretrainConfig, Stage, write_config
 from srgan_tf.data.pipeline import split_photos, training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
-from srgan_tf.data.store import PhotoStore, open_store
+from srgan_tf.data.store import open_store
 from srgan_tf.errors import RequestError
 from srgan_tf.images import written_whole
 from srgan_tf.losses import content_loss
@@ -46,15 +46,16 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
 
     Raises:
         RequestError: something the user named is not there or does not fit.
-        callbacks.TrainingDiverged: a loss was not finite.
+        callbacks.TrainingDivergedError: a loss was not finite.
     """
     section = config.stage(stage)
     checkpoints_folder = folder / CHECKPOINTS_FOLDER
-    if not resume and checkpoints_folder.exists() and any(checkpoints_folder.iterdir()):
+    begun = checkpoints_folder.exists() and any(checkpoints_folder.iterdir())
+    if begun and not resume:
         raise RequestError(
             f"{folder}: holds a run already; go on with --resume, or choose another --out"
         )
-    start = None if section.start_from is None else find_generator(section.start_from)
+    start = None if begun or section.start_from is None else find_generator(section.start_from)
     store = open_store(open_source(config.data.source), min_side=config.data.hr_crop)
     photos, held_out = split_photos(store, config.data, config.seed)
 
@@ -72,8 +73,10 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         checkpoints = Checkpoints(checkpoints_folder, trainer, config.checkpoints_kept)
 
     folder.mkdir(parents=True, exist_ok=True)
-    if resume and checkpoints.restore():
+    if begun and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+    else:
+        checkpoints.save()
     write_config(config, folder / CONFIG_FILE)
 
     started, first_step = time.monotonic(), checkpoints.step
@@ -102,6 +105,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         trainer.fit(
             dataset,
             steps_per_epoch=section.steps - first_step,
+            shuffle=False,
             verbose=0,
             callbacks=[
                 stopper,
@@ -124,7 +128,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         "scale": config.generator.scale,
         "parameters": sum(int(tf.size(v)) for v in trainer.generator.trainable_variables),
         "steps": checkpoints.step,
-        "recipe": config.model_dump(exclude_none=True),
+        "recipe": config.model_dump(),
         "data": {
             "photos": len(photos),
             "held_out": len(held_out),
@@ -164,7 +168,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
             raise RequestError(f"{start}: is a generator of {given}, the recipe's is {size}")
         generator.set_weights(weights.get_weights())
     loss = content_loss(section.content, config.vgg.weights, config.precision)
-    if stage == "pretrain":
+    if isinstance(section, PretrainConfig):
         return Pretrainer(generator, average, loss, section)
     discriminator = Discriminator(dtype=config.precision)
     discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))

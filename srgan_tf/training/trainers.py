@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from srgan_tf.config import Config, PretrainConfig
-from srgan_tf.losses import ContentLoss, adversarial_loss, discriminator_loss
+from srgan_tf.config import PretrainConfig
+from srgan_tf.losses import ContentLoss, adversarial_loss, discriminator_loss, l1_loss
 from srgan_tf.models import Discriminator, SRResNet
 from srgan_tf.training.ema import MovingAverage
 
@@ -15,8 +15,8 @@ class Pretrainer(keras.Model):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, the content loss by its name, and `gradient_norm`. Metrics are means over
-    the replicas.
+    Logs: `loss`, `content` (the content loss before its weight) and `gradient_norm`, means
+    over the replicas.
 
     Args:
         generator: built, under the strategy's scope.
@@ -45,15 +45,17 @@ class Pretrainer(keras.Model):
 
     def train_step(self, data):
         lr, hr = data
+        step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=True)
             content = self.content_loss(hr, sr)
+            if self.config.l1_steps:
+                content = tf.where(step < self.config.l1_steps, l1_loss(hr, sr), content)
             loss = self.config.content_weight * content
             scaled = loss / _replicas()
-        step = tf.identity(self.optimizer.iterations)
         norm = _apply(self.optimizer, tape, scaled, self.generator)
         self.ema.update(step)
-        return {"loss": loss, self.config.content: content, "gradient_norm": norm}
+        return {"loss": loss, "content": content, "gradient_norm": norm}
 
 
 class GanTrainer(keras.Model):
@@ -62,9 +64,9 @@ class GanTrainer(keras.Model):
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
     content_weight · l_X + adversarial_weight · l_Gen against the updated D.
 
-    Batches and metrics are the Pretrainer's; logs: `loss` (G's), the content loss by its
-    name, `adversarial`, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities),
-    `gradient_norm` and `d_gradient_norm`.
+    Batches and arguments are the Pretrainer's. Logs: `loss` (G's), `content`, `adversarial`,
+    `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities), `gradient_norm` and
+    `d_gradient_norm`.
     """
 
     def __init__(
@@ -102,8 +104,7 @@ class GanTrainer(keras.Model):
             content = self.content_loss(hr, sr)
             adversarial = adversarial_loss(self.discriminator(sr, training=True))
             loss = (
-                self.config.content_weight * content
-                + self.config.adversarial_weight * adversarial
+                self.config.content_weight * content + self.config.adversarial_weight * adversarial
             )
             scaled = loss / _replicas()
         step = tf.identity(self.optimizer.iterations)
@@ -111,7 +112,7 @@ class GanTrainer(keras.Model):
         self.ema.update(step)
         return {
             "loss": loss,
-            self.config.content: content,
+            "content": content,
             "adversarial": adversarial,
             "d_loss": d_loss,
             "d_hr": tf.reduce_mean(tf.sigmoid(hr_logits)),
@@ -125,7 +126,7 @@ def adam(config: PretrainConfig, model: keras.Model) -> keras.optimizers.Adam:
     """Adam with a stage's learning-rate schedule, its slots built for `model`."""
     peak = config.learning_rate
     schedules = keras.optimizers.schedules
-    rate: float | schedules.LearningRateSchedule = peak
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = peak
     if config.schedule == "drop":
         rate = schedules.PiecewiseConstantDecay([config.steps // 2 - 1], [peak, peak / 10])
     elif config.schedule == "cosine":

@@ -20,6 +20,18 @@ def released() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.keras"))
 
 
+def default_model() -> str:
+    """Name of the best released generator. Raises RequestError when none is released."""
+    names = released()
+    for name in ("srgan-vgg54", "srresnet-mse"):
+        if name in names:
+            return name
+    raise RequestError(
+        "no weights are released with this version: name a .keras file or a run folder as the "
+        "model; `python train.py --stage pretrain` makes one under runs/"
+    )
+
+
 def find_generator(name: str | Path) -> Path:
     """The `.keras` file behind a released name, a file or a run folder.
 
@@ -27,12 +39,15 @@ def find_generator(name: str | Path) -> Path:
         RequestError: there is none; the message names the nearest and how to make one.
     """
     path = Path(name)
-    if path.is_dir():
-        if (path / GENERATOR_FILE).is_file():
-            return path / GENERATOR_FILE
-        raise RequestError(f"{name}: this folder holds no {GENERATOR_FILE}; has its run ended?")
-    if path.is_file():
-        return path
+    try:
+        if path.is_dir():
+            if (path / GENERATOR_FILE).is_file():
+                return path / GENERATOR_FILE
+            raise RequestError(f"{name}: this folder holds no {GENERATOR_FILE}; has its run ended?")
+        if path.is_file():
+            return path
+    except OSError as error:  # no permission, or too long a name
+        raise RequestError(f"{name}: can't be read ({error.strerror})") from None
     file = _FOLDER / f"{name}.keras"
     if file.is_file():
         return file
@@ -62,4 +77,9 @@ def load_generator(name: str | Path) -> SRResNet:
         raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
     if not isinstance(model, SRResNet):
         raise RequestError(f"{path}: holds a {type(model).__name__}, not an SRResNet")
-    return model
+    if model.dtype_policy.name == "float32":
+        return model
+    exact = SRResNet(model.scale, model.blocks, model.filters, dtype="float32")
+    exact.build()
+    exact.set_weights(model.get_weights())
+    return exact

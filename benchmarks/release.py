@@ -1,0 +1,83 @@
+"""Scores a finished run on the benchmark sets and puts its generator among the released weights.
+
+    python benchmarks/release.py RUN_DIR --data DIR
+
+DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without the border of
+`scale` pixels, of the PNG files that the upscaler writes. A release of the same name is replaced
+only by one with a higher mean PSNR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import srgan_tf.weights
+from srgan_tf import Upscaler
+from srgan_tf.images import written_whole
+from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
+
+SETS = ("Set5", "Set14", "BSD100")
+
+
+def score(model: Path | str, folder: Path) -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM on Y over a set: SET/HR against the enlarged SET/LRx4."""
+    upscaler = Upscaler(model)
+    psnr, ssim = [], []
+    for lr in sorted((folder / f"LRx{upscaler.scale}").glob("*.png")):
+        with tempfile.TemporaryDirectory() as temporary:
+            written = Path(temporary) / lr.name
+            upscaler.upscale_file(lr, written)
+            sr = np.asarray(Image.open(written).convert("RGB"))
+        hr = np.asarray(Image.open(folder / "HR" / lr.name).convert("RGB"))
+        hr = hr[: sr.shape[0], : sr.shape[1]]
+        psnr.append(psnr_y(hr, sr, border=upscaler.scale))
+        ssim.append(ssim_y(hr, sr, border=upscaler.scale))
+    return {"psnr": round(float(np.mean(psnr)), 3), "ssim": round(float(np.mean(ssim)), 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    arguments = parser.parse_args()
+
+    card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
+    card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
+    weights = arguments.run / GENERATOR_FILE
+    card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    card["recipe"]["data"]["source"] = Path(card["recipe"]["data"]["source"]).name
+    card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
+    print(json.dumps(card["scores"], indent=2))
+
+    target = Path(srgan_tf.weights.__file__).with_name(f"{card['name']}.keras")
+    card_file = target.with_suffix(".json")
+    if card_file.exists():
+        before = json.loads(card_file.read_text(encoding="utf-8"))["scores"]
+        if _mean_psnr(before) >= _mean_psnr(card["scores"]):
+            print(f"The released {card['name']} scores higher; it stays.", file=sys.stderr)
+            return
+    with written_whole(target) as temporary:
+        shutil.copyfile(weights, temporary)
+    with written_whole(card_file) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    print(f"Released {target}")
+
+
+def _mean_psnr(scores: dict[str, dict[str, float]]) -> float:
+    return float(np.mean([of_set["psnr"] for of_set in scores.values()]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Steps a second of SRResNet training, and what data preparation adds.
+
+    python benchmarks/train_step.py [--precision float32,mixed_bfloat16] [--out FILE]
+
+One SRResNet at the paper's size, batches of 16 crops of 96×96, MSE and Adam. With torch
+installed (`pip install -e .[benchmark]`) a plain PyTorch SRResNet, channels-last, takes turns
+with ours in the same process, so that both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.config import Config, DataConfig, Precision, PretrainConfig
+from srgan_tf.data.pipeline import hr_batch, split_photos, to_pair, training_dataset
+from srgan_tf.data.sources import open_source
+from srgan_tf.data.store import open_store
+from srgan_tf.training.run import build_trainer
+
+ROUNDS = 15
+
+
+def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
+    """A training step of this project on one batch, as a function without arguments."""
+    config = Config(name="benchmark", precision=precision, pretrain=PretrainConfig(steps=1000))
+    trainer = build_trainer(config, "pretrain", None)
+    step = tf.function(trainer.train_step)
+    batch = tf.constant(lr), tf.constant(hr)
+    return lambda: step(batch)["loss"].numpy()
+
+
+def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
+    """A training step of the same network in PyTorch, channels-last."""
+    import torch
+    from torch_srresnet import srresnet
+
+    model = srresnet().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    lr_tensor, hr_tensor = (
+        torch.tensor(a).permute(0, 3, 1, 2).to(memory_format=torch.channels_last) for a in (lr, hr)
+    )
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            loss = torch.nn.functional.mse_loss(model(lr_tensor).float(), hr_tensor)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def median_seconds(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each function, called in turns after two warm-up rounds."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--precision", default="float32,mixed_bfloat16")
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    arguments = parser.parse_args()
+
+    data = DataConfig(source="samples")
+    store = open_store(open_source("samples"), min_side=data.hr_crop)
+    photos, _ = split_photos(store, data, seed=0)
+    pair = to_pair(hr_batch(store, photos, data.hr_crop, data.batch_size, 0, 0), 4)
+    lr, hr = (np.asarray(a) for a in pair)
+
+    results: dict = {"command": "python benchmarks/train_step.py", "cores": os.cpu_count()}
+    packages = ["tensorflow", "keras"]
+    has_torch = importlib.util.find_spec("torch") is not None
+    if has_torch:
+        packages.append("torch")
+    results["versions"] = {name: importlib.metadata.version(name) for name in packages}
+
+    batches = iter(training_dataset(store, photos, data, 4, 0, range(10_000)))
+    seconds = median_seconds({"batch": lambda: next(batches)}, rounds=100)
+    results["data_preparation_seconds"] = round(seconds["batch"], 5)
+
+    for precision in arguments.precision.split(","):
+        steps = {"srgan-tf": ours(precision, lr, hr)}
+        if has_torch:
+            steps["PyTorch"] = plain_pytorch(precision, lr, hr)
+        seconds = median_seconds(steps, ROUNDS)
+        results[precision] = {
+            name: {"seconds": round(s, 4), "steps_per_second": round(1 / s, 3)}
+            for name, s in seconds.items()
+        }
+        share = results["data_preparation_seconds"] / seconds["srgan-tf"]
+        results[precision]["data_preparation_share"] = round(share, 4)
+        for name, s in seconds.items():
+            print(f"SRResNet 16 blocks × 64 filters, {precision:14} {name:9} {1 / s:6.2f} steps/s")
+        print(f"data preparation: {share:.1%} of a step")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Upscaler: enlarges arrays and image files with a generator, tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+from tqdm import tqdm
+
+from srgan_tf import images
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.models import SRResNet
+from srgan_tf.weights import default_model, load_generator
+
+Engine = Callable[[tf.Tensor], tf.Tensor]
+"""float32 [1, h, w, 3] in [0, 1] to float32 [1, scale·h, scale·w, 3] in [-1, 1]."""
+
+DEFAULT_TILE = 512
+# Features of 128×128 pixels need 0.25 GB to be upsampled ×4.
+_UPSAMPLE_TILE = 128
+# Two results (one being written, one being computed) are held at once only below this.
+_MEMORY_FOR_RESULTS = 256 * 2**20
+
+
+class Upscaler:
+    """Enlarges photos with a generator.
+
+    Photos of any size are enlarged in overlapping tiles. The overlap is the generator's
+    receptive field, so the result is that of the whole photo at once. Memory beyond the
+    result's own, H·W·scale² pixels, does not grow with the photo's size.
+
+    Grey goes through the network as RGB and comes back as the mean of the channels. Alpha
+    is enlarged bicubically, which keeps opaque and transparent areas exactly so; the
+    colours of invisible pixels are replaced by those of the nearest visible ones, lest
+    they bleed into the edges.
+
+    Args:
+        model: a released name, a `.keras` file or a run folder; None: the best released.
+        tile: side of a tile in LR pixels, without the overlap.
+        self_ensemble: average the results of the 8 flips and quarter turns; 8 times slower.
+        progress: show a progress bar on stderr when it is a terminal.
+
+    Attributes:
+        scale: how many times as wide and high a result is.
+
+    Raises:
+        RequestError: no such model, or a tile below 1.
+
+    Example:
+        >>> upscaler = Upscaler("srresnet-mse")
+        >>> upscaler.upscale(np.zeros((120, 80, 3), np.uint8)).shape
+        (480, 320, 3)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        tile: int = DEFAULT_TILE,
+        self_ensemble: bool = False,
+        progress: bool = False,
+    ):
+        if tile < 1:
+            raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
+        generator = load_generator(default_model() if model is None else model)
+        self.scale = generator.scale
+        self._overlap = generator.features_radius + generator.upsample_radius
+        self._engine = _generator_engine(generator)
+        if self_ensemble:
+            self._engine = _self_ensemble(self._engine)
+        self._tile = tile
+        self._progress = progress
+
+    def upscale(self, pixels: np.ndarray) -> np.ndarray:
+        """Enlarges an image.
+
+        Args:
+            pixels: uint8 or uint16 over the type's whole range; grey [H, W], grey and
+                alpha [H, W, 2], RGB [H, W, 3] or RGB and alpha [H, W, 4].
+
+        Returns:
+            The same type and channels, [scale·H, scale·W] or [scale·H, scale·W, C].
+
+        Raises:
+            ValueError: another type or shape, or no pixel.
+        """
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"pixels must be uint8 or uint16, not {pixels.dtype}")
+        if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (2,), (3,), (4,)):
+            raise ValueError(f"pixels must be [H, W] or [H, W, 2 to 4], not {pixels.shape}")
+        if not pixels.size:
+            raise ValueError(f"no pixel in {pixels.shape}")
+        channels = pixels[..., None] if pixels.ndim == 2 else pixels
+        channels = _fill_transparent(channels)
+        height, width = (self.scale * side for side in channels.shape[:2])
+        enlarged = np.empty((height, width, channels.shape[2]), pixels.dtype)
+        tiles = _cut(channels.shape[:2], self.scale, self._tile, self._overlap)
+        # None: only on a terminal.
+        disable = None if self._progress else True
+        for tile in tqdm(tiles, unit="tile", leave=False, disable=disable):
+            enlarged[tile.write] = self._upscale_tile(channels[tile.read])[tile.crop]
+        return enlarged.reshape((height, width, *pixels.shape[2:]))
+
+    def upscale_file(self, source: str | Path, target: str | Path) -> None:
+        """Enlarges an image file; the target, written whole, has its suffix's format.
+
+        EXIF orientation is applied; alpha, ICC profile, DPI and 16 bits a channel are
+        kept; see `srgan_tf.images` for formats.
+
+        Raises:
+            ImageError: the source can't be read, or the target can't hold it.
+        """
+        for _, _, error in self.upscale_files([(source, target)]):
+            if error is not None:
+                raise error
+
+    def upscale_files(
+        self, files: Iterable[tuple[str | Path, str | Path]]
+    ) -> Iterator[tuple[Path, Path, ImageError | None]]:
+        """Enlarges (source, target) files; one is read and one written beside the network.
+
+        Yields:
+            (source, target, None), or an ImageError in place of None, in order.
+        """
+        jobs = [(Path(source), Path(target)) for source, target in files]
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            reading = [reader.submit(self._read, *job) for job in jobs[:1]]
+            writing: list[tuple[Path, Path, Future]] = []
+            bytes_written = 0
+            for index, (source, target) in enumerate(jobs):
+                read = reading.pop()
+                # Only one photo ahead: a folder of huge ones must not fill the memory.
+                reading += [reader.submit(self._read, *job) for job in jobs[index + 1 : index + 2]]
+                done: Future = Future()
+                try:
+                    photo = read.result()
+                    size = photo.pixels.nbytes * self.scale**2
+                    if writing and bytes_written + size > _MEMORY_FOR_RESULTS:
+                        yield _finished(*writing.pop())
+                    # No name for the result here, which would keep it in memory.
+                    done = writer.submit(
+                        images.write_image,
+                        target,
+                        self.upscale(photo.pixels),
+                        photo.icc_profile,
+                        photo.dpi,
+                    )
+                    bytes_written = size
+                except ImageError as error:
+                    done.set_exception(error)
+                except MemoryError:
+                    done.set_exception(ImageError(f"{source}: its enlargement is too large"))
+                if writing:
+                    yield _finished(*writing.pop())
+                writing.append((source, target, done))
+            if writing:
+                yield _finished(*writing.pop())
+
+    def _read(self, source: Path, target: Path) -> images.Photo:
+        photo = images.read_image(source)
+        height, width = (self.scale * side for side in photo.pixels.shape[:2])
+        images.check_writable(target, height, width, _has_alpha(photo.pixels))
+        return photo
+
+    def _upscale_tile(self, pixels: np.ndarray) -> np.ndarray:
+        """[h, w, C] to [scale·h, scale·w, C], without tiles."""
+        colours = pixels.shape[2] - _has_alpha(pixels)
+        levels = np.iinfo(pixels.dtype).max
+        lr = tf.cast(pixels[None, ..., :colours], tf.float32) / levels
+        sr = self._engine(tf.repeat(lr, 3 // colours, axis=-1))
+        if colours == 1:
+            sr = tf.reduce_mean(sr, axis=-1, keepdims=True)
+        convert = images.to_uint8 if pixels.dtype == np.uint8 else images.to_uint16
+        enlarged = convert(sr)[0].numpy()
+        if not _has_alpha(pixels):
+            return enlarged
+        alpha = tf.image.resize(pixels[..., -1:], enlarged.shape[:2], "bicubic")
+        alpha = np.clip(np.rint(alpha), 0, levels).astype(pixels.dtype)
+        return np.concatenate([enlarged, alpha], axis=-1)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What to read, what of the enlarged tile is right, and where to write that."""
+
+    read: tuple[slice, slice]
+    crop: tuple[slice, slice]
+    write: tuple[slice, slice]
+
+
+def _cut(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[_Tile]:
+    """Tiles that cover an image of (height, width), all of them of one size.
+
+    Args:
+        side: a tile's highest side, without the overlap.
+        overlap: pixels to read on each side beyond what is written, within the image.
+    """
+    rows, columns = (_cut_axis(length, scale, side, overlap) for length in size)
+    return [
+        _Tile(*zip(row, column, strict=True))  # (read, crop, write), each of (row, column)
+        for row in rows
+        for column in columns
+    ]
+
+
+def _cut_axis(size: int, scale: int, side: int, overlap: int) -> list[tuple[slice, slice, slice]]:
+    inner = size - 2 * overlap
+    count = max(1, math.ceil(inner / side))
+    # One length for all: a convolution is set up anew for each shape it meets.
+    length = math.ceil(inner / count) + 2 * overlap
+    cuts = []
+    written = 0
+    for index in range(count):
+        start = min(index * (length - 2 * overlap), size - length)
+        stop = size if index == count - 1 else start + length - overlap
+        cuts.append(
+            (
+                slice(start, start + length),
+                slice(scale * (written - start), scale * (stop - start)),
+                slice(scale * written, scale * stop),
+            )
+        )
+        written = stop
+    return cuts
+
+
+def _generator_engine(generator: SRResNet) -> Engine:
+    def compiled(function, channels):
+        # One graph for all sizes.
+        signature = [tf.TensorSpec([1, None, None, channels], tf.float32)]
+        return tf.function(function, input_signature=signature)
+
+    features_of = compiled(lambda lr: generator.features(lr), 3)
+    upsample = compiled(lambda features: generator.upsample(features), generator.filters)
+
+    # Upsampling takes most of the memory and little context, features the reverse:
+    # small tiles for the one within a large tile for the other save time and memory.
+    def engine(lr: tf.Tensor) -> tf.Tensor:
+        features = features_of(lr)
+        height, width = lr.shape[1:3]
+        scale = generator.scale
+        sr = np.empty((1, scale * height, scale * width, 3), np.float32)
+        for tile in _cut((height, width), scale, _UPSAMPLE_TILE, generator.upsample_radius):
+            sr[0][tile.write] = upsample(features[:, *tile.read])[0].numpy()[tile.crop]
+        return sr
+
+    return engine
+
+
+def _self_ensemble(engine: Engine) -> Engine:
+    def averaged(lr: tf.Tensor) -> tf.Tensor:
+        total = 0.0
+        for turns in range(4):
+            for step in (1, -1):  # as it is, and mirrored
+                sr = engine(tf.image.rot90(lr[:, :, ::step], turns))
+                total += tf.image.rot90(sr, -turns)[:, :, ::step]
+        return total / 8.0
+
+    return averaged
+
+
+def _has_alpha(pixels: np.ndarray) -> bool:
+    return pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+
+
+def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
+    """Gives invisible pixels of [H, W, C] the colour of the nearest visible one."""
+    if not _has_alpha(pixels):
+        return pixels
+    invisible = pixels[..., -1] == 0
+    if not invisible.any() or invisible.all():
+        return pixels
+    nearest = ndimage.distance_transform_edt(invisible, return_distances=False, return_indices=True)
+    filled = pixels[tuple(nearest)]
+    filled[..., -1] = pixels[..., -1]
+    return filled
+
+
+def _finished(source: Path, target: Path, done: Future) -> tuple[Path, Path, ImageError | None]:
+    try:
+        done.result()
+    except ImageError as error:
+        return source, target, error
+    return source, target, None

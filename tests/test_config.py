@@ -1,0 +1,197 @@
+"""Recipes: reading, overriding, writing, and what a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from srgan_tf.config import Config, read_config, write_config
+from srgan_tf.errors import RequestError
+
+RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+MINIMAL = "name: tiny\npretrain: {steps: 100}\n"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def error_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(RequestError) as caught:
+        read_config(path, list(overrides))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_survives_writing_and_reading(path, tmp_path):
+    config = read_config(path)
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_a_none_that_overrides_a_default_survives_writing(recipe, tmp_path):
+    config = read_config(recipe, ["gan.start_from=null"])
+    assert config.gan.start_from is None
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("precison=float32", "unknown key precison, did you mean precision?"),
+        ("data.batchsize=4", "unknown key data.batchsize, did you mean data.batch_size?"),
+        ("pretrain.step=4", "unknown key pretrain.step, did you mean pretrain.steps?"),
+        ("gan.adversarial=1", "did you mean gan.adversarial_weight?"),
+        ("vgg.zzz=4", "unknown key vgg.zzz; the keys here are weights"),
+        ("name.x=4", "name is not a section"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(recipe, override, nearest):
+    assert nearest in error_of(recipe, override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=Not A Name",
+        "seed=-1",
+        "seed=4294967296",
+        "precision=float16",
+        "generator.scale=3",
+        "generator.blocks=0",
+        "generator.filters=2",
+        "data.source=",
+        "data.hr_crop=8",
+        "data.batch_size=0",
+        "data.batch_size=2.5",
+        "data.validation_crop=31",
+        "pretrain.steps=0",
+        "pretrain.content=vgg11",
+        "pretrain.content_weight=0",
+        "pretrain.learning_rate=0",
+        "pretrain.learning_rate=nan",
+        "pretrain.learning_rate=.inf",
+        "pretrain.schedule=linear",
+        "pretrain.ema=1",
+        "gan.adversarial_weight=-1e-3",
+        "checkpoint_every=0",
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_its_key_named(recipe, override):
+    message = error_of(recipe, override)
+    assert str(recipe) in message
+    assert override.partition("=")[0] in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["pretrain.warmup_steps=10"], "warmup_steps needs schedule: cosine"),
+        (["pretrain.schedule=cosine", "pretrain.warmup_steps=100"], "must be below steps"),
+        (["data.hr_crop=18"], "data.hr_crop must be a multiple of 4"),
+        (["gan.steps=5", "data.hr_crop=88"], "data.hr_crop must be a multiple of 16"),
+        (["generator.scale=8", "data.validation_crop=100"], "must be a multiple of 8"),
+        (["pretrain=null"], "needs a section pretrain or gan"),
+    ],
+)
+def test_keys_that_do_not_fit_together(recipe, overrides, reason):
+    assert reason in error_of(recipe, *overrides)
+
+
+def test_overrides_are_read_by_their_keys_type(recipe):
+    config = read_config(
+        recipe,
+        [
+            "pretrain.learning_rate=1e-4",
+            "pretrain.steps=2e3",
+            "deterministic=true",
+            "data.source=2024",
+            "vgg.weights=a#b: c.h5",
+            "gan.start_from=1e4",
+        ],
+    )
+    assert config.pretrain.learning_rate == 1e-4
+    assert config.pretrain.steps == 2000
+    assert config.deterministic is True
+    assert config.data.source == "2024"
+    assert config.vgg.weights == "a#b: c.h5"
+    assert config.gan.start_from == "1e4"
+
+
+def test_a_value_nested_too_deeply_is_refused(recipe):
+    assert "the value is not YAML" in error_of(recipe, "seed=" + "[" * 1000)
+
+
+def test_the_last_of_equal_overrides_counts(recipe):
+    assert read_config(recipe, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_missing_stage_names_the_one_there(recipe):
+    with pytest.raises(RequestError, match="choose --stage pretrain"):
+        read_config(recipe).stage("gan")
+
+
+def test_a_missing_file_names_the_nearest(recipe):
+    assert f"did you mean {recipe}?" in error_of(recipe.with_name("recipes.yaml"))
+    assert "did you mean" not in error_of(recipe.parent / "nowhere" / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "name: [", "name: a\x00b", "name: 2024-99-99"])
+def test_a_file_that_is_no_recipe(text, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert str(path) in error_of(path)
+
+
+def test_a_folder_or_a_binary_file_is_no_recipe(tmp_path):
+    assert "not a readable YAML file" in error_of(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    assert "not a readable YAML file" in error_of(tmp_path / "binary.yaml")
+
+
+# Text that is often nearly right: keys and values of the tree, and YAML's special forms.
+KEYS = st.sampled_from(["name", "seed", "data", "data.source", "pretrain.steps", "gan.ema", "a.b"])
+VALUES = st.sampled_from(["0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e999", "{1: 2}"])
+
+
+@given(st.text() | st.builds("{}={}".format, KEYS, st.text() | VALUES))
+@example("seed=0x_")
+@example("pretrain.learning_rate=" + "1" * 400)
+@example("data.source=\ud800")
+def test_any_override_validates_or_raises_a_request_error(recipe, override):
+    try:
+        assert isinstance(read_config(recipe, [override]), Config)
+    except RequestError as error:
+        assert str(error)
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.text()
+    | TREES.map(yaml.safe_dump)
+    | st.dictionaries(st.sampled_from(list(Config.model_fields)), TREES).map(yaml.safe_dump)
+)
+@example("&a {name: *a}")
+@example("1: 2")
+@example("name: x\npretrain: {1: 2}")
+@example("name: x\ngan: 0001-01-01 00:00:00 +23:59")
+def test_any_file_validates_or_raises_a_request_error(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(read_config(path), Config)
+    except RequestError as error:
+        assert str(path) in str(error)

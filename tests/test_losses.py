@@ -1,0 +1,146 @@
+"""Content and adversarial losses."""
+
+import socket
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageFilter
+
+from srgan_tf.data.sources import read_photo
+from srgan_tf.errors import RequestError
+from srgan_tf.losses import VggFeatures, adversarial_loss, content_loss, discriminator_loss
+from srgan_tf.models import Discriminator, SRResNet
+
+HR, SR = np.random.default_rng(0).uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def vgg19():
+    keras.utils.set_random_seed(0)
+    return keras.applications.VGG19(include_top=False, weights=None)
+
+
+@pytest.fixture(scope="module")
+def vgg_file(vgg19, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.weights.h5"
+    vgg19.save_weights(path)
+    return str(path)
+
+
+def test_mse_and_l1():
+    assert float(content_loss("mse")(HR, SR)) == pytest.approx(np.mean((HR - SR) ** 2), rel=1e-5)
+    assert float(content_loss("l1")(HR, SR)) == pytest.approx(np.mean(np.abs(HR - SR)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mse", "l1", "vgg22", "vgg54"])
+def test_equal_images_cost_nothing(name, vgg_file):
+    assert float(content_loss(name, vgg_file)(HR, HR)) == 0
+
+
+def log_sigmoid(x):
+    return -np.logaddexp(0, -np.asarray(x, np.float64))
+
+
+def test_adversarial_losses_are_the_papers():
+    real, fake = np.array([[-3.0], [0.5], [2.0]]), np.array([[1.0], [-2.0], [0.0]])
+    g_loss = adversarial_loss(tf.constant(fake, tf.float32))
+    assert float(g_loss) == pytest.approx(-np.mean(log_sigmoid(fake)), rel=1e-6)
+    d_loss = discriminator_loss(tf.constant(real, tf.float32), tf.constant(fake, tf.float32))
+    # log(1 - sigmoid(x)) = log(sigmoid(-x))
+    expected = -np.mean(log_sigmoid(real)) - np.mean(log_sigmoid(-fake))
+    assert float(d_loss) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-100.0, 100.0])
+def test_adversarial_losses_stay_finite_and_steep_at_large_logits(logit):
+    logits = tf.Variable([[logit]])
+    with tf.GradientTape(persistent=True) as tape:
+        g_loss = adversarial_loss(logits)
+        d_loss = discriminator_loss(-logits, logits)
+    assert float(g_loss) == pytest.approx(max(-logit, 0), abs=1e-6)
+    assert float(d_loss) == pytest.approx(2 * max(logit, 0), abs=1e-6)
+    assert float(tape.gradient(g_loss, logits)[0, 0]) == pytest.approx(-(logit < 0), abs=1e-6)
+    assert float(tape.gradient(d_loss, logits)[0, 0]) == pytest.approx(2 * (logit > 0), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mse", "l1", "vgg22", "vgg54", "adversarial"])
+def test_every_loss_moves_the_generator(name, vgg_file):
+    generator = SRResNet(blocks=1, filters=4)
+    if name == "adversarial":
+        discriminator = Discriminator(filters=2, dense_units=4)
+
+        def loss_of(_, sr):
+            return adversarial_loss(discriminator(sr))
+    else:
+        loss_of = content_loss(name, vgg_file)
+    lr = tf.random.stateless_uniform((2, 8, 8, 3), (0, 0))
+    with tf.GradientTape() as tape:
+        loss = loss_of(HR, generator(lr, training=True))
+    gradients = tape.gradient(loss, generator.trainable_variables)
+    assert all(gradient is not None for gradient in gradients)
+    assert float(tf.linalg.global_norm(gradients)) > 0
+
+
+@pytest.mark.parametrize(("name", "layer"), [("vgg22", "block2_conv2"), ("vgg54", "block5_conv4")])
+def test_vgg_features_are_keras_own(name, layer, vgg19, vgg_file):
+    keras_features = keras.Model(vgg19.input, vgg19.get_layer(layer).output)
+    photo = np.rint((HR + 1) * 127.5)  # RGB in [0, 255]
+    expected = keras_features(keras.applications.vgg19.preprocess_input(photo.copy())) / 12.75
+    features = VggFeatures(name, vgg_file)(photo / 127.5 - 1)
+    assert features.shape == expected.shape
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4 * np.max(expected))
+
+
+def test_vgg_loss_is_the_mean_square_of_the_features_difference(vgg_file):
+    features = VggFeatures("vgg22", vgg_file)
+    expected = np.mean((features(HR).numpy() - features(SR).numpy()) ** 2)
+    assert float(content_loss("vgg22", vgg_file)(HR, SR)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_vgg_is_frozen_and_its_precision_is_its_own(vgg_file):
+    before = keras.config.dtype_policy()
+    features = VggFeatures("vgg54", vgg_file, "mixed_bfloat16")
+    assert features.model.trainable_variables == []
+    assert features.model.layers[1].compute_dtype == "bfloat16"
+    assert features(HR).dtype == tf.float32
+    assert keras.config.dtype_policy() is before
+
+
+def says_both_ways(error) -> bool:
+    return "downloads them" in str(error) and "--set vgg.weights=PATH" in str(error)
+
+
+def test_missing_or_foreign_vgg_weights_are_refused(tmp_path):
+    missing = str(tmp_path / "vgg.h5")
+    with pytest.raises(RequestError, match="no such file") as caught:
+        content_loss("vgg54", missing)
+    assert missing in str(caught.value) and says_both_ways(caught.value)
+    (tmp_path / "vgg.h5").write_text("not weights")
+    before = keras.config.dtype_policy()
+    with pytest.raises(RequestError) as caught:
+        content_loss("vgg54", missing, "mixed_bfloat16")
+    assert missing in str(caught.value) and says_both_ways(caught.value)
+    assert keras.config.dtype_policy() is before
+
+
+def test_vgg_weights_that_cannot_be_downloaded_are_refused(monkeypatch, tmp_path):
+    def no_network(*_, **__):
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(tmp_path))  # nothing cached
+    with pytest.raises(RequestError, match="no network") as caught:
+        content_loss("vgg54")
+    assert says_both_ways(caught.value)
+
+
+def test_vgg54_of_real_weights_tells_a_photo_from_its_blur(shared):
+    path = sorted((shared / "data" / "benchmarks" / "Set5" / "HR").iterdir())[0]
+    photo = read_photo(path)[:96, :96]
+    blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(2)))
+    loss = content_loss("vgg54", str(shared / "weights" / "vgg19_imagenet_notop.weights.h5"))
+    a, b = (image[None] / np.float32(127.5) - 1 for image in (photo, blurred))
+    assert float(loss(a, a)) == 0
+    assert float(loss(a, b)) > 0.01

@@ -1,0 +1,164 @@
+"""Batches as a pure function of (seed, step), and the held-out photos."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srgan_tf.config import DataConfig
+from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.pipeline import (
+    hr_batch,
+    split_photos,
+    to_pair,
+    training_dataset,
+    validation_pairs,
+)
+from srgan_tf.data.store import PhotoStore
+
+CONFIG = DataConfig(hr_crop=16, batch_size=8, validation_crop=32)
+
+
+def make_store(*shapes: tuple[int, int]) -> PhotoStore:
+    """Photos whose every pixel is different: red and green count, blue is the photo's number."""
+    sizes = [height * width * 3 for height, width in shapes]
+    photos = []
+    for index, (height, width) in enumerate(shapes):
+        photo = np.empty((height, width, 3), np.uint8)
+        counter = np.arange(height * width).reshape(height, width)
+        photo[..., 0], photo[..., 1], photo[..., 2] = counter % 256, counter // 256, index
+        photos.append(photo.ravel())
+    return PhotoStore(
+        tuple(f"{i}.png" for i in range(len(shapes))),
+        tuple((height, width, 3) for height, width in shapes),
+        tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]])),
+        np.concatenate(photos),
+        "fingerprint",
+    )
+
+
+STORE = make_store((40, 50), (16, 70), (64, 16), (33, 33))
+PHOTOS = [0, 1, 2, 3]
+
+
+def batches(steps: range, context=None, **changes):
+    config = CONFIG.model_copy(update=changes)
+    return list(training_dataset(STORE, PHOTOS, config, 4, 7, steps, context))
+
+
+def symmetries(crop: np.ndarray) -> list[np.ndarray]:
+    return [np.rot90(c, k) for c in (crop, crop[:, ::-1]) for k in range(4)]
+
+
+def place_in(photo: np.ndarray, crop: np.ndarray) -> int | None:
+    """The number of the symmetry under which the crop is a part of the photo."""
+    size = crop.shape[0]
+    for number, turned in enumerate(symmetries(crop)):
+        counter = int(turned[0, 0, 1]) * 256 + int(turned[0, 0, 0])
+        y, x = divmod(counter, photo.shape[1])
+        if np.array_equal(photo[y : y + size, x : x + size], turned):
+            return number
+    return None
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    batch = hr_batch(STORE, PHOTOS, 16, 8, seed=1, step=2)
+    np.testing.assert_array_equal(batch, hr_batch(STORE, PHOTOS, 16, 8, seed=1, step=2))
+    for seed, step in ((1, 3), (2, 2), (2, 1)):
+        assert np.any(batch != hr_batch(STORE, PHOTOS, 16, 8, seed, step))
+
+
+def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
+    crops = hr_batch(STORE, PHOTOS, 16, 200, seed=0, step=0)
+    found = [(crop[0, 0, 2], place_in(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
+    assert {photo for photo, _ in found} == set(PHOTOS)
+    assert {symmetry for _, symmetry in found} == set(range(8))
+
+
+def test_crops_reach_every_corner():
+    crops = hr_batch(make_store((18, 18)), [0], 16, 300, seed=0, step=0)
+    counters = crops[..., 1].astype(int) * 256 + crops[..., 0]
+    corners = {0, 17, 17 * 18, 18 * 18 - 1}
+    assert corners <= set(counters.ravel().tolist())
+
+
+@given(st.integers(16, 40), st.integers(16, 40), st.integers(1, 16), st.integers(0, 2**32 - 1))
+def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, crop, seed):
+    photo = make_store((height, width))
+    (piece,) = hr_batch(photo, [0], crop, 1, seed, step=0)
+    assert piece.shape == (crop, crop, 3)
+    assert place_in(photo[0], piece) is not None
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_pairs_have_the_models_ranges_and_lr_is_the_bicubic_of_hr(scale):
+    hr = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
+    hr[0, 0, 0], hr[0, 0, 1] = 0, 255
+    lr, scaled = to_pair(hr, scale)
+    assert (lr.dtype, scaled.dtype) == (tf.float32, tf.float32)
+    assert (np.min(scaled), np.max(scaled)) == (-1, 1)
+    np.testing.assert_array_equal(np.rint((scaled + 1) * 127.5), hr)
+    np.testing.assert_array_equal(lr, bicubic_downscale(hr, scale) / 255.0)
+    assert np.min(lr) >= 0 and np.max(lr) <= 1
+
+
+def test_the_dataset_gives_the_batches_of_its_steps():
+    for step, (lr, hr) in zip(range(3, 6), batches(range(3, 6)), strict=True):
+        expected = to_pair(hr_batch(STORE, PHOTOS, 16, 8, 7, step), 4)
+        np.testing.assert_array_equal(lr, expected[0])
+        np.testing.assert_array_equal(hr, expected[1])
+        assert (lr.shape, hr.shape) == ((8, 4, 4, 3), (8, 16, 16, 3))
+
+
+def test_a_resumed_dataset_goes_on_where_it_was_left():
+    unbroken, resumed = batches(range(4)), batches(range(2)) + batches(range(2, 4))
+    for (_, a), (_, b) in zip(unbroken, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_workers_and_replicas_share_the_global_batch(workers, replicas):
+    slices = []
+    for worker in range(workers):
+        context = tf.distribute.InputContext(workers, worker, workers * replicas)
+        elements = [hr for _, hr in batches(range(5, 7), context)]
+        assert len(elements) == 2 * replicas
+        slices.append(elements)
+    for number, step in enumerate((5, 6)):
+        parts = [s[number * replicas + r] for s in slices for r in range(replicas)]
+        expected = to_pair(hr_batch(STORE, PHOTOS, 16, 8, 7, step), 4)[1]
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_a_batch_that_does_not_divide_by_the_replicas_is_refused():
+    with pytest.raises(ValueError):
+        batches(range(1), tf.distribute.InputContext(1, 0, 3))
+
+
+@given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 2**32 - 1))
+def test_photos_are_trained_on_or_held_out_but_never_both(count, wanted, seed):
+    store = make_store(*[(1, 1)] * count)
+    config = DataConfig(validation_photos=wanted)
+    training, held_out = split_photos(store, config, seed)
+    assert (training, held_out) == split_photos(store, config, seed)
+    if count == 1:
+        assert training == held_out == [0]
+    else:
+        assert sorted(training + held_out) == list(range(count))
+        assert len(held_out) == max(1, min(wanted, count // 5))
+
+
+def test_another_seed_holds_out_other_photos():
+    store = make_store(*[(1, 1)] * 100)
+    assert split_photos(store, CONFIG, 0)[1] != split_photos(store, CONFIG, 1)[1]
+
+
+def test_held_out_photos_are_cropped_centrally_to_a_multiple_of_the_scale():
+    store = make_store((64, 35), (17, 19))
+    (large, small) = validation_pairs(store, [0, 1], CONFIG, 4)
+    expected = [store[0][16:48, 1:33], store[1][0:16, 1:17]]
+    for (lr, hr), crop in zip((large, small), expected, strict=True):
+        wanted = to_pair(crop[None], 4)
+        np.testing.assert_array_equal(hr, wanted[1])
+        np.testing.assert_array_equal(lr, wanted[0])

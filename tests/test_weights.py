@@ -1,0 +1,107 @@
+"""Finding and loading generators."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from srgan_tf import weights
+from srgan_tf.errors import RequestError
+from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.weights import CARD_FILE, GENERATOR_FILE, find_generator, load_generator, released
+
+LR = np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def generator():
+    model = SRResNet(2, blocks=1, filters=3)
+    model.build()
+    return model
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch, generator):
+    """A folder of releases with one generator in it."""
+    monkeypatch.setattr(weights, "_FOLDER", tmp_path / "released")
+    (tmp_path / "released").mkdir()
+    generator.save(tmp_path / "released" / "srresnet-mse.keras")
+    return tmp_path / "released" / "srresnet-mse.keras"
+
+
+def test_a_released_name_is_found(release):
+    assert released() == ["srresnet-mse"]
+    assert find_generator("srresnet-mse") == release
+
+
+def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
+    file = tmp_path / GENERATOR_FILE
+    generator.save(file)
+    (tmp_path / CARD_FILE).write_text("{}")
+    assert find_generator(file) == find_generator(str(tmp_path)) == file
+
+
+def test_a_missing_name_is_told_the_nearest_and_the_ways(release):
+    with pytest.raises(RequestError, match=r"did you mean srresnet-mse\?.*train\.py --stage"):
+        find_generator("srresnet_mse")
+    release.unlink()
+    with pytest.raises(RequestError, match=r"srresnet-mse: no such weights.*none yet"):
+        find_generator("srresnet-mse")
+
+
+def test_a_folder_without_a_generator_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="has its run ended"):
+        find_generator(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_cannot_be_a_path_is_refused(name):
+    with pytest.raises(RequestError, match=r"can't be read|no such weights"):
+        find_generator(name)
+
+
+def test_loading_gives_the_same_function(tmp_path, generator):
+    generator.save(tmp_path / GENERATOR_FILE)
+    np.testing.assert_array_equal(load_generator(tmp_path)(LR), generator(LR))
+
+
+def test_loading_gives_float32_whatever_was_saved(tmp_path):
+    mixed = SRResNet(2, blocks=1, filters=4, dtype="mixed_bfloat16")
+    mixed.build()
+    mixed.save(tmp_path / GENERATOR_FILE)
+    loaded = load_generator(tmp_path)
+    assert loaded.dtype_policy.name == loaded.head.dtype_policy.name == "float32"
+    for a, b in zip(loaded.get_weights(), mixed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_files_that_hold_no_generator_are_refused(tmp_path):
+    (tmp_path / "text.keras").write_text("not a model")
+    with pytest.raises(RequestError, match=r"text\.keras: can't be read as a Keras model"):
+        load_generator(tmp_path / "text.keras")
+    other = Discriminator(2, 4)
+    other.build((None, 16, 16, 3))
+    other.save(tmp_path / "other.keras")
+    with pytest.raises(RequestError, match="holds a Discriminator, not an SRResNet"):
+        load_generator(tmp_path / "other.keras")
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(
+        tmp_path / "foreign.keras"
+    )
+    with pytest.raises(RequestError, match="not an SRResNet"):
+        load_generator(tmp_path / "foreign.keras")
+
+
+@pytest.mark.parametrize("name", released())
+def test_every_release_loads_and_is_the_file_on_its_card(name):
+    file = find_generator(name)
+    assert file.stat().st_size <= 7_000_000
+    card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    if "sha256" in card:
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == card["sha256"]
+    model = load_generator(name)
+    assert model.scale == card["scale"]
+    outputs = model(LR)
+    assert outputs.shape == (1, 8 * model.scale, 8 * model.scale, 3)
+    assert np.all(np.isfinite(outputs))

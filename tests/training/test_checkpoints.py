@@ -1,0 +1,121 @@
+import resource
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from srgan_tf.config import PretrainConfig
+from srgan_tf.errors import RequestError
+from srgan_tf.losses import content_loss
+from srgan_tf.models import SRResNet
+from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.trainers import Pretrainer
+
+
+@pytest.fixture
+def trainer():
+    keras.utils.set_random_seed(0)
+    models = [SRResNet(blocks=1, filters=8) for _ in range(2)]
+    for model in models:
+        model.build()
+    return Pretrainer(*models, content_loss("mse"), PretrainConfig(steps=10))
+
+
+def advance(trainer, step):
+    trainer.optimizer.iterations.assign(step)
+    trainer.generator.head.bias.assign(np.full(8, float(step)))
+
+
+def bias(trainer):
+    return float(trainer.generator.head.bias.numpy()[0])
+
+
+def test_keeps_the_newest_few_and_the_best(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=2)
+    assert not checkpoints.restore()
+    for step, psnr in ((1, 20.0), (2, None), (3, 25.0), (4, 24.0), (5, None)):
+        advance(trainer, step)
+        assert checkpoints.save(psnr)
+    assert sorted(p.stem for p in tmp_path.glob("*.index")) == ["step-4", "step-5"]
+    assert [p.stem for p in (tmp_path / "best").glob("*.index")] == ["step-3"]
+
+    advance(trainer, 99)
+    again = Checkpoints(tmp_path, trainer, keep=2)
+    assert again.restore()
+    assert (again.step, again.best_psnr, bias(trainer)) == (5, 25.0, 5.0)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "missing"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(trainer, tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=3)
+    for step in (1, 2):
+        advance(trainer, step)
+        checkpoints.save()
+    data = tmp_path / "step-2.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    if damage == "truncate":
+        data.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 0xFF
+        data.write_bytes(content)
+    else:
+        data.unlink()
+    advance(trainer, 99)
+    with pytest.warns(UserWarning, match="step-2: damaged, falling back"):
+        assert Checkpoints(tmp_path, trainer, keep=3).restore()
+    assert bias(trainer) == 1.0
+    assert int(trainer.optimizer.iterations) == 1
+
+
+def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=3)
+    checkpoints.save()
+    for data in tmp_path.glob("*.data*"):
+        data.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(RequestError, match="no checkpoint in it can be read"),
+    ):
+        checkpoints.restore()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=3)
+    advance(trainer, 1)
+    checkpoints.save()
+    advance(trainer, 2)
+    # The kernel refuses to write more than this to a file, as it does on a full disk.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.warns(UserWarning, match=r"step 2: .*could not be written.*step-1"):
+            assert not checkpoints.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.rglob("*_temp"))
+    assert checkpoints.restore()
+    assert bias(trainer) == 1.0
+    advance(trainer, 3)
+    assert checkpoints.save()
+    assert Checkpoints(tmp_path, trainer, keep=3).restore()
+    assert bias(trainer) == 3.0
+
+
+def test_every_variable_comes_back(trainer, tmp_path):
+    rng = np.random.default_rng(0)
+    models = trainer.generator, trainer.average, trainer.optimizer
+    for variable in (v for model in models for v in model.variables):
+        if variable.dtype == "float32":
+            variable.assign(rng.normal(size=variable.shape))
+    before = [np.array(v) for model in models for v in model.variables]
+    Checkpoints(tmp_path, trainer, keep=1).save()
+    for variable in (v for model in models for v in model.variables):
+        variable.assign(np.zeros(variable.shape))
+    assert Checkpoints(tmp_path, trainer, keep=1).restore()
+    rates = [v.path.endswith("/learning_rate") for model in models for v in model.variables]
+    after = [np.array(v) for model in models for v in model.variables]
+    for old, new, is_rate in zip(before, after, rates, strict=True):
+        np.testing.assert_array_equal(new, np.zeros_like(old) if is_rate else old)

@@ -1,0 +1,126 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from srgan_tf.config import GanConfig, PretrainConfig
+from srgan_tf.losses import content_loss
+from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.training.trainers import GanTrainer, Pretrainer, adam
+
+
+def generators():
+    keras.utils.set_random_seed(0)
+    pair = [SRResNet(blocks=1, filters=8) for _ in range(2)]
+    for model in pair:
+        model.build()
+    return pair
+
+
+def gan_trainer(**section):
+    generator, average = generators()
+    discriminator = Discriminator(filters=8, dense_units=16)
+    discriminator.build((None, 32, 32, 3))
+    config = GanConfig(steps=10, content="mse", start_from=None, **section)
+    return GanTrainer(generator, average, discriminator, content_loss("mse"), config)
+
+
+def batch(seed=0, size=2):
+    rng = np.random.default_rng(seed)
+    lr = rng.uniform(0, 1, (size, 8, 8, 3)).astype("float32")
+    return tf.constant(lr), tf.constant(np.kron(lr, np.ones((1, 4, 4, 1))) * 2 - 1, tf.float32)
+
+
+def values(model):
+    return [np.array(v) for v in model.trainable_variables]
+
+
+def changed(before, model):
+    return [bool(np.any(a != b)) for a, b in zip(before, values(model), strict=True)]
+
+
+def test_pretraining_lowers_the_loss_and_reports_it():
+    generator, average = generators()
+    config = PretrainConfig(steps=40, learning_rate=1e-3)
+    trainer = Pretrainer(generator, average, content_loss("mse"), config)
+    lr, hr = batch()
+    data = tf.data.Dataset.from_tensors((lr, hr)).repeat(40)
+    before = float(content_loss("mse")(hr, generator(lr, training=True)))
+    history = trainer.fit(data, shuffle=False, verbose=0)
+    assert history.history.keys() == {"loss", "content", "gradient_norm"}
+    assert history.history["loss"][0] < 0.8 * before
+    assert int(trainer.optimizer.iterations) == 40
+
+
+def test_gradient_norm_is_that_of_the_loss():
+    generator, average = generators()
+    trainer = Pretrainer(generator, average, content_loss("mse"), PretrainConfig(steps=10))
+    lr, hr = batch()
+    with tf.GradientTape() as tape:
+        loss = content_loss("mse")(hr, generator(lr, training=True))
+    gradients = tape.gradient(loss, generator.trainable_variables)
+    expected = np.sqrt(sum(float(tf.reduce_sum(g**2)) for g in gradients))
+    logs = trainer.train_step((lr, hr))
+    assert float(logs["gradient_norm"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_each_gan_half_step_updates_its_own_network_alone(monkeypatch):
+    trainer = gan_trainer()
+    generator, discriminator = trainer.generator, trainer.discriminator
+    seen = []
+
+    def spy(optimizer):
+        apply = optimizer.apply
+
+        def wrapped(gradients, variables):
+            before = values(generator), values(discriminator)
+            apply(gradients, variables)
+            seen.append((changed(before[0], generator), changed(before[1], discriminator)))
+
+        return wrapped
+
+    for optimizer in (trainer.d_optimizer, trainer.optimizer):
+        monkeypatch.setattr(optimizer, "apply", spy(optimizer))
+    for step in range(4):  # the zero gammas open the way to the deeper layers one by one
+        trainer.train_step(batch(step))
+    assert len(seen) == 8
+    for of_generator, of_discriminator in seen[::2]:  # D's turns
+        assert not any(of_generator) and all(of_discriminator)
+    for of_generator, of_discriminator in seen[1::2]:  # G's turns
+        assert any(of_generator) and not any(of_discriminator)
+    assert all(seen[-1][0])
+
+
+def test_discriminator_learns_to_tell_photos_from_outputs():
+    trainer = gan_trainer(learning_rate=1e-3)
+    data = tf.data.Dataset.from_tensors(batch(size=4)).repeat(30)
+    trainer.fit(data, shuffle=False, verbose=0)
+    logs = trainer.train_step(batch(size=4))
+    assert logs["d_hr"] > 0.6 > 0.4 > logs["d_sr"]
+
+
+def test_total_loss_joins_content_and_adversary_with_their_weights():
+    trainer = gan_trainer(content_weight=2.0, adversarial_weight=0.5)
+    logs = trainer.train_step(batch())
+    total = 2.0 * logs["content"] + 0.5 * logs["adversarial"]
+    assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-6)
+
+
+def test_schedules_follow_the_recipe():
+    generator, _ = generators()
+
+    def rate(step, **section):
+        config = PretrainConfig(steps=100, learning_rate=1e-3, **section)
+        optimizer = adam(config, generator)
+        optimizer.iterations.assign(step)
+        return float(optimizer.learning_rate)
+
+    assert rate(99) == pytest.approx(1e-3)
+    assert rate(49, schedule="drop") == pytest.approx(1e-3)
+    assert rate(50, schedule="drop") == pytest.approx(1e-4)
+    cosine = {"schedule": "cosine", "warmup_steps": 20}
+    assert rate(0, **cosine) == 0
+    assert rate(10, **cosine) == pytest.approx(5e-4)
+    assert rate(20, **cosine) == pytest.approx(1e-3)
+    assert rate(60, **cosine) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert rate(100, **cosine) == pytest.approx(1e-5)
