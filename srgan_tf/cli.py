@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -18,6 +19,8 @@ DEFAULT_CONFIGS = {"pretrain": "srresnet_mse.yaml", "gan": "srgan_vgg54.yaml"}
 
 def _run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
     """Runs a command and exits: 0 done, 1 some inputs failed, 2 the request is wrong."""
+    # As an exception, so that nothing half-written stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         sys.exit(command(arguments))
@@ -62,7 +65,7 @@ Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on fro
         "--config",
         type=Path,
         metavar="FILE",
-        help="the recipe; default: the run folder's own with --resume, else "
+        help="the recipe; default: the run folder's own with --resume and --out, else "
         "configs/srresnet_mse.yaml or configs/srgan_vgg54.yaml",
     )
     parser.add_argument(

@@ -31,7 +31,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 SUFFIXES = tuple(_SAVE_OPTIONS)
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
-# The block modes of a lossy WebP must fit 512 KB: at 192 megapixels they no longer do.
+# libwebp refused 192 megapixels, probably as the block modes of a lossy WebP must fit 512 KB.
 _MOST_PIXELS = {".webp": 2**27}
 _SIXTEEN_BIT = (".png", ".tif", ".tiff")
 _WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
@@ -125,9 +125,8 @@ def check_writable(path: Path, height: int, width: int, alpha: bool) -> None:
         raise ImageError(f"{path}: {suffix} has no alpha channel; write .png, .webp or .tif")
     longest, most = _LONGEST_SIDE.get(suffix, math.inf), _MOST_PIXELS.get(suffix, math.inf)
     if max(height, width) > longest or height * width > most:
-        raise ImageError(
-            f"{path}: {width}×{height} is more than {suffix} holds; write .png or .tif"
-        )
+        size = f"{width}×{height}"
+        raise ImageError(f"{path}: {size} is more than {suffix} holds; write .png or .tif")
 
 
 def write_image(

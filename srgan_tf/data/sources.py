@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from srgan_tf.errors import RequestError
+from srgan_tf.images import read_image
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SAMPLES = (
@@ -61,22 +61,21 @@ def open_source(name: str) -> PhotoSource:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Decodes a file to uint8 RGB [H, W, 3], turned as its EXIF orientation says."""
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
-            return _to_rgb(np.asarray(image)[..., None])
-        if image.mode in ("I", "F"):
-            raise ValueError("32-bit pixels, whose range isn't known")
-        return np.asarray(image.convert("RGB"))
+    """Decodes a file to uint8 RGB [H, W, 3], turned as its EXIF orientation says.
+
+    Raises:
+        ImageError: see `srgan_tf.images.read_image`.
+    """
+    return _to_rgb(read_image(path).pixels)
 
 
 def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 [H, W, 1, 3 or 4] to uint8 [H, W, 3]."""
+    """uint8 or uint16 [H, W] or [H, W, 1 to 4] to uint8 [H, W, 3]; alpha is dropped."""
     if pixels.dtype.itemsize == 2:
         pixels = np.rint(pixels / 257.0).astype(np.uint8)
-    if pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels, 3, axis=-1)
+    if pixels.ndim == 2 or pixels.shape[-1] < 3:
+        grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+        return np.stack([grey] * 3, axis=-1)
     return pixels[..., :3]
 
 

@@ -117,7 +117,7 @@ def test_two_devices_give_the_weights_of_one(stage, recipe, tmp_path):
     weights = {}
     for devices in (1, 2):
         out = tmp_path / f"{devices}"
-        done = run(stage, recipe, out, "--steps", "8", devices=devices)
+        done = run(stage, recipe, out, "--steps", "4", devices=devices)
         assert done.returncode == 0, done.stderr
         weights[devices] = final_state(out)
     assert weights[1].keys() == weights[2].keys()
