@@ -4,7 +4,8 @@
 
 DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without the border of
 `scale` pixels, of the PNG files that the upscaler writes. A release of the same name is replaced
-only by one with a higher mean PSNR.
+only by one with a higher mean PSNR. The card gets the scores, the validation curve and the
+weights' SHA-256.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
 from srgan_tf import Upscaler
@@ -45,6 +48,18 @@ def score(model: Path | str, folder: Path) -> dict[str, float]:
     return {"psnr": round(float(np.mean(psnr)), 3), "ssim": round(float(np.mean(ssim)), 4)}
 
 
+def curve(logs: Path) -> list[dict[str, float]]:
+    """The validations of a run, in order, from its TensorBoard logs: step, psnr and ssim."""
+    events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
+    events.Reload()
+    rows: dict[int, dict[str, float]] = {}  # by step: a resumed run may have logged one twice
+    for measure in ("psnr", "ssim"):
+        for event in events.Tensors(f"validation/{measure}"):
+            value = float(tf.make_ndarray(event.tensor_proto))
+            rows.setdefault(event.step, {"step": event.step})[measure] = round(value, 4)
+    return [rows[step] for step in sorted(rows)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,6 +70,7 @@ def main() -> None:
 
     card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
     card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
+    card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     card["recipe"]["data"]["source"] = Path(card["recipe"]["data"]["source"]).name

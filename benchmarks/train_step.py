@@ -47,7 +47,8 @@ def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[]
     import torch
     from torch_srresnet import srresnet
 
-    model = srresnet().to(memory_format=torch.channels_last)
+    model = srresnet()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     lr_tensor, hr_tensor = (
         torch.tensor(a).permute(0, 3, 1, 2).to(memory_format=torch.channels_last) for a in (lr, hr)

@@ -31,7 +31,8 @@ def plain_pytorch(dtype: str, photo: np.ndarray) -> Callable[[], None]:
     import torch
     from torch_srresnet import srresnet
 
-    model = srresnet().eval().to(memory_format=torch.channels_last)
+    model = srresnet().eval()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def enlarge():
         with (

@@ -90,9 +90,8 @@ class Saver(StepCallback):
 class Validation(StepCallback):
     """Measures the averaged generator on held-out photos, and keeps the best checkpoint.
 
-    `scores` has the last PSNR (dB) and SSIM on Y; `curve` one row a validation. TensorBoard
-    gets both, and the first photo as a row LR-bicubic | SR | HR, which is also written to
-    `picture`.
+    `scores` has the last PSNR (dB) and SSIM on Y. TensorBoard gets both, and the first photo as
+    a row LR-bicubic | SR | HR, which is also written to `picture`.
     """
 
     def __init__(self, checkpoints, writer, pairs, every: int, last_step: int, picture: Path):

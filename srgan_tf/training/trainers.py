@@ -5,13 +5,35 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from srgan_tf.config import PretrainConfig
+from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import ContentLoss, adversarial_loss, discriminator_loss, l1_loss
 from srgan_tf.models import Discriminator, SRResNet
 from srgan_tf.training.ema import MovingAverage
 
 
-class Pretrainer(keras.Model):
+class _GeneratorTrainer(keras.Model):
+    """A generator, its moving average, its content loss and its optimizer."""
+
+    def __init__(
+        self,
+        generator: SRResNet,
+        average: SRResNet,
+        content_loss: ContentLoss,
+        config: PretrainConfig | GanConfig,
+    ):
+        super().__init__()
+        self.generator, self.content_loss, self.config = generator, content_loss, config
+        self.ema = MovingAverage(generator, average, config.ema)
+        self.compile(optimizer=adam(config, generator))
+        self.built = True
+
+    @property
+    def average(self) -> SRResNet:
+        """The generator to validate and to release."""
+        return self.ema.average
+
+
+class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
@@ -25,23 +47,7 @@ class Pretrainer(keras.Model):
         config: the stage's section.
     """
 
-    def __init__(
-        self,
-        generator: SRResNet,
-        average: SRResNet,
-        content_loss: ContentLoss,
-        config: PretrainConfig,
-    ):
-        super().__init__()
-        self.generator, self.content_loss, self.config = generator, content_loss, config
-        self.ema = MovingAverage(generator, average, config.ema)
-        self.compile(optimizer=adam(config, generator))
-        self.built = True
-
-    @property
-    def average(self) -> SRResNet:
-        """The generator to validate and to release."""
-        return self.ema.average
+    config: PretrainConfig
 
     def train_step(self, data):
         lr, hr = data
@@ -58,16 +64,18 @@ class Pretrainer(keras.Model):
         return {"loss": loss, "content": content, "gradient_norm": norm}
 
 
-class GanTrainer(keras.Model):
+class GanTrainer(_GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
     content_weight · l_X + adversarial_weight · l_Gen against the updated D.
 
-    Batches and arguments are the Pretrainer's. Logs: `loss` (G's), `content`, `adversarial`,
-    `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities), `gradient_norm` and
-    `d_gradient_norm`.
+    Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
+    `content`, `adversarial`, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)),
+    probabilities), `gradient_norm` and `d_gradient_norm`.
     """
+
+    config: GanConfig
 
     def __init__(
         self,
@@ -75,20 +83,11 @@ class GanTrainer(keras.Model):
         average: SRResNet,
         discriminator: Discriminator,
         content_loss: ContentLoss,
-        config,
+        config: GanConfig,
     ):
-        super().__init__()
-        self.generator, self.discriminator = generator, discriminator
-        self.content_loss, self.config = content_loss, config
-        self.ema = MovingAverage(generator, average, config.ema)
+        super().__init__(generator, average, content_loss, config)
+        self.discriminator = discriminator
         self.d_optimizer = adam(config, discriminator)
-        self.compile(optimizer=adam(config, generator))
-        self.built = True
-
-    @property
-    def average(self) -> SRResNet:
-        """The generator to validate and to release."""
-        return self.ema.average
 
     def train_step(self, data):
         lr, hr = data
@@ -122,7 +121,7 @@ class GanTrainer(keras.Model):
         }
 
 
-def adam(config: PretrainConfig, model: keras.Model) -> keras.optimizers.Adam:
+def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
     """Adam with a stage's learning-rate schedule, its slots built for `model`."""
     peak = config.learning_rate
     schedules = keras.optimizers.schedules
