@@ -192,6 +192,7 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()  # before _plan, whose imports reach TensorFlow too
     jobs = _plan(arguments.inputs, arguments.out)
     failed = 0
     if not arguments.overwrite:
@@ -206,7 +207,6 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from PIL import Image
     from tqdm import tqdm
 
-    _import_tensorflow()
     from srgan_tf.inference import DEFAULT_TILE, Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
