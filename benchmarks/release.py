@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import srgan_tf.weights
 from srgan_tf import Upscaler
-from srgan_tf.images import written_whole
+from srgan_tf.files import written_whole
 from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 

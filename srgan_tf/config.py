@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import written_whole
 
 Stage = Literal["pretrain", "gan"]
 Precision = Literal["float32", "mixed_bfloat16"]
@@ -178,8 +179,6 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 def write_config(config: Config, path: str | Path) -> None:
     """Writes the resolved recipe, so that `read_config` gives an equal one."""
-    from srgan_tf.images import written_whole  # not at the top: it imports TensorFlow
-
     # A None within a section stays: it may stand against a default, as in start_from.
     tree = {key: value for key, value in config.model_dump().items() if value is not None}
     with written_whole(Path(path)) as temporary:

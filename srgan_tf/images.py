@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from srgan_tf.errors import ImageError
+from srgan_tf.files import IMAGE_SUFFIXES, first_line, written_whole
 
 # Encoding at a quality of 95 without chroma subsampling: no visible loss at 2 bits a pixel.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -29,7 +26,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".tiff": {"compression": "deflate", "predictor": "horizontal"},
     ".bmp": {},
 }
-SUFFIXES = tuple(_SAVE_OPTIONS)
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 # libwebp refused 192 megapixels, probably as the block modes of a lossy WebP must fit 512 KB.
 _MOST_PIXELS = {".webp": 2**27}
@@ -68,23 +64,6 @@ def to_uint16(images) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round((images + 1.0) * 32767.5), 0.0, 65535.0), tf.uint16)
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that becomes `path` if nothing is raised."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp gives 0o600
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def read_image(path: Path) -> Photo:
     """Decodes a PNG, JPEG, WebP, TIFF, BMP or still GIF file.
 
@@ -113,14 +92,16 @@ def read_image(path: Path) -> Photo:
         problem = "an empty file" if empty else "not a PNG, JPEG, WebP, TIFF or BMP image"
         raise ImageError(f"{path}: {problem}") from None
     except Exception as error:  # decoders raise nearly anything at a broken file
-        raise ImageError(f"{path}: can't be read: {_first_line(error)}") from None
+        raise ImageError(f"{path}: can't be read: {first_line(error)}") from None
 
 
 def check_writable(path: Path, height: int, width: int, alpha: bool) -> None:
     """Raises ImageError when the format of the path's suffix can't hold such an image."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ImageError(f"{path}: can't write {suffix or 'without suffix'}: {', '.join(SUFFIXES)}")
+    if suffix not in IMAGE_SUFFIXES:
+        raise ImageError(
+            f"{path}: can't write {suffix or 'without suffix'}: {', '.join(IMAGE_SUFFIXES)}"
+        )
     if alpha and suffix in _WITHOUT_ALPHA:
         raise ImageError(f"{path}: {suffix} has no alpha channel; write .png, .webp or .tif")
     longest, most = _LONGEST_SIDE.get(suffix, math.inf), _MOST_PIXELS.get(suffix, math.inf)
@@ -142,7 +123,7 @@ def write_image(
     ICC profile.
 
     Args:
-        path: with one of `SUFFIXES`; its folder is made.
+        path: with one of `IMAGE_SUFFIXES`; its folder is made.
         pixels: uint8 or uint16; [H, W], [H, W, 2], [H, W, 3] or [H, W, 4] as in `Photo`.
         icc_profile: of the pixels.
         dpi: horizontal and vertical; 72 if None.
@@ -168,14 +149,7 @@ def write_image(
                     options = options | {"bigtiff": True}
                 image.write_to_file(str(temporary), **options)
     except (OSError, ValueError, pyvips.Error) as error:
-        raise ImageError(f"{path}: can't be written: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = error.detail if isinstance(error, pyvips.Error) else str(error)
-    return text.strip().partition("\n")[0] or type(error).__name__
+        raise ImageError(f"{path}: can't be written: {first_line(error)}") from None
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

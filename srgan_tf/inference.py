@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +12,12 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from srgan_tf import images
+from srgan_tf.engines import Engine, open_engine
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.models import SRResNet
-from srgan_tf.weights import default_model, load_generator
-
-Engine = Callable[[tf.Tensor], tf.Tensor]
-"""float32 [1, h, w, 3] in [0, 1] to float32 [1, scale·h, scale·w, 3] in [-1, 1]."""
+from srgan_tf.tiles import cut
+from srgan_tf.weights import default_model
 
 DEFAULT_TILE = 512
-# Features of 128×128 pixels need 0.25 GB to be upsampled ×4.
-_UPSAMPLE_TILE = 128
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
 
@@ -67,12 +61,9 @@ class Upscaler:
     ):
         if tile < 1:
             raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
-        generator = load_generator(default_model() if model is None else model)
-        self.scale = generator.scale
-        self._overlap = generator.features_radius + generator.upsample_radius
-        self._engine = _generator_engine(generator)
-        if self_ensemble:
-            self._engine = _self_ensemble(self._engine)
+        engine = open_engine(default_model() if model is None else model)
+        self.scale, self._overlap = engine.scale, engine.radius
+        self._enlarge = _self_ensemble(engine) if self_ensemble else engine
         self._tile = tile
         self._progress = progress
 
@@ -99,7 +90,7 @@ class Upscaler:
         channels = _fill_transparent(channels)
         height, width = (self.scale * side for side in channels.shape[:2])
         enlarged = np.empty((height, width, channels.shape[2]), pixels.dtype)
-        tiles = _cut(channels.shape[:2], self.scale, self._tile, self._overlap)
+        tiles = cut(channels.shape[:2], self.scale, self._tile, self._overlap)
         # None: only on a terminal.
         disable = None if self._progress else True
         for tile in tqdm(tiles, unit="tile", leave=False, disable=disable):
@@ -172,7 +163,7 @@ class Upscaler:
         colours = pixels.shape[2] - _has_alpha(pixels)
         levels = np.iinfo(pixels.dtype).max
         lr = tf.cast(pixels[None, ..., :colours], tf.float32) / levels
-        sr = self._engine(tf.repeat(lr, 3 // colours, axis=-1))
+        sr = self._enlarge(tf.repeat(lr, 3 // colours, axis=-1))
         if colours == 1:
             sr = tf.reduce_mean(sr, axis=-1, keepdims=True)
         convert = images.to_uint8 if pixels.dtype == np.uint8 else images.to_uint16
@@ -184,75 +175,7 @@ class Upscaler:
         return np.concatenate([enlarged, alpha], axis=-1)
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """What to read, what of the enlarged tile is right, and where to write that."""
-
-    read: tuple[slice, slice]
-    crop: tuple[slice, slice]
-    write: tuple[slice, slice]
-
-
-def _cut(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[_Tile]:
-    """Tiles that cover an image of (height, width), all of them of one size.
-
-    Args:
-        side: a tile's highest side, without the overlap.
-        overlap: pixels to read on each side beyond what is written, within the image.
-    """
-    rows, columns = (_cut_axis(length, scale, side, overlap) for length in size)
-    return [
-        _Tile(*zip(row, column, strict=True))  # (read, crop, write), each of (row, column)
-        for row in rows
-        for column in columns
-    ]
-
-
-def _cut_axis(size: int, scale: int, side: int, overlap: int) -> list[tuple[slice, slice, slice]]:
-    inner = size - 2 * overlap
-    count = max(1, math.ceil(inner / side))
-    # One length for all: a convolution is set up anew for each shape it meets.
-    length = math.ceil(inner / count) + 2 * overlap
-    cuts = []
-    written = 0
-    for index in range(count):
-        start = min(index * (length - 2 * overlap), size - length)
-        stop = size if index == count - 1 else start + length - overlap
-        cuts.append(
-            (
-                slice(start, start + length),
-                slice(scale * (written - start), scale * (stop - start)),
-                slice(scale * written, scale * stop),
-            )
-        )
-        written = stop
-    return cuts
-
-
-def _generator_engine(generator: SRResNet) -> Engine:
-    def compiled(function, channels):
-        # One graph for all sizes.
-        signature = [tf.TensorSpec([1, None, None, channels], tf.float32)]
-        return tf.function(function, input_signature=signature)
-
-    features_of = compiled(lambda lr: generator.features(lr), 3)
-    upsample = compiled(lambda features: generator.upsample(features), generator.filters)
-
-    # Upsampling takes most of the memory and little context, features the reverse:
-    # small tiles for the one within a large tile for the other save time and memory.
-    def engine(lr: tf.Tensor) -> tf.Tensor:
-        features = features_of(lr)
-        height, width = lr.shape[1:3]
-        scale = generator.scale
-        sr = np.empty((1, scale * height, scale * width, 3), np.float32)
-        for tile in _cut((height, width), scale, _UPSAMPLE_TILE, generator.upsample_radius):
-            sr[0][tile.write] = upsample(features[:, *tile.read])[0].numpy()[tile.crop]
-        return sr
-
-    return engine
-
-
-def _self_ensemble(engine: Engine) -> Engine:
+def _self_ensemble(engine: Engine) -> Callable[[tf.Tensor], tf.Tensor]:
     def averaged(lr: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for turns in range(4):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import IMAGE_SUFFIXES, first_line
 from srgan_tf.images import read_image
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SAMPLES = (
     "astronaut.png",
     "chelsea.png",
@@ -106,9 +106,9 @@ def _folder_photos(name: str) -> PhotoSource:
         raise RequestError(
             f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples"
         )
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not files:
-        raise RequestError(f"{name}: no photo in this folder ({', '.join(EXTENSIONS)})")
+        raise RequestError(f"{name}: no photo in this folder ({', '.join(IMAGE_SUFFIXES)})")
     return _files_source(name, root, files)
 
 
@@ -128,7 +128,7 @@ def _tfds_photos(name: str) -> PhotoSource:
     except Exception as error:  # of many types: a wrong version is an AssertionError
         near = difflib.get_close_matches(name, tfds.list_builders(), n=1)
         raise RequestError(
-            f"tfds:{name}: tensorflow-datasets can't open it ({_first_line(error)}); "
+            f"tfds:{name}: tensorflow-datasets can't open it ({first_line(error)}); "
             f"{'did you mean' if near else 'for example'} "
             f"tfds:{near[0] if near else 'div2k/bicubic_x4'}?"
         ) from None
@@ -137,7 +137,7 @@ def _tfds_photos(name: str) -> PhotoSource:
         builder.download_and_prepare()
     except Exception as error:
         raise RequestError(
-            f"tfds:{name}: can't be downloaded ({_first_line(error)}); without a network give a "
+            f"tfds:{name}: can't be downloaded ({first_line(error)}); without a network give a "
             "folder of photos, or samples"
         ) from error
     if "train" not in builder.info.splits:
@@ -172,7 +172,3 @@ def _image_feature(builder, name: str) -> str:
             f"{', '.join(images) or 'none'}"
         )
     return images[0]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

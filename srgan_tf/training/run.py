@@ -17,7 +17,7 @@ from srgan_tf.data.pipeline import split_photos, training_dataset, validation_pa
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store
 from srgan_tf.errors import RequestError
-from srgan_tf.images import written_whole
+from srgan_tf.files import written_whole
 from srgan_tf.losses import content_loss
 from srgan_tf.models import Discriminator, SRResNet
 from srgan_tf.training import callbacks

@@ -1,0 +1,145 @@
+"""`srgan upscale`: enlarges image files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.errors import RequestError
+from srgan_tf.files import IMAGE_SUFFIXES
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "upscale",
+        help="enlarge image files",
+        description="Enlarges PNG, JPEG, WebP, TIFF and BMP files.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan upscale photo.jpg -o photo-x4.png
+  srgan upscale ~/Pictures -o enlarged
+  srgan upscale scans/*.tif more -o enlarged --self-ensemble
+  srgan upscale photo.jpg -o enlarged --model runs/mine
+
+Results have the format of their inputs; JPEG and WebP are written at quality 95. EXIF
+orientation is applied; ICC profile, resolution (DPI), alpha, grey and 16 bits a channel are
+kept; palettes become RGB, CMYK becomes sRGB.
+
+A result that exists already is left as it is and counts as failed, unless --overwrite is
+given: the same command again does what an interrupted one has left.
+
+exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the request is wrong.""",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="a file, or a folder, which is searched recursively",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="a folder, which is made, and where folders keep their structure; for one input "
+        "file also a file name with the suffix of the format wanted",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        help="a released name, a .keras file or a run folder; default: the best released",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="side of the tiles that photos are cut into, in pixels of the input; smaller "
+        "saves memory, larger is faster, the result is the same (default: 512)",
+    )
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="average the results of the 8 flips and quarter turns: slightly better, 8 times "
+        "slower",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.set_defaults(command=_upscale)
+
+
+def _upscale(arguments: argparse.Namespace) -> int:
+    jobs = _plan(arguments.inputs, arguments.out)
+    failed = 0
+    if not arguments.overwrite:
+        for _, target in jobs:
+            if target.exists():
+                print(f"{target}: exists already; --overwrite replaces it", file=sys.stderr)
+                failed += 1
+        jobs = [job for job in jobs if not job[1].exists()]
+        if not jobs:
+            return 1
+
+    import_tensorflow()
+    from PIL import Image
+    from tqdm import tqdm
+
+    from srgan_tf.inference import DEFAULT_TILE, Upscaler
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    tile = DEFAULT_TILE if arguments.tile is None else arguments.tile
+    upscaler = Upscaler(arguments.model, tile, arguments.self_ensemble, progress=True)
+    try:
+        # disable=None: only on a terminal.
+        with tqdm(total=len(jobs), unit="file", disable=None) as progress:
+            for _, _, error in upscaler.upscale_files(jobs):
+                if error is not None:
+                    tqdm.write(str(error), file=sys.stderr)
+                    failed += 1
+                progress.update()
+    except KeyboardInterrupt:
+        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+def _plan(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
+    """(source, target) files of an `upscale` command.
+
+    Raises:
+        RequestError: a missing input, nothing to do, or targets that clash.
+    """
+    for path in inputs:
+        if not path.exists():
+            raise RequestError(f"{path}: no such file or folder")
+    if out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
+        if len(inputs) > 1 or inputs[0].is_dir():
+            raise RequestError(f"{out}: one file can't hold several results; give a folder")
+        jobs = [(inputs[0], out)]
+    elif out.exists() and not out.is_dir():
+        raise RequestError(f"{out}: neither a folder nor of {', '.join(IMAGE_SUFFIXES)}")
+    else:
+        jobs = []
+        for path in inputs:
+            if not path.is_dir():
+                jobs.append((path, out / path.name))
+                continue
+            for file in sorted(path.rglob("*")):
+                # A folder of results within a folder of photos isn't enlarged again.
+                if file.suffix.lower() in IMAGE_SUFFIXES and out not in file.parents:
+                    jobs.append((file, out / file.relative_to(path)))
+        if not jobs:
+            raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
+    sources = {source.resolve() for source, _ in jobs}
+    seen: dict[Path, Path] = {}
+    for source, target in jobs:
+        if target.resolve() in sources:
+            raise RequestError(f"{target}: an input, which the result would replace")
+        other = seen.setdefault(target.resolve(), source)
+        if other is not source:
+            raise RequestError(f"{other} and {source} would both be written to {target}")
+    return jobs

@@ -1,0 +1,69 @@
+"""Engines: what carries out a generator, behind one interface for the Upscaler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.models import SRResNet
+from srgan_tf.tiles import cut
+from srgan_tf.weights import load_generator
+
+# Features of 128×128 pixels need 0.25 GB to be upsampled ×4.
+_UPSAMPLE_TILE = 128
+
+
+class Engine(Protocol):
+    """Enlarges float32 [1, h, w, 3] in [0, 1] to float32 [1, scale·h, scale·w, 3] in [-1, 1].
+
+    Attributes:
+        scale: how many times as wide and high a result is.
+        radius: how many LR pixels to each side an output pixel depends on.
+    """
+
+    scale: int
+    radius: int
+
+    def __call__(self, lr: tf.Tensor) -> tf.Tensor: ...
+
+
+def open_engine(model: str | Path) -> Engine:
+    """The engine for a released name, a `.keras` file or a run folder.
+
+    Raises:
+        RequestError: no such model, or a file that is none.
+    """
+    return GeneratorEngine(load_generator(model))
+
+
+class GeneratorEngine:
+    """Carries out an SRResNet of this process.
+
+    Upsampling takes most of the memory and little context, features the reverse: small tiles
+    for the one within the large tile for the other save time and memory.
+    """
+
+    def __init__(self, generator: SRResNet):
+        self.scale = generator.scale
+        self.radius = generator.features_radius + generator.upsample_radius
+        self._upsample_radius = generator.upsample_radius
+        self._features = _compiled(lambda lr: generator.features(lr), 3)
+        self._upsample = _compiled(lambda features: generator.upsample(features), generator.filters)
+
+    def __call__(self, lr: tf.Tensor) -> tf.Tensor:
+        features = self._features(lr)
+        height, width = lr.shape[1:3]
+        sr = np.empty((1, self.scale * height, self.scale * width, 3), np.float32)
+        for tile in cut((height, width), self.scale, _UPSAMPLE_TILE, self._upsample_radius):
+            sr[0][tile.write] = self._upsample(features[:, *tile.read])[0].numpy()[tile.crop]
+        return sr
+
+
+def _compiled(function, channels: int):
+    # One graph for all sizes.
+    return tf.function(
+        function, input_signature=[tf.TensorSpec([1, None, None, channels], tf.float32)]
+    )
