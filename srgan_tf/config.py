@@ -14,7 +14,7 @@ from srgan_tf.errors import RequestError
 from srgan_tf.files import written_whole
 
 Stage = Literal["pretrain", "gan"]
-Precision = Literal["float32", "mixed_bfloat16"]
+Precision = Literal["auto", "float32", "mixed_bfloat16"]
 Content = Literal["mse", "l1", "vgg22", "vgg54"]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
@@ -108,6 +108,7 @@ class Config(_Section):
     """Names the run's default folder, `runs/NAME/STAGE`, and its card."""
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Precision = "float32"
+    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32."""
     deterministic: bool = False
     """Only bit-reproducible kernels, at some cost in speed."""
     generator: GeneratorConfig = GeneratorConfig()

@@ -19,7 +19,7 @@ from srgan_tf.training.checkpoints import Checkpoints
 
 
 class TrainingDivergedError(RuntimeError):
-    """A loss was not finite; the last checkpoint holds the last good state."""
+    """A loss or gradient was not finite; the newest checkpoint holds a good state."""
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -38,11 +38,17 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class StopOnDivergence(StepCallback):
-    """Raises TrainingDivergedError on the first loss that is not finite; comes before saving."""
+    """Raises TrainingDivergedError on the first loss or gradient that is not finite.
+
+    Comes before the callbacks that save.
+    """
 
     def on_step(self, step, logs):
         bad = [name for name, value in logs.items() if not math.isfinite(value)]
         if bad:
+            if any("norm" not in name for name in bad):
+                # A loss is of the state before the step: the last update had spoilt it.
+                self.checkpoints.discard(step - 1)
             raise TrainingDivergedError(
                 f"step {step}: {', '.join(bad)} is not finite; training stopped. The last good "
                 f"state is in {self.checkpoints.folder}: go on from it with --resume and, say, a "

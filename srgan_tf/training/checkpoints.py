@@ -78,6 +78,12 @@ class Checkpoints:
             )
             return False
 
+    def discard(self, step: int) -> None:
+        """Deletes the checkpoint of a step, if there is one and it is not the only one."""
+        if len(self._newest.checkpoints) > 1:
+            for file in self.folder.glob(f"step-{step}.*"):
+                file.unlink()
+
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read, and says which it passed over.
 
@@ -88,7 +94,8 @@ class Checkpoints:
             RequestError: there are checkpoints, but none can be read.
         """
         self._remove_partial()
-        candidates = [*reversed(self._newest.checkpoints), *self._best.checkpoints]
+        newest = [p for p in reversed(self._newest.checkpoints) if Path(f"{p}.index").exists()]
+        candidates = [*newest, *self._best.checkpoints]
         for path in candidates:
             try:
                 self._checkpoint.restore(path).assert_consumed()

@@ -22,6 +22,7 @@ from srgan_tf.losses import content_loss
 from srgan_tf.models import Discriminator, SRResNet
 from srgan_tf.training import callbacks
 from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.precision import resolve_precision
 from srgan_tf.training.trainers import GanTrainer, Pretrainer
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE, find_generator, load_generator
 
@@ -59,6 +60,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     store = open_store(open_source(config.data.source), min_side=config.data.hr_crop)
     photos, held_out = split_photos(store, config.data, config.seed)
 
+    config = resolve_precision(config)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -148,7 +150,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
     """Builds the models and optimizers of a stage, under the present strategy's scope.
 
     Args:
-        config: the recipe.
+        config: the recipe, its precision not `auto`.
         stage: `pretrain` or `gan`.
         start: a `.keras` file with the generator's first weights, or None.
 

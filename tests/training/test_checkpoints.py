@@ -9,6 +9,7 @@ from srgan_tf.config import PretrainConfig
 from srgan_tf.errors import RequestError
 from srgan_tf.losses import content_loss
 from srgan_tf.models import SRResNet
+from srgan_tf.training.callbacks import StopOnDivergence, TrainingDivergedError
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.trainers import Pretrainer
 
@@ -119,3 +120,27 @@ def test_every_variable_comes_back(trainer, tmp_path):
     after = [np.array(v) for model in models for v in model.variables]
     for old, new, is_rate in zip(before, after, rates, strict=True):
         np.testing.assert_array_equal(new, np.zeros_like(old) if is_rate else old)
+
+
+@pytest.mark.parametrize(("bad", "restored"), [("loss", 1.0), ("gradient_norm", 2.0)])
+def test_divergence_leaves_the_last_good_state_as_the_newest(trainer, tmp_path, bad, restored):
+    """A loss at step 3 that is not finite says that the state after step 2 is bad already."""
+    checkpoints = Checkpoints(tmp_path, trainer, keep=3)
+    for step in (1, 2):
+        advance(trainer, step)
+        checkpoints.save()
+    advance(trainer, 3)
+    with pytest.raises(TrainingDivergedError, match=f"step 3: {bad} is not finite"):
+        StopOnDivergence(checkpoints).on_step(3, {"content": 1.0, bad: np.nan})
+    assert Checkpoints(tmp_path, trainer, keep=3).restore()
+    assert bias(trainer) == restored
+    # The run goes on from there.
+    advance(trainer, 3)
+    assert checkpoints.save()
+
+
+def test_the_only_checkpoint_is_never_discarded(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=1)
+    checkpoints.save()
+    checkpoints.discard(checkpoints.step)
+    assert checkpoints.restore()

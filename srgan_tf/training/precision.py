@@ -1,0 +1,34 @@
+"""The precision that this machine trains fastest in."""
+
+from __future__ import annotations
+
+import time
+
+import tensorflow as tf
+
+from srgan_tf.config import Config
+
+
+def resolve_precision(config: Config) -> Config:
+    """The recipe with `precision: auto` replaced by the faster of both, measured here.
+
+    bfloat16 saves a third of a step where a CPU or GPU computes it natively (AVX-512 BF16, AMX,
+    NVIDIA since Ampere); elsewhere it is emulated and up to 30 times slower than float32.
+    """
+    if config.precision != "auto":
+        return config
+    seconds = {dtype: _seconds(dtype) for dtype in (tf.float32, tf.bfloat16)}
+    faster = seconds[tf.bfloat16] < seconds[tf.float32]
+    return config.model_copy(update={"precision": "mixed_bfloat16" if faster else "float32"})
+
+
+def _seconds(dtype: tf.DType) -> float:
+    """Of SRResNet's most frequent convolution, the best of three."""
+    features = tf.ones([4, 24, 24, 64], dtype)
+    kernel = tf.ones([3, 3, 64, 64], dtype)
+    times = []
+    for _ in range(4):  # the first sets the kernels up
+        started = time.perf_counter()
+        float(tf.reduce_sum(tf.nn.conv2d(features, kernel, 1, "SAME")))
+        times.append(time.perf_counter() - started)
+    return min(times[1:])

@@ -1,0 +1,28 @@
+"""`precision: auto`."""
+
+import pytest
+import tensorflow as tf
+
+from srgan_tf.config import Config, PretrainConfig
+from srgan_tf.training import precision
+
+
+@pytest.mark.parametrize(
+    ("seconds_of_bfloat16", "faster"), [(0.5, "mixed_bfloat16"), (2.0, "float32")]
+)
+def test_auto_is_the_faster_one(monkeypatch, seconds_of_bfloat16, faster):
+    times = {tf.float32: 1.0, tf.bfloat16: seconds_of_bfloat16}
+    monkeypatch.setattr(precision, "_seconds", times.__getitem__)
+    config = Config(name="test", precision="auto", pretrain=PretrainConfig())
+    assert precision.resolve_precision(config) == config.model_copy(update={"precision": faster})
+
+
+def test_a_chosen_precision_stays_and_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", None)
+    config = Config(name="test", precision="mixed_bfloat16", pretrain=PretrainConfig())
+    assert precision.resolve_precision(config) is config
+
+
+def test_both_are_measured_on_this_machine():
+    assert precision._seconds(tf.float32) > 0
+    assert precision._seconds(tf.bfloat16) > 0
