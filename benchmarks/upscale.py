@@ -3,7 +3,7 @@
     python benchmarks/upscale.py [--model NAME|FILE] [--out FILE]
 
 With torch installed (`pip install -e .[benchmark]`) a plain PyTorch SRResNet takes turns with
-ours in the same process: channels-last, inference mode, in float32 and in bfloat16.
+ours in the same process: channels-last, inference mode, in float32 and in mixed bfloat16.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,6 +23,7 @@ import numpy as np
 from train_step import median_seconds
 
 from srgan_tf import Upscaler
+from srgan_tf.inference import PRECISIONS
 
 SIDE = 120
 
@@ -37,7 +39,7 @@ def plain_pytorch(dtype: str, photo: np.ndarray) -> Callable[[], None]:
     def enlarge():
         with (
             torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "mixed_bfloat16"),
         ):
             lr = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
             sr = model(lr.to(memory_format=torch.channels_last)).float()
@@ -55,17 +57,19 @@ def main() -> None:
     arguments = parser.parse_args()
 
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    upscaler = Upscaler(arguments.model)
-    contestants: dict[str, Callable] = {"srgan-tf float32": lambda: upscaler.upscale(photo)}
+    contestants: dict[str, Callable] = {}
+    for precision in PRECISIONS:
+        upscaler = Upscaler(arguments.model, precision=precision)
+        contestants[f"srgan-tf {precision}"] = partial(upscaler.upscale, photo)
     packages = ["tensorflow", "keras"]
     if importlib.util.find_spec("torch") is not None:
         packages.append("torch")
-        for dtype in ("float32", "bfloat16"):
+        for dtype in PRECISIONS:
             contestants[f"PyTorch {dtype}"] = plain_pytorch(dtype, photo)
     seconds = median_seconds(contestants, rounds=15)
     megapixels = SIDE * SIDE * upscaler.scale**2 / 1e6
     for name, s in seconds.items():
-        print(f"{arguments.model} ×{upscaler.scale} {name:18} {megapixels / s:6.2f} MP/s out")
+        print(f"{arguments.model} ×{upscaler.scale} {name:23} {megapixels / s:6.2f} MP/s out")
     if arguments.out:
         results = {
             "command": "python benchmarks/upscale.py",

@@ -30,13 +30,17 @@ class Engine(Protocol):
     def __call__(self, lr: tf.Tensor) -> tf.Tensor: ...
 
 
-def open_engine(model: str | Path) -> Engine:
+def open_engine(model: str | Path, precision: str = "float32") -> Engine:
     """The engine for a released name, a `.keras` file or a run folder.
+
+    Args:
+        model: a released name, a `.keras` file or a run folder.
+        precision: `float32` or `mixed_bfloat16`.
 
     Raises:
         RequestError: no such model, or a file that is none.
     """
-    return GeneratorEngine(load_generator(model))
+    return GeneratorEngine(load_generator(model, precision))
 
 
 class GeneratorEngine:
@@ -50,8 +54,11 @@ class GeneratorEngine:
         self.scale = generator.scale
         self.radius = generator.features_radius + generator.upsample_radius
         self._upsample_radius = generator.upsample_radius
-        self._features = _compiled(lambda lr: generator.features(lr), 3)
-        self._upsample = _compiled(lambda features: generator.upsample(features), generator.filters)
+        # Each one graph for all sizes.
+        lr = tf.TensorSpec([1, None, None, 3], tf.float32)
+        features = tf.TensorSpec([1, None, None, generator.filters], generator.compute_dtype)
+        self._features = tf.function(lambda x: generator.features(x), input_signature=[lr])
+        self._upsample = tf.function(lambda x: generator.upsample(x), input_signature=[features])
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         features = self._features(lr)
@@ -60,10 +67,3 @@ class GeneratorEngine:
         for tile in cut((height, width), self.scale, _UPSAMPLE_TILE, self._upsample_radius):
             sr[0][tile.write] = self._upsample(features[:, *tile.read])[0].numpy()[tile.crop]
         return sr
-
-
-def _compiled(function, channels: int):
-    # One graph for all sizes.
-    return tf.function(
-        function, input_signature=[tf.TensorSpec([1, None, None, channels], tf.float32)]
-    )

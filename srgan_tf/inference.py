@@ -18,6 +18,7 @@ from srgan_tf.tiles import cut
 from srgan_tf.weights import default_model
 
 DEFAULT_TILE = 512
+PRECISIONS = ("float32", "mixed_bfloat16")
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
 
@@ -38,13 +39,15 @@ class Upscaler:
         model: a released name, a `.keras` file or a run folder; None: the best released.
         tile: side of a tile in LR pixels, without the overlap.
         self_ensemble: average the results of the 8 flips and quarter turns; 8 times slower.
+        precision: `float32`, or `mixed_bfloat16`: faster on CPUs with AVX-512 BF16 or AMX and on
+            newer GPUs, slower elsewhere; costs about 0.01 dB.
         progress: show a progress bar on stderr when it is a terminal.
 
     Attributes:
         scale: how many times as wide and high a result is.
 
     Raises:
-        RequestError: no such model, or a tile below 1.
+        RequestError: no such model or precision, or a tile below 1.
 
     Example:
         >>> upscaler = Upscaler("srresnet-mse")
@@ -57,11 +60,14 @@ class Upscaler:
         model: str | Path | None = None,
         tile: int = DEFAULT_TILE,
         self_ensemble: bool = False,
+        precision: str = "float32",
         progress: bool = False,
     ):
         if tile < 1:
             raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
-        engine = open_engine(default_model() if model is None else model)
+        if precision not in PRECISIONS:
+            raise RequestError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
+        engine = open_engine(default_model() if model is None else model, precision)
         self.scale, self._overlap = engine.scale, engine.radius
         self._enlarge = _self_ensemble(engine) if self_ensemble else engine
         self._tile = tile

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import skimage.data
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,15 @@ def test_upsampling_in_parts_equals_the_whole(weights, expected, monkeypatch):
     assert_within_a_level(Upscaler(weights).upscale(rgb), expected(rgb))
 
 
+def test_mixed_bfloat16_gives_nearly_the_same_picture():
+    photo = skimage.data.chelsea()[80:112, 120:152]
+    exact = Upscaler("srresnet-mse").upscale(photo).astype(int)
+    mixed = Upscaler("srresnet-mse", precision="mixed_bfloat16").upscale(photo).astype(int)
+    error = np.abs(mixed - exact)
+    assert 0 < error.max() <= 16
+    assert error.mean() < 1
+
+
 def test_self_ensemble_is_the_mean_of_the_eight_symmetries(weights):
     model = tf.keras.models.load_model(weights, compile=False)
     rgb = pixels(3, np.uint8, 12, 18)
@@ -183,6 +193,8 @@ def test_other_arrays_are_refused(tiled, bad):
 
 
 def test_bad_requests(weights):
+    with pytest.raises(RequestError, match="precision is float32 or mixed_bfloat16, not float16"):
+        Upscaler(weights, precision="float16")
     with pytest.raises(RequestError, match="tile"):
         Upscaler(weights, tile=0)
     with pytest.raises(RequestError, match="no such weights"):

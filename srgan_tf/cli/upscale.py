@@ -68,6 +68,13 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         help="average the results of the 8 flips and quarter turns: slightly better, 8 times "
         "slower",
     )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "mixed_bfloat16"),
+        help="mixed_bfloat16 is faster on CPUs with AVX-512 BF16 or AMX and on newer GPUs, much "
+        "slower elsewhere (default: float32)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(command=_upscale)
 
@@ -92,7 +99,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     tile = DEFAULT_TILE if arguments.tile is None else arguments.tile
-    upscaler = Upscaler(arguments.model, tile, arguments.self_ensemble, progress=True)
+    upscaler = Upscaler(
+        arguments.model, tile, arguments.self_ensemble, arguments.precision, progress=True
+    )
     try:
         # disable=None: only on a terminal.
         with tqdm(total=len(jobs), unit="file", disable=None) as progress:

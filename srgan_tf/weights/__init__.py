@@ -61,11 +61,12 @@ def find_generator(name: str | Path) -> Path:
     )
 
 
-def load_generator(name: str | Path) -> SRResNet:
-    """Loads a generator in float32.
+def load_generator(name: str | Path, precision: str = "float32") -> SRResNet:
+    """Loads a generator.
 
     Args:
         name: a released name, a `.keras` file or a run folder.
+        precision: the dtype policy that it computes in, whatever it was saved with.
 
     Raises:
         RequestError: not found, or not a generator of this project.
@@ -77,9 +78,9 @@ def load_generator(name: str | Path) -> SRResNet:
         raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
     if not isinstance(model, SRResNet):
         raise RequestError(f"{path}: holds a {type(model).__name__}, not an SRResNet")
-    if model.dtype_policy.name == "float32":
+    if model.dtype_policy.name == precision:
         return model
-    exact = SRResNet(model.scale, model.blocks, model.filters, dtype="float32")
-    exact.build()
-    exact.set_weights(model.get_weights())
-    return exact
+    converted = SRResNet(model.scale, model.blocks, model.filters, dtype=precision)
+    converted.build()
+    converted.set_weights(model.get_weights())
+    return converted
