@@ -7,10 +7,11 @@ reproduces the published LR images of Set5, Set14 and BSD100 bit for bit.
 """
 
 import functools
-import math
 
 import numpy as np
 import tensorflow as tf
+
+from srgan_tf.data.bicubic import cubic, resize_matrix
 
 
 def bicubic_downscale(images, scale: int) -> tf.Tensor:
@@ -45,10 +46,35 @@ def bicubic_upscale(images, scale: int) -> tf.Tensor:
     return _resize(images, scale * images.shape[-3], scale * images.shape[-2])
 
 
+def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
+    """As `bicubic_upscale`, without rounding, for any range and for sizes known only in the graph.
+
+    Args:
+        images: float [N, H, W, C].
+        scale: an integer of at least 1.
+
+    Returns:
+        [N, scale·H, scale·W, C] of the same dtype.
+    """
+    # The new pixels of phase p lie (p + 0.5)/scale - 0.5 from an old one: within its 5 taps.
+    offsets = (np.arange(scale) + 0.5) / scale - 0.5
+    phases = cubic(offsets - np.arange(-2, 3)[:, None])  # [5, scale]
+    kernel = np.einsum("yp,xq->yxpq", phases, phases).reshape(5, 5, 1, scale**2)
+    for _ in range(2):  # a symmetric pixel, twice: the border is repeated outwards
+        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    planes = [
+        tf.nn.depth_to_space(
+            tf.nn.conv2d(plane, tf.constant(kernel, images.dtype), 1, "VALID"), scale
+        )
+        for plane in tf.split(images, images.shape[-1], axis=-1)
+    ]
+    return tf.concat(planes, axis=-1)
+
+
 def _resize(images, height: int, width: int) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
-    rows = tf.constant(_weights(images.shape[-3], height))
-    columns = tf.constant(_weights(images.shape[-2], width))
+    rows = tf.constant(_dense_matrix(images.shape[-3], height))
+    columns = tf.constant(_dense_matrix(images.shape[-2], width))
     resized = _to_grey_levels(tf.einsum("oh,...hwc->...owc", rows, images))
     return _to_grey_levels(tf.einsum("pw,...owc->...opc", columns, resized))
 
@@ -58,24 +84,5 @@ def _to_grey_levels(images: tf.Tensor) -> tf.Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(size: int, new_size: int) -> np.ndarray:
-    """The matrix [new_size, size] that resizes one axis: cubic kernel, repeated borders."""
-    scale = new_size / size
-    width = 4.0 * max(1.0, 1.0 / scale)
-    stretch = min(1.0, scale)  # antialiasing: the kernel grows with the shrinking
-    centers = (np.arange(new_size) + 0.5) / scale - 0.5
-    first = np.floor(centers - width / 2).astype(int)
-    taps = first[:, None] + np.arange(math.ceil(width) + 2)
-    values = _cubic(stretch * (centers[:, None] - taps))
-    values /= values.sum(axis=1, keepdims=True)
-    matrix = np.zeros((new_size, size))
-    np.add.at(matrix, (np.arange(new_size)[:, None], taps.clip(0, size - 1)), values)
-    return matrix.astype(np.float32)
-
-
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """The cubic convolution kernel with a = -0.5 (Keys 1981)."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1.0
-    far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+def _dense_matrix(size: int, new_size: int) -> np.ndarray:
+    return resize_matrix(size, new_size).toarray()
