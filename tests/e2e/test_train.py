@@ -49,7 +49,7 @@ def command(stage, recipe, out, *more, devices=1):
         "cpu = tf.config.list_physical_devices('CPU')[0];"
         "logical = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1));"
         "tf.config.set_logical_device_configuration(cpu, logical);"
-        "from srgan_tf.cli import train; train()"
+        "from srgan_tf.cli.train import main; main()"
     )
     words = ["--stage", stage, "--config", recipe, "--out", out, *more]
     return [sys.executable, "-c", setup, str(devices), *map(str, words)]
