@@ -1,0 +1,527 @@
+"""Where invitations, raters and ratings are kept: SQLite or PostgreSQL through SQLAlchemy."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    Engine,
+    ForeignKey,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line
+from srgan_tf.mos.design import Showing
+
+MOST_INVITATIONS = 10_000
+MOST_RATERS = 10_000
+# What these raters were given but have not rated is given to others.
+_ABSENT = timedelta(days=3)
+_CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # without 0, 1, I and O
+# SQLite takes IMMEDIATE transactions, which never fail half-way for want of the write lock.
+_WRITE = {"sqlite_begin": "BEGIN IMMEDIATE"}
+
+
+class InvitationError(Exception):
+    """An invitation code that does not exist or was used; the message is for the rater."""
+
+
+class _Base(DeclarativeBase):
+    type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
+
+
+class _Study(_Base):
+    __tablename__ = "study"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class _Invitation(_Base):
+    __tablename__ = "invitation"
+    code: Mapped[str] = mapped_column(String(16), primary_key=True)
+    number: Mapped[int]
+
+
+class _Rater(_Base):
+    __tablename__ = "rater"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+    nickname: Mapped[str] = mapped_column(String(40))
+    invitation: Mapped[str | None] = mapped_column(ForeignKey("invitation.code"), unique=True)
+    calibrated: Mapped[int] = mapped_column(default=0)
+    joined: Mapped[datetime]
+    seen: Mapped[datetime]
+
+
+class _Trial(_Base):
+    """A showing given to a rater, and the rating once there is one."""
+
+    __tablename__ = "trial"
+    __table_args__ = (
+        UniqueConstraint("rater_id", "position"),
+        CheckConstraint("score BETWEEN 1 AND 5", name="score_is_1_to_5"),
+        CheckConstraint("(score IS NULL) = (rated IS NULL)", name="score_has_a_time"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(String(32), unique=True)
+    rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"))
+    position: Mapped[int]
+    version: Mapped[str] = mapped_column(String(32), index=True)
+    repeat: Mapped[bool]
+    attempt: Mapped[int] = mapped_column(default=0)
+    score: Mapped[int | None]
+    rated: Mapped[datetime | None]
+    milliseconds: Mapped[int | None]
+    pixel_ratio: Mapped[float | None]
+
+
+@dataclass(frozen=True)
+class Rater:
+    """A rater as the web app sees them; `calibrated` counts calibration pages seen."""
+
+    id: int
+    nickname: str
+    calibrated: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a rater is to rate now.
+
+    Attributes:
+        token: names the trial to the rater.
+        attempt: 0, and one more each time its rating was undone.
+        position, total: of the trial among the rater's, from 0.
+        version: id of the version shown.
+        next: token of the trial after it, None at the end.
+        undoable: token and attempt of the trial before it, when its rating may be undone.
+    """
+
+    token: str
+    attempt: int
+    position: int
+    total: int
+    version: str
+    next: str | None
+    undoable: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a rater is; times in UTC."""
+
+    rater: int
+    nickname: str
+    invitation: str | None
+    calibrated: int
+    rated: int
+    total: int
+    joined: datetime
+    seen: datetime
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A rating with the trial it belongs to; the columns of the same name are in the codebook."""
+
+    rater: int
+    position: int
+    version: str
+    repeat: bool
+    undone: int
+    score: int
+    rated: datetime
+    milliseconds: int | None
+    pixel_ratio: float | None
+
+
+class Store:
+    """Keeps a study's state. Every method is one transaction, committed when it returns.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.
+        study: the study's id; a store belongs to one study.
+
+    Raises:
+        RequestError: another kind of database, or one that can't be reached.
+    """
+
+    def __init__(self, url: str, study: str):
+        self._engine = _open_engine(url)
+        self._study = study
+
+    def create(self) -> None:
+        """Makes the tables.
+
+        Raises:
+            RequestError: the database holds a study already.
+        """
+        with self._explained():
+            _Base.metadata.create_all(self._engine)
+            with self._session(write=True) as session:
+                if session.scalar(select(func.count()).select_from(_Study)):
+                    raise RequestError(f"{self._name()}: holds a study already; give an empty one")
+                session.add(_Study(id=self._study))
+
+    def check(self) -> None:
+        """Raises RequestError when the database can't be reached or isn't this study's."""
+        with self._explained(), self._session() as session:
+            if session.scalar(select(_Study.id)) != self._study:
+                raise RequestError(f"{self._name()}: holds another study")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def invite(self, number: int) -> list[str]:
+        """Makes invitation codes, each good for one rater.
+
+        Raises:
+            ValueError: there would be more than `MOST_INVITATIONS`.
+        """
+        codes = ["".join(secrets.choice(_CODE_LETTERS) for _ in range(10)) for _ in range(number)]
+        with self._session(write=True) as session:
+            first = session.scalar(select(func.count()).select_from(_Invitation)) or 0
+            if number < 1 or first + number > MOST_INVITATIONS:
+                raise ValueError(f"1 to {MOST_INVITATIONS - first} invitations can be made")
+            session.add_all(_Invitation(code=c, number=first + i) for i, c in enumerate(codes))
+        return codes
+
+    def invitations(self) -> dict[str, bool]:
+        """All codes in the order made, and whether they were used."""
+        query = select(_Invitation.code, _Rater.id.is_not(None)).outerjoin(
+            _Rater, _Rater.invitation == _Invitation.code
+        )
+        with self._session() as session:
+            return {code: used for code, used in session.execute(query.order_by("number")).tuples()}
+
+    def join(
+        self,
+        key: str,
+        nickname: str,
+        invitation: str | None,
+        draw: Callable[[Mapping[str, int]], Sequence[Showing]],
+    ) -> None:
+        """Adds a rater, or does nothing when the key has joined already.
+
+        Args:
+            key: what the rater will be known by.
+            nickname: of at most 40 characters.
+            invitation: a code, None where none is needed.
+            draw: from how often each version has been given, the rater's showings.
+
+        Raises:
+            InvitationError: no such code, it was used, or too many have joined.
+        """
+        now = datetime.now(UTC)
+        with self._session(write=True) as session:
+            # One rater joins at a time, lest two be given the same least shown versions.
+            session.execute(select(_Study).with_for_update())
+            if session.scalar(select(_Rater.id).where(_Rater.key == key)):
+                return
+            if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MOST_RATERS:
+                raise InvitationError("This study has all the raters it can take.")
+            if invitation is not None:
+                if session.get(_Invitation, invitation) is None:
+                    raise InvitationError("There is no such invitation code.")
+                if session.scalar(select(_Rater.id).where(_Rater.invitation == invitation)):
+                    raise InvitationError(
+                        "This invitation has been used. To go on with your ratings, open your "
+                        "personal link."
+                    )
+            rater = _Rater(key=key, nickname=nickname, invitation=invitation, joined=now, seen=now)
+            session.add(rater)
+            session.flush()
+            rows = [
+                {
+                    "token": secrets.token_hex(16),
+                    "rater_id": rater.id,
+                    "position": position,
+                    "version": showing.version.id,
+                    "repeat": showing.repeat,
+                    "attempt": 0,
+                }
+                for position, showing in enumerate(draw(_times_given(session, now)))
+            ]
+            session.execute(insert(_Trial), rows)
+
+    def rater(self, key: str) -> Rater | None:
+        """The rater known by this key."""
+        with self._session() as session:
+            row = session.scalar(select(_Rater).where(_Rater.key == key))
+            return Rater(row.id, row.nickname, row.calibrated) if row else None
+
+    def calibrate(self, rater: int, page: int) -> None:
+        """Notes that calibration page `page`, from 0, was seen; a replay changes nothing."""
+        with self._session(write=True) as session:
+            session.execute(
+                update(_Rater)
+                .where(_Rater.id == rater, _Rater.calibrated == page)
+                .values(calibrated=page + 1, seen=datetime.now(UTC))
+            )
+
+    def task(self, rater: int) -> Task | None:
+        """The rater's first trial without a rating, None when all are done."""
+        with self._session() as session:
+            position = _current(session, rater)
+            rows = session.scalars(
+                select(_Trial)
+                .where(
+                    _Trial.rater_id == rater, _Trial.position.between(position - 1, position + 1)
+                )
+                .order_by(_Trial.position)
+            ).all()
+            near = {row.position: row for row in rows}
+            trial = near.get(position)
+            if trial is None:
+                return None
+            before, after = near.get(position - 1), near.get(position + 1)
+            return Task(
+                trial.token,
+                trial.attempt,
+                position,
+                _total(session, rater),
+                trial.version,
+                after.token if after else None,
+                (before.token, before.attempt) if before and not trial.attempt else None,
+            )
+
+    def last(self, rater: int) -> tuple[str, int] | None:
+        """Token and attempt of the rater's last trial, when all are rated."""
+        with self._session() as session:
+            position = _current(session, rater)
+            row = session.execute(
+                select(_Trial.token, _Trial.attempt).where(
+                    _Trial.rater_id == rater, _Trial.position == position - 1
+                )
+            ).first()
+            return (row.token, row.attempt) if row and position == _total(session, rater) else None
+
+    def rate(
+        self,
+        rater: int,
+        token: str,
+        attempt: int,
+        score: int,
+        milliseconds: int | None = None,
+        pixel_ratio: float | None = None,
+    ) -> bool:
+        """Keeps a rating, on disk when this returns.
+
+        A rating counts once: only for the rater's present trial at its present attempt. A
+        double click, a second tab or a replayed request finds it rated and changes nothing.
+
+        Returns:
+            Whether the rating was taken.
+        """
+        with self._session(write=True) as session:
+            position = _current(session, rater, lock=True)
+            now = datetime.now(UTC)
+            taken = session.execute(
+                update(_Trial)
+                .where(
+                    _Trial.rater_id == rater,
+                    _Trial.position == position,
+                    _Trial.token == token,
+                    _Trial.attempt == attempt,
+                    _Trial.score.is_(None),
+                )
+                .values(score=score, rated=now, milliseconds=milliseconds, pixel_ratio=pixel_ratio)
+                .returning(_Trial.id)
+            ).first()
+            session.execute(update(_Rater).where(_Rater.id == rater).values(seen=now))
+            return taken is not None
+
+    def undo(self, rater: int, token: str, attempt: int) -> bool:
+        """Takes back the rating before the present trial, once; replays change nothing."""
+        with self._session(write=True) as session:
+            position = _current(session, rater, lock=True)
+            present = select(_Trial.attempt).where(
+                _Trial.rater_id == rater, _Trial.position == position
+            )
+            if session.scalar(present):  # it was undone itself: one step is enough
+                return False
+            undone = session.execute(
+                update(_Trial)
+                .where(
+                    _Trial.rater_id == rater,
+                    _Trial.position == position - 1,
+                    _Trial.token == token,
+                    _Trial.attempt == attempt,
+                )
+                .values(
+                    attempt=attempt + 1,
+                    score=None,
+                    rated=None,
+                    milliseconds=None,
+                    pixel_ratio=None,
+                )
+                .returning(_Trial.id)
+            ).first()
+            return undone is not None
+
+    def version(self, rater: int, token: str) -> str | None:
+        """The version of a trial; None unless it is among those the rater may see now."""
+        with self._session() as session:
+            position = _current(session, rater)
+            return session.scalar(
+                select(_Trial.version).where(
+                    _Trial.rater_id == rater,
+                    _Trial.token == token,
+                    _Trial.position.between(position - 1, position + 1),
+                )
+            )
+
+    def progress(self) -> list[Progress]:
+        """How far each rater is, in the order they joined."""
+        query = (
+            select(_Rater, func.count(_Trial.score), func.count(_Trial.id))
+            .outerjoin(_Trial)
+            .group_by(_Rater.id)
+            .order_by(_Rater.id)
+        )
+        with self._session() as session:
+            return [
+                Progress(
+                    row.id,
+                    row.nickname,
+                    row.invitation,
+                    row.calibrated,
+                    rated,
+                    total,
+                    _utc(row.joined),
+                    _utc(row.seen),
+                )
+                for row, rated, total in session.execute(query)
+            ]
+
+    def ratings(self) -> list[Rated]:
+        """All ratings, by rater and position."""
+        query = (
+            select(_Trial)
+            .where(_Trial.score.is_not(None))
+            .order_by(_Trial.rater_id, _Trial.position)
+        )
+        with self._session() as session:
+            return [
+                Rated(
+                    row.rater_id,
+                    row.position,
+                    row.version,
+                    row.repeat,
+                    row.attempt,
+                    row.score,
+                    _utc(row.rated),
+                    row.milliseconds,
+                    row.pixel_ratio,
+                )
+                for row in session.scalars(query)
+                if row.score is not None and row.rated is not None
+            ]
+
+    @contextmanager
+    def _session(self, write: bool = False) -> Iterator[Session]:
+        with Session(
+            self._engine.execution_options(**_WRITE) if write else self._engine
+        ) as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise RequestError(
+                f"{self._name()}: can't be used: {first_line(error.orig or error)}"
+            ) from None
+
+    def _name(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+
+def parse_url(text: str) -> URL:
+    """Reads a database's URL.
+
+    Raises:
+        RequestError: neither PostgreSQL's nor SQLite's.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise RequestError(
+            "the database's URL can't be read; postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    kind = url.get_backend_name()
+    if kind not in ("postgresql", "sqlite"):
+        raise RequestError(f"{kind}: no database for a study; postgresql://USER@HOST/DATABASE")
+    return url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
+
+
+def _open_engine(text: str) -> Engine:
+    url = parse_url(text)
+    if url.get_backend_name() == "postgresql":
+        # A connection for each thread of the web app.
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40)
+    engine = create_engine(url, connect_args={"timeout": 30}, pool_size=10, max_overflow=40)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection, _) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut, too
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+    return engine
+
+
+def _current(session: Session, rater: int, lock: bool = False) -> int:
+    """Position of the rater's first trial without a rating; the number of trials at the end."""
+    if lock:  # no other transaction may move the rater on meanwhile
+        session.execute(select(_Rater.id).where(_Rater.id == rater).with_for_update())
+    position = session.scalar(
+        select(func.min(_Trial.position)).where(_Trial.rater_id == rater, _Trial.score.is_(None))
+    )
+    return _total(session, rater) if position is None else position
+
+
+def _total(session: Session, rater: int) -> int:
+    return (
+        session.scalar(select(func.count()).select_from(_Trial).where(_Trial.rater_id == rater))
+        or 0
+    )
+
+
+def _times_given(session: Session, now: datetime) -> dict[str, int]:
+    """How often each version was rated, or is still to be by a rater who may come back."""
+    query = (
+        select(_Trial.version, func.count())
+        .join(_Rater)
+        .where(~_Trial.repeat, _Trial.score.is_not(None) | (_Rater.seen > now - _ABSENT))
+        .group_by(_Trial.version)
+    )
+    return {version: count for version, count in session.execute(query).tuples()}
+
+
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite keeps no zone
