@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from srgan_tf.errors import RequestError
 from srgan_tf.files import written_whole
@@ -28,12 +36,63 @@ class _Section(BaseModel):
     )
 
 
-class GeneratorConfig(_Section):
+class _GeneratorConfig(_Section):
+    scale: Literal[2, 4, 8] = 4
+
+
+class SRResNetConfig(_GeneratorConfig):
     """Size of the SRResNet (paper: ×4, 16 blocks of 64 filters)."""
 
-    scale: Literal[2, 4, 8] = 4
+    architecture: Literal["srresnet"] = "srresnet"
     blocks: int = Field(16, ge=1)
     filters: int = Field(64, ge=3)
+
+
+class SRCNNConfig(_GeneratorConfig):
+    """The baseline SRCNN 9-5-5."""
+
+    architecture: Literal["srcnn"]
+
+
+class ESPCNConfig(_GeneratorConfig):
+    """The baseline ESPCN."""
+
+    architecture: Literal["espcn"]
+
+
+class DRCNConfig(_GeneratorConfig):
+    """Size of the baseline DRCN (its paper: 256 filters, 16 recursions)."""
+
+    architecture: Literal["drcn"]
+    filters: int = Field(256, ge=1)
+    recursions: int = Field(16, ge=1)
+
+
+_GENERATORS: dict[str, type[_GeneratorConfig]] = {
+    "srresnet": SRResNetConfig,
+    "srcnn": SRCNNConfig,
+    "espcn": ESPCNConfig,
+    "drcn": DRCNConfig,
+}
+
+
+def _architecture(generator: Any) -> Any:
+    if isinstance(generator, dict):
+        return generator.get("architecture", "srresnet")
+    return getattr(generator, "architecture", None)
+
+
+GeneratorConfig = Annotated[
+    Annotated[SRResNetConfig, Tag("srresnet")]
+    | Annotated[SRCNNConfig, Tag("srcnn")]
+    | Annotated[ESPCNConfig, Tag("espcn")]
+    | Annotated[DRCNConfig, Tag("drcn")],
+    Discriminator(
+        _architecture,
+        custom_error_type="architecture",
+        custom_error_message=f"architecture must be one of {', '.join(_GENERATORS)}",
+    ),
+]
 
 
 class DataConfig(_Section):
@@ -111,7 +170,7 @@ class Config(_Section):
     """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32."""
     deterministic: bool = False
     """Only bit-reproducible kernels, at some cost in speed."""
-    generator: GeneratorConfig = GeneratorConfig()
+    generator: GeneratorConfig = SRResNetConfig()
     data: DataConfig = DataConfig()
     vgg: VggConfig = VggConfig()
     pretrain: PretrainConfig | None = None
@@ -132,6 +191,11 @@ class Config(_Section):
             raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
         if self.data.validation_crop % self.generator.scale:
             raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
+        of_luma = self.generator.architecture != "srresnet"
+        if of_luma and self.pretrain and self.pretrain.content not in ("mse", "l1"):
+            raise ValueError(
+                f"{self.generator.architecture} learns on luma: pretrain.content must be mse or l1"
+            )
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")
         return self
@@ -226,7 +290,8 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
-        key = ".".join(location)
+        # The location of a key of the generator names its architecture too.
+        key = ".".join(part for part in location if part not in _GENERATORS)
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_nearest_key(location)}")
         elif problem["type"] == "missing":
@@ -243,10 +308,15 @@ def _explain(error: ValidationError) -> str:
 def _section(keys: list[str]) -> type[BaseModel] | None:
     section: type[BaseModel] | None = Config
     for key in keys:
+        if key in _GENERATORS:
+            section = _GENERATORS[key]
+            continue
         if section is None or key not in section.model_fields:
             return None
         annotation = section.model_fields[key].annotation
         types = typing.get_args(annotation) or (annotation,)
+        # Of the generators' sections the first: srresnet's.
+        types = [(typing.get_args(t) or (t,))[0] for t in types]
         sections = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
         section = sections[0] if sections else None
     return section
@@ -256,7 +326,7 @@ def _nearest_key(location: list[str]) -> str:
     section = _section(location[:-1])
     assert section is not None  # pydantic has found the key in it
     near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
-    prefix = "".join(f"{part}." for part in location[:-1])
+    prefix = "".join(f"{part}." for part in location[:-1] if part not in _GENERATORS)
     if near:
         return f", did you mean {prefix}{near[0]}?"
     return f"; the keys here are {', '.join(section.model_fields)}"

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.models import SRResNet
+from srgan_tf.models import Generator
 from srgan_tf.tiles import cut
 from srgan_tf.weights import load_generator
 
@@ -44,20 +44,22 @@ def open_engine(model: str | Path, precision: str = "float32") -> Engine:
 
 
 class GeneratorEngine:
-    """Carries out an SRResNet of this process.
+    """Carries out a Keras generator of this process.
 
     Upsampling takes most of the memory and little context, features the reverse: small tiles
     for the one within the large tile for the other save time and memory.
     """
 
-    def __init__(self, generator: SRResNet):
+    def __init__(self, generator: Generator):
         self.scale = generator.scale
         self.radius = generator.features_radius + generator.upsample_radius
         self._upsample_radius = generator.upsample_radius
         # Each one graph for all sizes.
         lr = tf.TensorSpec([1, None, None, 3], tf.float32)
-        features = tf.TensorSpec([1, None, None, generator.filters], generator.compute_dtype)
         self._features = tf.function(lambda x: generator.features(x), input_signature=[lr])
+        features = tf.TensorSpec.from_tensor(
+            self._features.get_concrete_function().structured_outputs
+        )
         self._upsample = tf.function(lambda x: generator.upsample(x), input_signature=[features])
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:

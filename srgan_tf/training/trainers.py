@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import ContentLoss, adversarial_loss, discriminator_loss, l1_loss
-from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.models import Discriminator, Generator
+from srgan_tf.models.baselines import unit_luma
 from srgan_tf.training.ema import MovingAverage
 
 
 class _GeneratorTrainer(keras.Model):
     """A generator, its moving average, its content loss and its optimizer."""
 
+    train_function: Callable | None
+
     def __init__(
         self,
-        generator: SRResNet,
-        average: SRResNet,
+        generator: Generator,
+        average: Generator,
         content_loss: ContentLoss,
         config: PretrainConfig | GanConfig,
     ):
@@ -26,9 +31,39 @@ class _GeneratorTrainer(keras.Model):
         self.ema = MovingAverage(generator, average, config.ema)
         self.compile(optimizer=adam(config, generator))
         self.built = True
+        self.stop_requested = False
+
+    def make_train_function(self, force=False):
+        """One step on every replica; the logs are the replicas' means, those of all workers.
+
+        Keras' own can't reduce scalars over several workers. A worker whose
+        `stop_requested` is set stops them all after the same step.
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        strategy = self.distribute_strategy
+
+        def replica_step(batch, stop):
+            return {**self.train_step(batch), "stop": stop}
+
+        @tf.function
+        def step(batches, stop):
+            logs = strategy.run(replica_step, args=(next(batches), stop))
+            return {name: strategy.reduce("MEAN", log, axis=None) for name, log in logs.items()}
+
+        def train_function(batches):
+            logs = step(batches, tf.constant(float(self.stop_requested)))
+            self.stop_training |= bool(logs.pop("stop") > 0)
+            return logs
+
+        self.train_function = train_function
+        return train_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """All is built; Keras would reduce a batch over the workers to build with."""
 
     @property
-    def average(self) -> SRResNet:
+    def average(self) -> Generator:
         """The generator to validate and to release."""
         return self.ema.average
 
@@ -53,15 +88,40 @@ class Pretrainer(_GeneratorTrainer):
         lr, hr = data
         step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as tape:
-            sr = self.generator(lr, training=True)
-            content = self.content_loss(hr, sr)
-            if self.config.l1_steps:
-                content = tf.where(step < self.config.l1_steps, l1_loss(hr, sr), content)
+            content = self._content(lr, hr, step)
             loss = self.config.content_weight * content
             scaled = loss / _replicas()
         norm = _apply(self.optimizer, tape, scaled, self.generator)
         self.ema.update(step)
         return {"loss": loss, "content": content, "gradient_norm": norm}
+
+    def _content(self, lr, hr, step):
+        return self._compare(hr, self.generator(lr, training=True), step)
+
+    def _compare(self, hr, sr, step):
+        content = self.content_loss(hr, sr)
+        if self.config.l1_steps:
+            return tf.where(step < self.config.l1_steps, l1_loss(hr, sr), content)
+        return content
+
+
+class LumaPretrainer(Pretrainer):
+    """Trains a generator of luma alone: the content loss compares Y in [0, 1].
+
+    Of a DRCN the recursions' own predictions are supervised too: their mean loss has a weight
+    that falls from 1 to 0 over the training, the result's has the rest (Kim et al. 2016,
+    section 3.3).
+    """
+
+    def _content(self, lr, hr, step):
+        y = unit_luma((hr + 1.0) / 2.0)
+        result, *others = self.generator.predictions(unit_luma(lr))
+        content = self._compare(y, result, step)
+        if not others:
+            return content
+        of_others = tf.add_n([self._compare(y, other, step) for other in others]) / len(others)
+        share = 1.0 - tf.cast(step, tf.float32) / self.config.steps
+        return share * of_others + (1.0 - share) * content
 
 
 class GanTrainer(_GeneratorTrainer):
@@ -79,8 +139,8 @@ class GanTrainer(_GeneratorTrainer):
 
     def __init__(
         self,
-        generator: SRResNet,
-        average: SRResNet,
+        generator: Generator,
+        average: Generator,
         discriminator: Discriminator,
         content_loss: ContentLoss,
         config: GanConfig,

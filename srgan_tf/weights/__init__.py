@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from srgan_tf.errors import RequestError
-from srgan_tf.models import SRResNet
+from srgan_tf.models import Generator
 
 _FOLDER = Path(__file__).parent
 GENERATOR_FILE = "generator.keras"
@@ -61,7 +61,7 @@ def find_generator(name: str | Path) -> Path:
     )
 
 
-def load_generator(name: str | Path, precision: str = "float32") -> SRResNet:
+def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     """Loads a generator.
 
     Args:
@@ -76,11 +76,16 @@ def load_generator(name: str | Path, precision: str = "float32") -> SRResNet:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
         raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
-    if not isinstance(model, SRResNet):
-        raise RequestError(f"{path}: holds a {type(model).__name__}, not an SRResNet")
+    if not isinstance(model, Generator):
+        raise RequestError(f"{path}: holds a {type(model).__name__}, not a generator")
     if model.dtype_policy.name == precision:
         return model
-    converted = SRResNet(model.scale, model.blocks, model.filters, dtype=precision)
-    converted.build()
-    converted.set_weights(model.get_weights())
-    return converted
+    return with_precision(model, precision)
+
+
+def with_precision(generator: Generator, precision: str) -> Generator:
+    """A copy of a generator that computes in another dtype policy."""
+    copy = type(generator).from_config({**generator.get_config(), "dtype": precision})
+    copy.build()
+    copy.set_weights(generator.get_weights())
+    return copy
