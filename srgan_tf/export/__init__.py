@@ -1,0 +1,1 @@
+"""Export: the generator in the forms that phones and servers run."""

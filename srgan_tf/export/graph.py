@@ -1,0 +1,276 @@
+"""A generator as what is left of it for inference: a chain of convolutions.
+
+Batch normalization is folded into the convolutions before it, and PReLU becomes `max(x, a·x)`,
+which every runtime carries out fast and in any number format. What is computed stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+from srgan_tf.models import Generator, SRResNet
+
+# A centre tap so many times as large as nearly all (99.9%) others is computed apart.
+_OUTLIER = 3.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """conv(x) + bias, then max(·, slopes·), then what is added, then a pixel shuffle.
+
+    Attributes:
+        name: of the layer in the generator.
+        kernel: float32 [kh, kw, channels in, channels out].
+        bias: float32 [channels out].
+        centre: float32 [1, 1, channels in, channels out] of a convolution that is added to the
+            one with the kernel; None: none.
+        slopes: float32 [channels out], at most 1; None: no activation.
+        add: the index of the earlier layer whose output is added.
+        shuffle: the factor of the pixel shuffle (`depth_to_space`); 1: none.
+    """
+
+    name: str
+    kernel: np.ndarray
+    bias: np.ndarray
+    centre: np.ndarray | None = None
+    slopes: np.ndarray | None = None
+    add: int | None = None
+    shuffle: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers, each of which takes the output of the one before.
+
+    Attributes:
+        layers: in order.
+        scale: how many times as wide and high a result is.
+        radius: how many LR pixels to each side an output pixel depends on.
+    """
+
+    layers: tuple[Layer, ...]
+    scale: int
+    radius: int
+
+    def __call__(
+        self,
+        lr: tf.Tensor,
+        tap: Callable[[str, tf.Tensor], tf.Tensor] = lambda _, x: x,
+        weights: Callable[[str, np.ndarray], tf.Tensor | np.ndarray] = lambda _, kernel: kernel,
+        shuffle: Callable[[tf.Tensor, int], tf.Tensor] = tf.nn.depth_to_space,
+    ) -> tf.Tensor:
+        """Carries out the layers.
+
+        Args:
+            lr: float32 [N, H, W, 3] in [0, 1].
+            tap: called with every tensor between operations, and may change it: `input`,
+                LAYER.conv (of a layer with slopes, before them), LAYER.centre, LAYER.branch
+                (before something is added) and LAYER (a layer's output, where it enters the
+                next layer; what is added later is the untapped one).
+            weights: called with LAYER or LAYER.centre and the kernel; gives what is used.
+            shuffle: the pixel shuffle.
+
+        Returns:
+            float32 [N, scale·H, scale·W, 3] nominally in [0, 1], not clipped.
+        """
+        outputs: list[tf.Tensor] = []
+        x = tap("input", lr)
+        for layer in self.layers:
+            y = tf.nn.conv2d(x, weights(layer.name, layer.kernel), 1, "SAME") + layer.bias
+            if layer.centre is not None:
+                y = tap(f"{layer.name}.branch", y)
+                name = f"{layer.name}.centre"
+                y += tap(name, tf.nn.conv2d(x, weights(name, layer.centre), 1, "SAME"))
+            if layer.slopes is not None:
+                y = tap(f"{layer.name}.conv", y)
+                y = tf.maximum(y, layer.slopes * y)
+            if layer.add is not None:
+                y = tap(f"{layer.name}.branch", y) + outputs[layer.add]
+            outputs.append(y)
+            x = tap(layer.name, y)
+            if layer.shuffle > 1:
+                x = shuffle(x, layer.shuffle)
+        return x
+
+
+def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
+    """The graph of a built generator.
+
+    Args:
+        eight_bit: in a form whose weights and activations 8 bits can hold. Of the first and the
+            last kernel the large centre taps, which carry the colours through, are computed
+            apart: beside them all others would round to nothing. And the last convolution
+            comes before the last pixel shuffle, on a quarter of the positions, which integer
+            kernels are fastest at; else it is computed in two steps as in `NarrowConv2D`.
+
+    Raises:
+        RequestError: not an SRResNet.
+    """
+    if not isinstance(generator, SRResNet):
+        raise RequestError(f"only SRResNet can be exported, not {type(generator).__name__}")
+    layers = [
+        Layer(
+            "head",
+            *_split(_numpy(generator.head.kernel), _numpy(generator.head.bias), eight_bit),
+            slopes=_slopes(generator.head_prelu),
+        )
+    ]
+    for index, block in enumerate(generator.trunk):
+        conv1, conv2 = _fold(block.conv1, block.bn1), _fold(block.conv2, block.bn2)
+        layers += [
+            Layer(f"block{index}.conv1", *conv1, slopes=_slopes(block.prelu)),
+            Layer(f"block{index}.conv2", *conv2, add=2 * index),
+        ]
+    layers.append(Layer("trunk", *_fold(generator.trunk_conv, generator.trunk_bn), add=0))
+    for index, (conv, prelu) in enumerate(
+        zip(generator.upsample_convs, generator.upsample_prelus, strict=True)
+    ):
+        slopes = np.tile(_slopes(prelu), 4)  # before the shuffle there are 4 phases of each
+        kernel, bias = _numpy(conv.kernel), _numpy(conv.bias)
+        layers.append(Layer(f"upsample{index}", kernel, bias, slopes=slopes, shuffle=2))
+    # The output range becomes [0, 1] on the way.
+    kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
+    tail = Layer("tail", *_split(kernel, bias, eight_bit))
+    if eight_bit:
+        layers[-1] = replace(layers[-1], shuffle=1)
+        layers.append(_before_shuffle(tail, 2))
+    else:
+        layers += _in_two_steps(tail)
+    radius = generator.features_radius + generator.upsample_radius
+    return _with_low_slopes(Graph(tuple(layers), generator.scale, radius))
+
+
+def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:
+    """Multiplies the channels of what layers give out; what follows divides by the same.
+
+    max(·, a·) commutes with positive factors. A negative one, on a channel with a positive
+    slope, makes the slope 1/a.
+
+    Args:
+        factors: for each layer [channels of its output] or None for ones; layers that are
+            added up have the same.
+    """
+    layers = []
+    before = np.ones(graph.layers[0].kernel.shape[2])
+    for layer, factor in zip(graph.layers, factors, strict=True):
+        inputs, outputs = layer.kernel.shape[2:]
+        after = np.ones(outputs) if factor is None else np.tile(factor, outputs // factor.size)
+        slopes = layer.slopes
+        if slopes is not None:
+            flipped = np.where(after < 0, slopes, 1.0)
+            after, slopes = after * flipped, np.where(after < 0, 1 / flipped, slopes)
+        ratio = after / np.tile(before, inputs // before.size)[:, None]
+        layers.append(
+            replace(
+                layer,
+                kernel=_float32(layer.kernel * ratio),
+                bias=_float32(layer.bias * after),
+                centre=None if layer.centre is None else _float32(layer.centre * ratio),
+                slopes=None if slopes is None else _float32(slopes),
+            )
+        )
+        before = np.ones(outputs // layer.shuffle**2) if factor is None else factor
+    return replace(graph, layers=tuple(layers))
+
+
+def streams(graph: Graph) -> list[int]:
+    """For each layer the first of those that its output is added up with, or its own index."""
+    firsts: list[int] = []
+    for index, layer in enumerate(graph.layers):
+        firsts.append(index if layer.add is None else firsts[layer.add])
+    return firsts
+
+
+def _with_low_slopes(graph: Graph) -> Graph:
+    """Turns the sign of channels whose slope is above 1: max(x, a·x) is PReLU up to 1 only."""
+    factors: list[np.ndarray | None] = []
+    for first in streams(graph):
+        layer = graph.layers[first]
+        if layer.slopes is None:
+            factors.append(None)
+            continue
+        # Phases of a channel have one slope.
+        channels = graph.layers[first + 1].kernel.shape[2]
+        period = min(channels, layer.slopes.size)
+        factors.append(np.where(layer.slopes[:period] > 1, -1.0, 1.0))
+    return rescale(graph, factors)
+
+
+def _fold(
+    conv: keras.layers.Conv2D, bn: keras.layers.BatchNormalization
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution without bias and the batch normalization behind it."""
+    scale = _numpy(bn.gamma) / np.sqrt(_numpy(bn.moving_variance) + bn.epsilon)
+    return _numpy(conv.kernel) * scale, _numpy(bn.beta) - _numpy(bn.moving_mean) * scale
+
+
+def _split(
+    kernel: np.ndarray, bias: np.ndarray, apart: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Kernel, bias, and large centre taps in a kernel of their own."""
+    centre = kernel.shape[0] // 2
+    taps = kernel[centre, centre]
+    large = np.abs(taps) > _OUTLIER * np.quantile(np.abs(kernel), 0.999)
+    if not (apart and large.any()):
+        return kernel, bias, None
+    rest = kernel.copy()
+    rest[centre, centre][large] = 0.0
+    return rest, bias, np.where(large, taps, 0.0)[None, None]
+
+
+def _before_shuffle(layer: Layer, factor: int) -> Layer:
+    """A k×k convolution behind a pixel shuffle as a smaller one before it.
+
+    Outputs are a channel group a phase; the kernel's position t, counted from the centre,
+    reads for phase p the phase (p + t) mod factor of the pixel ⌊(p + t) / factor⌋ further.
+    """
+    size, _, inputs, outputs = layer.kernel.shape
+    reach = -(-(size // 2) // factor)
+    phases = factor**2
+    kernel = np.zeros(
+        (2 * reach + 1, 2 * reach + 1, factor, factor, inputs, factor, factor, outputs)
+    )
+    for row, column, i, j in np.ndindex(factor, factor, size, size):
+        y, from_row = divmod(row + i - size // 2, factor)
+        x, from_column = divmod(column + j - size // 2, factor)
+        kernel[reach + y, reach + x, from_row, from_column, :, row, column] = layer.kernel[i, j]
+    centre = layer.centre
+    if centre is not None:
+        centre = _float32(np.kron(np.eye(phases), centre[0, 0])[None, None])
+    return replace(
+        layer,
+        kernel=_float32(kernel.reshape(*kernel.shape[:2], phases * inputs, phases * outputs)),
+        bias=np.tile(layer.bias, phases),
+        centre=centre,
+        shuffle=factor,
+    )
+
+
+def _in_two_steps(layer: Layer) -> list[Layer]:
+    """A k×k convolution to few channels as k×1 for each column, then 1×k that adds columns up."""
+    size, _, inputs, outputs = layer.kernel.shape
+    columns = layer.kernel.transpose(0, 2, 1, 3).reshape(size, 1, inputs, size * outputs)
+    identity = np.eye(size * outputs, dtype=np.float32)
+    shifts = identity.reshape(1, size, outputs, size * outputs).transpose(0, 1, 3, 2)
+    return [
+        Layer(f"{layer.name}.columns", columns, np.zeros(size * outputs, np.float32)),
+        Layer(layer.name, shifts, layer.bias),
+    ]
+
+
+def _slopes(prelu: keras.layers.PReLU) -> np.ndarray:
+    return _numpy(prelu.alpha).reshape(-1)
+
+
+def _numpy(variable) -> np.ndarray:
+    return variable.numpy()
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)
