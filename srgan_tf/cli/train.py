@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow, run
+from srgan_tf.errors import RequestError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SECONDS_TO_NOTICE = 60
+"""For which the other workers of `--workers` are left alone after one has failed."""
 DEFAULT_CONFIGS = {"pretrain": "srresnet_mse.yaml", "gan": "srgan_vgg54.yaml"}
 
 
@@ -25,8 +35,10 @@ examples:
   python train.py --stage pretrain --data ~/Pictures --out runs/mine
   python train.py --stage pretrain --out runs/mine --resume
   python train.py --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
+  python train.py --stage pretrain --config configs/quickstart.yaml --workers 2
 
-Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on from there.""",
+Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on from there.
+With TF_CONFIG set, this process is one of several workers: see docs/multi_worker.md.""",
     )
     parser.add_argument("--stage", required=True, choices=tuple(DEFAULT_CONFIGS))
     parser.add_argument(
@@ -53,7 +65,16 @@ Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on fro
         metavar="KEY=VALUE",
         help="override a key of the recipe, such as pretrain.ema=0.999; repeatable",
     )
-    run(_train, parser.parse_args(argv))
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with N processes on this machine, to try what several machines would do",
+    )
+    arguments = parser.parse_args(argv)
+    start_workers = arguments.workers != 1 and "TF_CONFIG" not in os.environ
+    run(_run_workers if start_workers else _train, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -73,19 +94,63 @@ def _train(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / config.name / arguments.stage
 
     import_tensorflow()
-    from srgan_tf.training import callbacks
+    from srgan_tf.training import callbacks, distribution
     from srgan_tf.training.run import train
 
     try:
-        finished = train(config, arguments.stage, folder, arguments.resume)
-    except callbacks.TrainingDivergedError as error:
+        with distribution.losing_a_worker_is_an_error():
+            finished = train(config, arguments.stage, folder, arguments.resume)
+    except (callbacks.TrainingDivergedError, distribution.WorkerLostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not finished:
         print(f"Stopped; go on with --resume --out {folder}", file=sys.stderr)
         return 130
+    if not distribution.is_chief():
+        return 0
     print(
         f"Done: {folder}/generator.keras, card.json, validation.png\n"
         f"Enlarge a photo with it: srgan upscale PHOTO -o OUT --model {folder}"
     )
     return 0
+
+
+def _run_workers(arguments: argparse.Namespace) -> int:
+    """Runs this command once a worker, and stops them all when one of them fails."""
+    if arguments.workers < 1:
+        raise RequestError(f"--workers must be at least 1, not {arguments.workers}")
+    with ExitStack() as sockets:
+        ports = [_free_port(sockets) for _ in range(arguments.workers)]
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    workers = []
+    for index in range(arguments.workers):
+        task = {"type": "worker", "index": index}
+        environment = os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+        command = [sys.executable, *sys.orig_argv[1:]]
+        workers.append(subprocess.Popen(command, env=environment))
+    # Any worker that is told to stop stops all; a terminal sends them Ctrl-C by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: workers[0].terminate())
+    try:
+        while any(worker.poll() is None for worker in workers):
+            if any(worker.returncode for worker in workers):
+                break
+            time.sleep(0.2)
+        # Those that are left notice by themselves, and say so.
+        deadline = time.monotonic() + SECONDS_TO_NOTICE
+        for worker in workers:
+            worker.wait(max(0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for worker in workers:
+            worker.kill()
+    codes = [worker.wait() for worker in workers]
+    return next((abs(code) for code in codes if code), 0)
+
+
+def _free_port(sockets: ExitStack) -> int:
+    """A port that nobody listens on, kept from the next call until `sockets` are closed."""
+    listener = sockets.enter_context(socket.socket())
+    listener.bind(("localhost", 0))
+    return listener.getsockname()[1]

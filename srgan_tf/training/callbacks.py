@@ -60,7 +60,6 @@ class StopOnSignal(keras.callbacks.Callback):
     """Ends training after the present step on Ctrl-C or SIGTERM; a second one kills."""
 
     def on_train_begin(self, logs=None):
-        self.stopped = False
         self._before = {
             number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -69,7 +68,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._restore()
 
     def _stop(self, number, frame):
-        self.stopped = self.model.stop_training = True
+        self.model.stop_requested = True
         self._restore()
 
     def _restore(self):

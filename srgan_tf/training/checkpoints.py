@@ -22,6 +22,9 @@ class Checkpoints:
         folder: where they lie; the best one in `best/`.
         trainer: a Pretrainer or GanTrainer.
         keep: how many of the newest to keep.
+
+    Attributes:
+        variables: all that training changes.
     """
 
     def __init__(self, folder: Path, trainer, keep: int):
@@ -34,10 +37,9 @@ class Checkpoints:
             parts.append(("discriminator", trainer.discriminator))
             parts.append(("d_optimizer", trainer.d_optimizer))
         # Variable by variable: TensorFlow does not see Keras layers that are kept in lists.
-        self._checkpoint = tf.train.Checkpoint(
-            best_psnr=self._best_psnr,
-            **{name: _state(part.variables) for name, part in parts},
-        )
+        states = {name: _state(part.variables) for name, part in parts}
+        self.variables = [v for state in states.values() for v in state]
+        self._checkpoint = tf.train.Checkpoint(best_psnr=self._best_psnr, **states)
         self._newest = tf.train.CheckpointManager(
             self._checkpoint, str(folder), keep, checkpoint_name="step"
         )
@@ -82,7 +84,7 @@ class Checkpoints:
         """Deletes the checkpoint of a step, if there is one and it is not the only one."""
         if len(self._newest.checkpoints) > 1:
             for file in self.folder.glob(f"step-{step}.*"):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read, and says which it passed over.

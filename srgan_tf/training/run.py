@@ -19,12 +19,19 @@ from srgan_tf.data.store import open_store
 from srgan_tf.errors import RequestError
 from srgan_tf.files import written_whole
 from srgan_tf.losses import content_loss
-from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.models import ARCHITECTURES, Discriminator, Generator, LumaGenerator
 from srgan_tf.training import callbacks
 from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.distribution import broadcast, is_chief, open_strategy
 from srgan_tf.training.precision import resolve_precision
-from srgan_tf.training.trainers import GanTrainer, Pretrainer
-from srgan_tf.weights import CARD_FILE, GENERATOR_FILE, find_generator, load_generator
+from srgan_tf.training.trainers import GanTrainer, LumaPretrainer, Pretrainer
+from srgan_tf.weights import (
+    CARD_FILE,
+    GENERATOR_FILE,
+    find_generator,
+    load_generator,
+    with_precision,
+)
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -32,6 +39,9 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> bool:
     """Carries out a stage of a recipe and leaves its results in a run folder.
+
+    With `TF_CONFIG` set it is one of several workers: each has the photos and trains on its
+    slice of the same batches, the chief alone reads and writes the run folder.
 
     The folder gets `config.yaml`, `checkpoints/`, `logs/` (TensorBoard), `validation.png`
     (LR-bicubic | SR | HR) and, at the end, `generator.keras` and `card.json`.
@@ -51,20 +61,23 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     """
     section = config.stage(stage)
     checkpoints_folder = folder / CHECKPOINTS_FOLDER
-    begun = checkpoints_folder.exists() and any(checkpoints_folder.iterdir())
+    chief = is_chief()
+    begun = chief and checkpoints_folder.exists() and any(checkpoints_folder.iterdir())
     if begun and not resume:
         raise RequestError(
             f"{folder}: holds a run already; go on with --resume, or choose another --out"
         )
-    start = None if begun or section.start_from is None else find_generator(section.start_from)
+    start = None
+    if chief and not begun and section.start_from is not None:
+        start = find_generator(section.start_from)
     store = open_store(open_source(config.data.source), min_side=config.data.hr_crop)
     photos, held_out = split_photos(store, config.data, config.seed)
 
-    config = resolve_precision(config)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = _strategy()
+    strategy = open_strategy()
+    config = resolve_precision(config)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise RequestError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
@@ -74,24 +87,32 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         trainer = build_trainer(config, stage, start)
         checkpoints = Checkpoints(checkpoints_folder, trainer, config.checkpoints_kept)
 
-    folder.mkdir(parents=True, exist_ok=True)
     if begun and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
-    else:
+    elif chief:
         checkpoints.save()
-    write_config(config, folder / CONFIG_FILE)
+    broadcast(strategy, checkpoints.variables)
+    if chief:
+        write_config(config, folder / CONFIG_FILE)
 
     started, first_step = time.monotonic(), checkpoints.step
-    writer = tf.summary.create_file_writer(str(folder / "logs"))
-    validation = callbacks.Validation(
-        checkpoints,
-        writer,
-        validation_pairs(store, held_out, config.data, config.generator.scale),
-        config.validate_every,
-        section.steps,
-        folder / "validation.png",
-    )
-    stopper = callbacks.StopOnSignal()
+    watchers = [callbacks.StopOnSignal(), callbacks.StopOnDivergence(checkpoints)]
+    if chief:
+        writer = tf.summary.create_file_writer(str(folder / "logs"))
+        validation = callbacks.Validation(
+            checkpoints,
+            writer,
+            validation_pairs(store, held_out, config.data, config.generator.scale),
+            config.validate_every,
+            section.steps,
+            folder / "validation.png",
+        )
+        watchers += [
+            validation,
+            callbacks.Saver(checkpoints, config.checkpoint_every),
+            callbacks.TensorBoardLogs(checkpoints, writer, config.log_every),
+            callbacks.Progress(checkpoints, validation, f"{config.name} {stage}", section.steps),
+        ]
     if first_step < section.steps:
         dataset = strategy.distribute_datasets_from_function(
             lambda context: training_dataset(
@@ -109,20 +130,13 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
             steps_per_epoch=section.steps - first_step,
             shuffle=False,
             verbose=0,
-            callbacks=[
-                stopper,
-                callbacks.StopOnDivergence(checkpoints),
-                validation,
-                callbacks.Saver(checkpoints, config.checkpoint_every),
-                callbacks.TensorBoardLogs(checkpoints, writer, config.log_every),
-                callbacks.Progress(
-                    checkpoints, validation, f"{config.name} {stage}", section.steps
-                ),
-            ],
+            callbacks=watchers,
         )
-    writer.close()
     if checkpoints.step < section.steps:
         return False
+    if not chief:
+        return True
+    writer.close()
     save_generator(trainer.average, folder / GENERATOR_FILE)
     card = {
         "name": config.name,
@@ -158,38 +172,34 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
         RequestError: the weights are of another size than the recipe's generator.
     """
     section = config.stage(stage)
-    size = config.generator.model_dump()
-    generator = SRResNet(**size, dtype=config.precision)
-    average = SRResNet(**size)
+    architecture = ARCHITECTURES[config.generator.architecture]
+    size = config.generator.model_dump(exclude={"architecture"})
+    generator = architecture(**size, dtype=config.precision)
+    average = architecture(**size)
     for model in (generator, average):
         model.build()
     if start is not None:
         weights = load_generator(start)
-        given = {key: getattr(weights, key) for key in size}
-        if given != size:
-            raise RequestError(f"{start}: is a generator of {given}, the recipe's is {size}")
+        given = {key: getattr(weights, key, None) for key in size}
+        if type(weights) is not architecture or given != size:
+            raise RequestError(
+                f"{start}: is {type(weights).__name__} of {given}, the recipe's generator is "
+                f"{architecture.__name__} of {size}"
+            )
         generator.set_weights(weights.get_weights())
     loss = content_loss(section.content, config.vgg.weights, config.precision)
     if isinstance(section, PretrainConfig):
-        return Pretrainer(generator, average, loss, section)
+        of_luma = isinstance(generator, LumaGenerator)
+        return (LumaPretrainer if of_luma else Pretrainer)(generator, average, loss, section)
     discriminator = Discriminator(dtype=config.precision)
     discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))
     return GanTrainer(generator, average, discriminator, loss, section)
 
 
-def save_generator(generator: SRResNet, path: Path) -> None:
+def save_generator(generator: Generator, path: Path) -> None:
     """Writes a generator as a float32 `.keras` file, whole or not at all."""
-    released = SRResNet(generator.scale, generator.blocks, generator.filters)
-    released.build()
-    released.set_weights(generator.get_weights())
     with written_whole(path) as temporary:
-        released.save(temporary)
-
-
-def _strategy() -> tf.distribute.Strategy:
-    gpus = tf.config.list_logical_devices("GPU")
-    devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+        with_precision(generator, "float32").save(temporary)
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""The tf.distribute strategy of a run, and what its workers have to agree on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker died or can't be reached; the newest checkpoint holds a good state."""
+
+
+@contextmanager
+def losing_a_worker_is_an_error() -> Iterator[None]:
+    """Turns what TensorFlow raises when a worker is gone, after some 10 s, to WorkerLostError."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        if workers() == 1:
+            raise
+        raise WorkerLostError(
+            f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
+            "again with --resume: they go on from the chief's newest checkpoint"
+        ) from error
+
+
+def open_strategy() -> tf.distribute.Strategy:
+    """MultiWorkerMirroredStrategy where `TF_CONFIG` names workers, else MirroredStrategy.
+
+    Either uses all GPUs of this machine, or its CPU. Several workers must call this before any
+    other TensorFlow operation, and wait here for each other.
+
+    Raises:
+        RequestError: `TF_CONFIG` is not a cluster of workers.
+    """
+    if workers() > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def workers() -> int:
+    """How many workers `TF_CONFIG` names; 1 without it. Raises RequestError: it is malformed."""
+    cluster, _ = _tf_config()
+    return max(1, len(cluster))
+
+
+def is_chief() -> bool:
+    """Whether this process writes the run's files: worker 0, or the only one."""
+    _, index = _tf_config()
+    return index == 0
+
+
+def _tf_config() -> tuple[list[str], int]:
+    """The addresses of the workers, and which of them this process is."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return [], 0
+    try:
+        config = json.loads(text)
+        jobs, task = config.get("cluster", {}), config.get("task", {})
+        addresses, index = list(jobs.get("worker", [])), int(task.get("index", 0))
+        fits = set(jobs) <= {"worker"} and task.get("type", "worker") == "worker"
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
+    if not fits or not 0 <= index < max(1, len(addresses)):
+        raise RequestError(
+            "TF_CONFIG must name workers alone (worker 0 is the chief), as in "
+            '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+        )
+    return addresses, index
+
+
+def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
+    """Gives all workers the chief's values, which may come from files that they don't have."""
+    if workers() == 1:
+        return
+
+    def from_first(value):
+        context = tf.distribute.get_replica_context()
+        is_first = tf.equal(context.replica_id_in_sync_group, 0)
+        return context.all_reduce("SUM", tf.where(is_first, value, tf.zeros_like(value)))
+
+    @tf.function
+    def agreed(value):
+        return strategy.experimental_local_results(strategy.run(from_first, args=(value,)))[0]
+
+    by_dtype: dict[tf.DType, list[tf.Variable]] = {}
+    for variable in variables:
+        by_dtype.setdefault(variable.dtype, []).append(variable)
+    for same in by_dtype.values():
+        values = agreed(tf.concat([tf.reshape(v, [-1]) for v in same], axis=0))
+        sizes = [v.shape.num_elements() for v in same]
+        for variable, value in zip(same, tf.split(values, sizes), strict=True):
+            variable.assign(tf.reshape(value, variable.shape))

@@ -1,0 +1,58 @@
+"""What TF_CONFIG says; the workers themselves are run in tests/e2e/test_workers.py."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+from srgan_tf.training import distribution
+
+CLUSTER = {"worker": ["a:1", "b:1", "c:1"]}
+
+
+def test_without_tf_config_there_is_one_worker(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert distribution.workers() == 1
+    assert distribution.is_chief()
+    assert type(distribution.open_strategy()) is tf.distribute.MirroredStrategy
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_worker_0_is_the_chief(monkeypatch, index):
+    task = {"type": "worker", "index": index}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
+    assert distribution.workers() == 3
+    assert distribution.is_chief() == (index == 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 3}}),
+        json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": -1}}),
+        json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": "first"}}),
+        json.dumps({"cluster": {"chief": ["a:1"], **CLUSTER}, "task": {"type": "chief"}}),
+        json.dumps({"cluster": {"ps": ["a:1"], **CLUSTER}, "task": {"type": "ps", "index": 0}}),
+    ],
+)
+def test_a_tf_config_that_names_no_such_worker_is_refused(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(RequestError, match="TF_CONFIG"):
+        distribution.is_chief()
+
+
+def test_tensorflows_errors_mean_a_lost_worker_only_when_there_are_others(monkeypatch):
+    error = tf.errors.UnavailableError(None, None, "connection reset\nmore")
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(tf.errors.UnavailableError), distribution.losing_a_worker_is_an_error():
+        raise error
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
+    with (
+        pytest.raises(distribution.WorkerLostError, match=r"\(connection reset\).*--resume"),
+        distribution.losing_a_worker_is_an_error(),
+    ):
+        raise error
