@@ -313,13 +313,16 @@ def _section(keys: list[str]) -> type[BaseModel] | None:
             continue
         if section is None or key not in section.model_fields:
             return None
-        annotation = section.model_fields[key].annotation
-        types = typing.get_args(annotation) or (annotation,)
-        # Of the generators' sections the first: srresnet's.
-        types = [(typing.get_args(t) or (t,))[0] for t in types]
+        types = _types(section.model_fields[key].annotation)
         sections = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
-        section = sections[0] if sections else None
+        section = sections[0] if sections else None  # of the generators', srresnet's
     return section
+
+
+def _types(annotation: Any) -> list[Any]:
+    """The types in a union, also in a union of annotated ones."""
+    inner = typing.get_args(annotation)
+    return [t for part in inner for t in _types(part)] if inner else [annotation]
 
 
 def _nearest_key(location: list[str]) -> str:

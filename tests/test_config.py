@@ -49,6 +49,7 @@ def test_a_none_that_overrides_a_default_survives_writing(recipe, tmp_path):
         ("data.batchsize=4", "unknown key data.batchsize, did you mean data.batch_size?"),
         ("pretrain.step=4", "unknown key pretrain.step, did you mean pretrain.steps?"),
         ("gan.adversarial=1", "did you mean gan.adversarial_weight?"),
+        ("generator.block=4", "unknown key generator.block, did you mean generator.blocks?"),
         ("vgg.zzz=4", "unknown key vgg.zzz; the keys here are weights"),
         ("name.x=4", "name is not a section"),
     ],
@@ -103,6 +104,23 @@ def test_a_value_out_of_range_is_refused_and_its_key_named(recipe, override):
 )
 def test_keys_that_do_not_fit_together(recipe, overrides, reason):
     assert reason in error_of(recipe, *overrides)
+
+
+def test_each_architecture_has_its_own_keys(recipe):
+    config = read_config(recipe, ["generator.architecture=drcn", "generator.filters=32"])
+    assert config.generator.model_dump() == {
+        "architecture": "drcn",
+        "scale": 4,
+        "filters": 32,
+        "recursions": 16,
+    }
+    assert read_config(recipe).generator.architecture == "srresnet"
+    message = error_of(recipe, "generator.architecture=drcn", "generator.recursion=3")
+    assert "unknown key generator.recursion, did you mean generator.recursions?" in message
+    message = error_of(recipe, "generator.architecture=drnc")
+    assert "generator: architecture must be one of srresnet, srcnn, espcn, drcn" in message
+    message = error_of(recipe, "generator.architecture=srcnn", "pretrain.content=vgg54")
+    assert "pretrain.content must be mse or l1" in message
 
 
 def test_overrides_are_read_by_their_keys_type(recipe):
@@ -165,6 +183,8 @@ VALUES = st.sampled_from(["0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e9
 @example("seed=0x_")
 @example("pretrain.learning_rate=" + "1" * 400)
 @example("data.source=\ud800")
+@example("generator.architecture=[1]")
+@example("generator=srcnn")
 def test_any_override_validates_or_raises_a_request_error(recipe, override):
     try:
         assert isinstance(read_config(recipe, [override]), Config)
