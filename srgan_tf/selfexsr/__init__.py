@@ -1,0 +1,77 @@
+"""SelfExSR: super-resolution from transformed self-exemplars (Huang, Singh and Ahuja 2015).
+
+Nothing is trained: each patch of the image is replaced by a larger one of the same looks, found
+elsewhere in the image, deformed as the planes of the scene suggest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.color import rgb2ycbcr, ycbcr2rgb
+from tqdm import tqdm
+
+from srgan_tf.errors import RequestError
+from srgan_tf.tiles import cut
+
+SMALLEST_SIDE = 32
+# An enlarged tile takes about X GB at ×4.
+_TILE = 512
+_OVERLAP = 32
+
+
+def upscale(
+    pixels: np.ndarray, scale: int = 4, seed: int = 0, progress: bool = False
+) -> np.ndarray:
+    """Enlarges an image from its own patches: Y by SelfExSR, Cb and Cr bicubically.
+
+    Args:
+        pixels: uint8, RGB [H, W, 3] or grey [H, W], at least 32 pixels a side.
+        scale: 2 to 8.
+        seed: of the random search; the same seed gives the same result.
+        progress: show a progress bar on stderr when it is a terminal.
+
+    Returns:
+        uint8 [scale·H, scale·W, 3] or [scale·H, scale·W].
+
+    Raises:
+        RequestError: Numba or OpenCV isn't installed, or the image is too small.
+        ValueError: another type, shape or scale.
+
+    Example:
+        >>> upscale(np.zeros((40, 32, 3), np.uint8)).shape
+        (160, 128, 3)
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"pixels must be uint8 [H, W] or [H, W, 3], not {pixels.dtype} {pixels.shape}"
+        )
+    if scale not in range(2, 9):
+        raise ValueError(f"the scale must be 2 to 8, not {scale}")
+    size = pixels.shape[:2]
+    if min(size) < SMALLEST_SIDE:
+        raise RequestError(f"SelfExSR needs {SMALLEST_SIDE} pixels a side, not {size[1]}×{size[0]}")
+    try:
+        from srgan_tf.selfexsr.planes import detect_planes
+        from srgan_tf.selfexsr.synthesis import enlarge, resize, schedule
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'"
+        ) from None
+    colour = pixels.ndim == 3
+    planes = detect_planes(pixels)
+    enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)
+    tiles = cut(size, scale, _TILE, _OVERLAP)
+    height, width = (side.stop - side.start for side in tiles[0].read)
+    total = len(tiles) * sum(n * h * w for (h, w), n in schedule(height, width, scale))
+    # None: only on a terminal.
+    disable = None if progress else True
+    with tqdm(total=total, unit="px", unit_scale=True, leave=False, disable=disable) as bar:
+        for tile in tiles:
+            lr = pixels[tile.read]
+            channels = (rgb2ycbcr(lr) if colour else lr[..., None]).astype(np.float32) / 255.0
+            y = enlarge(channels[..., 0], planes.crop(tile.read, size), scale, seed, bar.update)
+            chroma = [resize(channels[..., c], y.shape) for c in range(1, channels.shape[2])]
+            sr = 255.0 * np.stack([y, *chroma], axis=-1)
+            sr = 255.0 * ycbcr2rgb(sr) if colour else sr[..., 0]
+            enlarged[tile.write] = np.rint(sr.clip(0.0, 255.0))[tile.crop]
+    return enlarged
