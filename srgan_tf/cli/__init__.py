@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from srgan_tf.cli import upscale
+from srgan_tf.cli import mos, upscale
 from srgan_tf.cli.common import run
 
-COMMANDS = (upscale,)
+COMMANDS = (upscale, mos)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     update,
 )
@@ -163,21 +164,26 @@ class Store:
         RequestError: another kind of database, or one that can't be reached.
     """
 
-    def __init__(self, url: str, study: str):
+    def __init__(self, url: str | URL, study: str):
         self._engine = _open_engine(url)
         self._study = study
 
+    def check_empty(self) -> None:
+        """Raises RequestError when the database can't be reached or holds a study."""
+        with self._explained():
+            if inspect(self._engine).has_table(_Study.__tablename__):
+                raise RequestError(f"{self._name()}: holds a study already; give an empty one")
+
     def create(self) -> None:
-        """Makes the tables.
+        """Makes the tables in an empty database.
 
         Raises:
-            RequestError: the database holds a study already.
+            RequestError: see `check_empty`.
         """
+        self.check_empty()
         with self._explained():
             _Base.metadata.create_all(self._engine)
             with self._session(write=True) as session:
-                if session.scalar(select(func.count()).select_from(_Study)):
-                    raise RequestError(f"{self._name()}: holds a study already; give an empty one")
                 session.add(_Study(id=self._study))
 
     def check(self) -> None:
@@ -456,7 +462,7 @@ class Store:
         return self._engine.url.render_as_string(hide_password=True)
 
 
-def parse_url(text: str) -> URL:
+def parse_url(text: str | URL) -> URL:
     """Reads a database's URL.
 
     Raises:
@@ -474,7 +480,7 @@ def parse_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
 
 
-def _open_engine(text: str) -> Engine:
+def _open_engine(text: str | URL) -> Engine:
     url = parse_url(text)
     if url.get_backend_name() == "postgresql":
         # A connection for each thread of the web app.

@@ -1,0 +1,336 @@
+"""`srgan mos`: mean-opinion-score studies, from the images to the figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import socket
+import sys
+from pathlib import Path
+
+from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.files import first_line
+
+_CONSENT = """\
+You take part of your own free will, and may stop at any time. What is kept are your nickname, \
+your ratings, when you gave them, and how many pixels your screen shows; published are the \
+ratings alone, under a number.
+
+Choose a nickname that does not tell who you are."""
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "mos",
+        help="let people rate results: mean opinion scores",
+        description="Mean-opinion-score studies: make one, let people rate in their browsers, "
+        "compute the scores.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_create(actions)
+    _add_serve(actions)
+    _add_report(actions)
+
+
+def _add_create(actions) -> None:
+    parser = actions.add_parser(
+        "create",
+        help="make a study",
+        description="Makes a study: every image by every method, calibration images, and "
+        "invitation codes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan mos create study --data benchmarks --methods nearest,bicubic,srresnet-mse,hr
+  srgan mos create study --data benchmarks --sets Set5,Set14 \\
+      --methods bicubic,srresnet-mse,theirs=outputs/theirs,hr --ratings-per-rater 150
+  srgan mos create study --data benchmarks --methods bicubic,srresnet-mse,hr \\
+      --methods BSD100:bicubic,hr --database postgresql://mos@db.example.org/mos
+
+The default is the paper's design: twelve methods on Set5 and Set14, nine on BSD100, 1128
+versions and 10 repeats a rater. Each method must be one whose images can be made here, or be
+given as NAME=FOLDER with FOLDER/SET/IMAGE.png.
+
+STUDY/private.json holds the admin token; keep it to yourself.""",
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY", help="a new folder")
+    parser.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="holds SET/HR/*.png and, optionally, SET/LRx4/*.png",
+    )
+    parser.add_argument(
+        "--sets", default="Set5,Set14,BSD100", metavar="A,B", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--methods",
+        action="append",
+        default=[],
+        metavar="[SET:]A,B,NAME=FOLDER",
+        help="what is rated, on all sets or on SET; repeatable; default: the paper's",
+    )
+    parser.add_argument(
+        "--ratings-per-rater",
+        type=int,
+        metavar="N",
+        help="ratings a rater gives, repeats included: a balanced part of the versions; "
+        "default: every version once, and the repeats",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        metavar="N",
+        help="HR images that each rater sees twice, to measure consistency; default: 10, or a "
+        "tenth of the ratings where this is less",
+    )
+    parser.add_argument(
+        "--calibration",
+        default="samples",
+        metavar="DIR|samples",
+        help="photos that show raters what 1 and 5 mean; none of the rated ones; default: "
+        "pieces of photos that come with the installation",
+    )
+    parser.add_argument(
+        "--calibration-images", type=int, default=20, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--invitations",
+        type=int,
+        default=30,
+        metavar="N",
+        help="codes to make, each good for one rater; the admin page shows them and makes more; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="let anyone join who has the address, without a code"
+    )
+    parser.add_argument(
+        "--title", default="Picture quality study", help='shown to raters; default: "%(default)s"'
+    )
+    parser.add_argument(
+        "--consent",
+        type=Path,
+        metavar="FILE",
+        help="text that raters agree to, paragraphs apart by an empty line",
+    )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="postgresql://USER:PASSWORD@HOST/DATABASE, empty; default: a file in STUDY",
+    )
+    parser.add_argument(
+        "--scale", type=int, default=4, choices=(2, 4, 8), help="default: %(default)s"
+    )
+    parser.set_defaults(command=_create)
+
+
+def _add_serve(actions) -> None:
+    parser = actions.add_parser(
+        "serve",
+        help="let people rate",
+        description="Serves a study to raters' browsers, and an admin page to its owner.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan mos serve study
+  srgan mos serve study --host 0.0.0.0 --port 80
+
+Ratings are safe once the next picture shows; stop the server whenever you like. On the open
+internet put it behind a proxy that speaks HTTPS; one on this machine that sends
+X-Forwarded-For and X-Forwarded-Proto is believed.""",
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any free")
+    parser.set_defaults(command=_serve)
+
+
+def _add_report(actions) -> None:
+    parser = actions.add_parser(
+        "report",
+        help="compute the opinion scores",
+        description="Writes a study's scores, their significance, raters' consistency, the "
+        "distribution plot and all ratings. The server may run meanwhile.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan mos report study
+  srgan mos report study --out report --exclude 3,17""",
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write; default: STUDY/report"
+    )
+    parser.add_argument(
+        "--exclude",
+        default="",
+        metavar="N,N",
+        help="numbers of raters to leave out; the report says so",
+    )
+    parser.set_defaults(command=_report)
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    _require_extra()
+    from srgan_tf.mos.design import PAPER_SETS
+
+    sets = _names(arguments.sets, "--sets")
+    if arguments.methods:
+        methods, folders = _parse_methods(arguments.methods, sets)
+    else:
+        unknown = [name for name in sets if name not in PAPER_SETS]
+        if unknown:
+            raise RequestError(
+                f"the paper's design has no set {unknown[0]}; say with --methods what is rated"
+            )
+        methods, folders = {name: list(PAPER_SETS[name]) for name in sets}, {}
+    invitations = 0 if arguments.open else arguments.invitations
+    if invitations < 1 and not arguments.open:
+        raise RequestError("without an invitation nobody can join; --open lets anyone")
+    consent = _CONSENT
+    if arguments.consent:
+        try:
+            consent = arguments.consent.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
+
+    import_tensorflow()
+    from srgan_tf.mos.create import create
+
+    try:
+        design = create(
+            arguments.study,
+            arguments.data,
+            methods,
+            folders,
+            title=arguments.title,
+            consent=consent,
+            calibration=arguments.calibration,
+            calibration_images=arguments.calibration_images,
+            ratings_per_rater=arguments.ratings_per_rater,
+            repeats=arguments.repeats,
+            invitations=invitations,
+            database=arguments.database,
+            scale=arguments.scale,
+        )
+    except ImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped; no study was made", file=sys.stderr)
+        return 130
+    print(
+        f"{arguments.study}: {len(design.versions)} versions of "
+        f"{len({(v.set, v.image) for v in design.versions})} images; "
+        f"{design.ratings_per_rater} ratings a rater, {design.repeats} of them repeats\n"
+        f"Let people rate: srgan mos serve {arguments.study}"
+    )
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    _require_extra()
+    import uvicorn
+
+    from srgan_tf.mos.study import Study
+    from srgan_tf.mos.web import create_app
+
+    study = Study(arguments.study)
+    store = study.open_store()
+    listener = socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((arguments.host, arguments.port))
+    except (OSError, OverflowError) as error:
+        raise RequestError(
+            f"{arguments.host}, port {arguments.port}: can't be listened on "
+            f"({first_line(error)}); --port takes another"
+        ) from None
+    port = listener.getsockname()[1]
+    host = socket.getfqdn() if arguments.host in ("0.0.0.0", "::") else arguments.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    print(
+        f"{study.design.title}: {address}\n"
+        f"Admin page: {address}admin, token {study.private.admin_token}\n"
+        "Ctrl-C stops; no rating is lost",
+        flush=True,
+    )
+    # No access log: addresses of personal links are secrets.
+    config = uvicorn.Config(
+        create_app(study, store), log_level="warning", access_log=False, server_header=False
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        store.close()
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    _require_extra()
+    from srgan_tf.mos.report import write_report
+    from srgan_tf.mos.study import Study
+
+    study = Study(arguments.study)
+    try:
+        excluded = {int(number) for number in arguments.exclude.split(",") if number.strip()}
+    except ValueError:
+        raise RequestError(f"--exclude {arguments.exclude}: numbers of raters, as 3,17") from None
+    folder = arguments.out or arguments.study / "report"
+    write_report(study, folder, excluded)
+    print(
+        f"Done: {folder}/report.md, distribution.png and .svg, results.json, ratings.csv and .json"
+    )
+    return 0
+
+
+def _require_extra() -> None:
+    needed = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg", "limits", "matplotlib")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(
+            f"srgan mos needs {', '.join(missing)}: pip install 'srgan-tf[mos]', or "
+            "pip install -e '.[mos]' in a checkout"
+        )
+
+
+def _parse_methods(
+    options: list[str], sets: list[str]
+) -> tuple[dict[str, list[str]], dict[str, Path]]:
+    """The methods of each set, and the folders of those given as NAME=FOLDER."""
+    on_all: list[str] | None = None
+    on_one: dict[str, list[str]] = {}
+    folders: dict[str, Path] = {}
+    for option in options:
+        set_name, colon, rest = option.partition(":")
+        of_one_set = bool(colon) and set_name in sets
+        methods = []
+        for method in _names(rest if of_one_set else option, "--methods"):
+            method, equals, folder = method.partition("=")
+            if equals and folders.setdefault(method, Path(folder)) != Path(folder):
+                raise RequestError(f"--methods: {method} has two folders")
+            methods.append(method)
+        if (set_name in on_one) if of_one_set else (on_all is not None):
+            raise RequestError(f"--methods {option}: given twice; join the names by commas")
+        if of_one_set:
+            on_one[set_name] = methods
+        else:
+            on_all = methods
+    missing = [name for name in sets if name not in on_one]
+    if missing and on_all is None:
+        raise RequestError(f"--methods says nothing of {', '.join(missing)}")
+    return {name: on_one.get(name, on_all or []) for name in sets}, folders
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise RequestError(f"{option} {text}: names apart by commas, none twice")
+    return names

@@ -1,0 +1,351 @@
+"""A study's report: tables beside the paper's, the distribution plot, and all ratings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from srgan_tf.errors import RequestError
+from srgan_tf.files import written_whole
+from srgan_tf.mos import export
+from srgan_tf.mos.analysis import (
+    SIGNIFICANT,
+    Comparison,
+    Consistency,
+    Opinion,
+    Rating,
+    compare,
+    consistency,
+    opinion,
+)
+from srgan_tf.mos.design import SCALE_LABELS, Design
+from srgan_tf.mos.study import Study
+
+# Ledig et al. 2017, Tables 1 and 2: mean opinion scores at ×4.
+TABLE_1 = ("srresnet-mse", "srresnet-vgg22", "srgan-mse", "srgan-vgg22", "srgan-vgg54")
+TABLE_2 = (
+    "nearest",
+    "bicubic",
+    "srcnn",
+    "selfexsr",
+    "drcn",
+    "espcn",
+    "srresnet-mse",
+    "srgan-vgg54",
+    "hr",
+)
+PAPER_MOS: dict[str, dict[str, float]] = {
+    "Set5": dict(zip(TABLE_2, (1.28, 1.97, 2.57, 2.65, 3.26, 2.89, 3.37, 3.58, 4.32), strict=True))
+    | {"srresnet-vgg22": 3.46, "srgan-mse": 3.77, "srgan-vgg22": 3.78},
+    "Set14": dict(zip(TABLE_2, (1.20, 1.80, 2.26, 2.34, 2.84, 2.52, 2.98, 3.72, 4.32), strict=True))
+    | {"srresnet-vgg22": 3.15, "srgan-mse": 3.43, "srgan-vgg22": 3.57},
+    "BSD100": dict(
+        zip(TABLE_2, (1.11, 1.47, 1.87, 1.89, 2.12, 2.01, 2.29, 3.56, 4.46), strict=True)
+    ),
+}
+_LABELS = {
+    "srcnn": "SRCNN",
+    "selfexsr": "SelfExSR",
+    "drcn": "DRCN",
+    "espcn": "ESPCN",
+    "srresnet-mse": "SRResNet-MSE",
+    "srresnet-vgg22": "SRResNet-VGG22",
+    "srgan-mse": "SRGAN-MSE",
+    "srgan-vgg22": "SRGAN-VGG22",
+    "srgan-vgg54": "SRGAN-VGG54",
+    "hr": "HR",
+}
+Opinions = Mapping[str, Mapping[str, Opinion]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study found.
+
+    Attributes:
+        opinions: by set and method, in the design's order.
+        comparisons: of each set's methods.
+        raters: consistency of each.
+        excluded: numbers of the raters left out.
+    """
+
+    opinions: Opinions
+    comparisons: Mapping[str, Sequence[Comparison]]
+    raters: Sequence[Consistency]
+    excluded: Sequence[int]
+
+
+def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> Results:
+    """Writes report.md, results.json, distribution.png and .svg, ratings.csv and .json,
+    codebook.md.
+
+    Args:
+        study: with at least one rating.
+        folder: is made; files of these names in it are replaced.
+        excluded: numbers of raters to leave out of all but ratings.csv and ratings.json.
+
+    Raises:
+        RequestError: there is no rating, or no such rater.
+    """
+    store = study.open_store()
+    try:
+        rated = store.ratings()
+    finally:
+        store.close()
+    rows = export.records(study.design, rated)
+    unknown = set(excluded) - {row["rater"] for row in rows}
+    if unknown:
+        raise RequestError(f"--exclude: no rater {min(unknown)} has rated anything")
+    ratings = [
+        Rating(
+            row["rater"],
+            row["set"],
+            row["image"],
+            row["method"],
+            row["score"],
+            bool(row["repeat"]),
+        )
+        for row in rows
+        if row["rater"] not in excluded
+    ]
+    if not ratings:
+        raise RequestError(f"{study.folder}: no rating yet; srgan mos serve lets people rate")
+    results = analyse(study.design, ratings, excluded)
+    _write(folder / "report.md", to_markdown(study.design, results, _when(rows)))
+    _write(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
+    _write(folder / "ratings.csv", export.to_csv(rows))
+    _write(folder / "ratings.json", export.to_json(study.design, rows))
+    _write(folder / "codebook.md", export.codebook())
+    figure = plot(results.opinions)
+    for suffix in ("png", "svg"):
+        with written_whole(folder / f"distribution.{suffix}") as temporary:
+            figure.savefig(temporary, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
+    return results
+
+
+def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int] = ()) -> Results:
+    """Computes all of a report's figures."""
+    first = [rating for rating in ratings if not rating.repeat]
+    planned = dict.fromkeys((version.set, version.method) for version in design.versions)
+    opinions: dict[str, dict[str, Opinion]] = {}
+    for name, method in planned:
+        chosen = [rating for rating in first if (rating.set, rating.method) == (name, method)]
+        if chosen:
+            opinions.setdefault(name, {})[method] = opinion(chosen)
+    comparisons = {
+        name: compare([rating for rating in first if rating.set == name], list(methods))
+        for name, methods in opinions.items()
+    }
+    return Results(opinions, comparisons, consistency(ratings), sorted(excluded))
+
+
+def to_markdown(design: Design, results: Results, when: str) -> str:
+    """The report as text."""
+    opinions = results.opinions
+    count = sum(o.count for methods in opinions.values() for o in methods.values())
+    parts = [
+        f"# {design.title}: mean opinion scores",
+        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. The "
+        "scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
+    ]
+    if results.excluded:
+        parts.append(f"Left out: rater {', '.join(map(str, results.excluded))}.")
+    if design.scale == 4 and any(name in PAPER_MOS for name in opinions):
+        parts += [
+            "## Beside the paper",
+            "Mean opinion scores; the paper's are from 26 raters (Ledig et al. 2017).",
+        ]
+        for title, methods in (("Table 1", TABLE_1), ("Table 2", TABLE_2)):
+            parts += _beside_paper(title, methods, opinions)
+    parts += ["## Scores", "![Distribution of scores](distribution.png)"]
+    for name, of_methods in opinions.items():
+        parts += [f"### {name}", _score_table(of_methods)]
+    parts += [
+        "The interval is Student's at 95 %, over raters.",
+        "## Differences",
+        "Mean score of the row minus that of the column. \\* p < "
+        f"{SIGNIFICANT} in a two-sided Wilcoxon signed-rank test over raters, corrected for the "
+        "number of pairs by Holm's method; all p-values are in results.json.",
+    ]
+    if len(results.raters) < 6:
+        parts.append("With less than six raters no difference can be significant.")
+    for name, comparisons in results.comparisons.items():
+        parts += [f"### {name}", _difference_table(list(opinions[name]), comparisons)]
+    parts += ["## Raters", _repeat_summary(results.raters), _rater_table(results.raters)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plot(opinions: Opinions) -> Figure:
+    """The paper's Figure 5: the distribution of scores a method, and the mean in red."""
+    most = max(map(len, opinions.values()))
+    figure = Figure(figsize=(2.2 + 0.65 * most, 3.4 * len(opinions)), layout="constrained")
+    panels = figure.subplots(len(opinions), 1, squeeze=False)[:, 0]
+    shares = {
+        name: np.array([o.distribution for o in of_methods.values()], float).T
+        for name, of_methods in opinions.items()
+    }
+    shares = {name: counts / counts.sum(axis=0) for name, counts in shares.items()}
+    largest = max(float(share.max()) for share in shares.values())
+    for panel, (name, of_methods) in zip(panels, opinions.items(), strict=True):
+        mesh = panel.pcolormesh(
+            np.arange(len(of_methods) + 1) - 0.5,
+            np.arange(6) + 0.5,
+            shares[name],
+            cmap="Blues",
+            vmin=0,
+            vmax=largest,
+            edgecolors="white",
+            linewidth=1.5,
+        )
+        means = [o.mean for o in of_methods.values()]
+        low = [o.mean - (o.mean if o.low is None else o.low) for o in of_methods.values()]
+        high = [(o.mean if o.high is None else o.high) - o.mean for o in of_methods.values()]
+        panel.errorbar(
+            range(len(means)),
+            means,
+            [low, high],
+            fmt="D",
+            color="#d62728",
+            mec="white",
+            ms=7,
+            capsize=4,
+        )
+        panel.set_title(name, fontsize=11)
+        panel.set_xticks(
+            range(len(means)), [_label(m) for m in of_methods], rotation=30, ha="right", fontsize=9
+        )
+        panel.set_yticks(list(SCALE_LABELS), [f"{n} {word}" for n, word in SCALE_LABELS.items()])
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=panels, fraction=0.04, pad=0.02, aspect=30, format="{x:.0%}")
+    bar.set_label("share of ratings")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _beside_paper(title: str, methods: Sequence[str], opinions: Opinions) -> list[str]:
+    rows = []
+    for name, paper in PAPER_MOS.items():
+        here = {m: o.mean for m, o in opinions.get(name, {}).items() if m in paper}
+        listed = [method for method in methods if method in paper]
+        if len(listed) < len(methods) or not any(method in here for method in methods):
+            continue
+        rows.append([f"**{name}**", *(f"**{here[m]:.2f}**" if m in here else "–" for m in listed)])
+        rows.append(["the paper", *(f"{paper[m]:.2f}" for m in listed)])
+        rows.append(
+            ["difference", *(_signed(here[m] - paper[m]) if m in here else "–" for m in listed)]
+        )
+    return [_table([title, *map(_label, methods)], rows)] if rows else []
+
+
+def _score_table(of_methods: Mapping[str, Opinion]) -> str:
+    header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCALE_LABELS)]
+    return _table(
+        header,
+        [
+            [
+                _label(method),
+                f"**{o.mean:.2f}**",
+                "–" if o.low is None else f"{o.low:.2f} to {o.high:.2f}",
+                str(o.count),
+                str(o.raters),
+                *map(str, o.distribution),
+            ]
+            for method, o in of_methods.items()
+        ],
+    )
+
+
+def _difference_table(methods: Sequence[str], comparisons: Sequence[Comparison]) -> str:
+    cells: dict[tuple[str, str], str] = {}
+    for c in comparisons:
+        star = "\\*" if c.p_corrected < SIGNIFICANT else ""
+        for pair, difference in (
+            ((c.first, c.second), c.difference),
+            ((c.second, c.first), -c.difference),
+        ):
+            cells[pair] = _signed(difference) + star if c.raters else "–"
+    rows = [[_label(row), *(cells.get((row, column), "") for column in methods)] for row in methods]
+    return _table(["", *map(_label, methods)], rows)
+
+
+def _repeat_summary(raters: Sequence[Consistency]) -> str:
+    repeats = sum(rater.repeats for rater in raters)
+    if not repeats:
+        return ""
+    equal = sum((r.repeat_equal or 0.0) * r.repeats for r in raters) / repeats
+    difference = sum((r.repeat_difference or 0.0) * r.repeats for r in raters) / repeats
+    return (
+        f"Of {repeats} versions rated twice by the same rater {equal:.0%} got the same score both "
+        f"times; the mean absolute difference is {difference:.2f}."
+    )
+
+
+def _rater_table(raters: Sequence[Consistency]) -> str:
+    def shown(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    return _table(
+        ["rater", "ratings", "mean", "r with the others", "repeats", "equal", "apart", "flags"],
+        [
+            [
+                str(r.rater),
+                str(r.count),
+                f"{r.mean:.2f}",
+                shown(r.correlation, ".2f"),
+                str(r.repeats),
+                shown(r.repeat_equal, ".0%"),
+                shown(r.repeat_difference, ".2f"),
+                "; ".join(r.flags),
+            ]
+            for r in raters
+        ],
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _as_json(results: Results) -> dict[str, Any]:
+    def finite(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: None if value != value else value for key, value in values.items()}
+
+    return {
+        "opinions": {
+            name: {method: asdict(o) for method, o in of_methods.items()}
+            for name, of_methods in results.opinions.items()
+        },
+        "comparisons": {
+            name: [finite(asdict(comparison)) for comparison in comparisons]
+            for name, comparisons in results.comparisons.items()
+        },
+        "raters": [asdict(rater) for rater in results.raters],
+        "excluded": list(results.excluded),
+        "paper": PAPER_MOS,
+    }
+
+
+def _when(rows: Sequence[dict[str, Any]]) -> str:
+    days = sorted(row["rated"][:10] for row in rows)
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if abs(value) >= 0.005 else "0.00"
+
+
+def _label(method: str) -> str:
+    return _LABELS.get(method, method)
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, "utf-8")

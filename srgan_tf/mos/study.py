@@ -1,0 +1,118 @@
+"""A study's folder: its design, its images, its secrets and, with SQLite, its ratings.
+
+study.json      the design
+private.json    admin token, signing key, database; readable by the owner alone
+images/ID.png   versions and calibration images
+ratings.db      SQLite, unless a PostgreSQL database was named
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy.engine import URL
+
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line, written_whole
+from srgan_tf.mos.design import Design
+from srgan_tf.mos.store import Store, parse_url
+
+DESIGN_FILE = "study.json"
+PRIVATE_FILE = "private.json"
+IMAGES = "images"
+_DATABASE_FILE = "ratings.db"
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+class Private(BaseModel):
+    """What only the study's owner may know.
+
+    Attributes:
+        admin_token: opens the admin page.
+        signing_key: of raters' links and of forms, hexadecimal.
+        database: URL of the PostgreSQL database, None for SQLite in the study's folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    admin_token: str
+    signing_key: str
+    database: str | None = None
+
+
+def new_private(database: str | None) -> Private:
+    """Fresh secrets for a study."""
+    return Private(
+        admin_token=secrets.token_urlsafe(24),
+        signing_key=secrets.token_hex(32),
+        database=database,
+    )
+
+
+class Study:
+    """An existing study.
+
+    Args:
+        folder: made by `srgan_tf.mos.create.create`.
+
+    Attributes:
+        folder: as given.
+        design: the plan, `study.json`.
+        private: the secrets, `private.json`.
+
+    Raises:
+        RequestError: not a study's folder, or a file in it can't be read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        if not (folder / DESIGN_FILE).is_file():
+            raise RequestError(
+                f"{folder}: no study ({DESIGN_FILE}) here; srgan mos create makes one"
+            )
+        self.design = _read(folder / DESIGN_FILE, Design)
+        self.private = _read(folder / PRIVATE_FILE, Private)
+
+    def image(self, name: str) -> Path:
+        """The file of a version or calibration image."""
+        return self.folder / IMAGES / f"{name}.png"
+
+    def open_store(self) -> Store:
+        """Opens the ratings.
+
+        Raises:
+            RequestError: the database can't be reached, or holds another study.
+        """
+        store = Store(database_url(self.folder, self.private), self.design.id)
+        store.check()
+        return store
+
+
+def database_url(folder: Path, private: Private) -> URL:
+    """Where a study's ratings are kept."""
+    if private.database:
+        return parse_url(private.database)
+    return URL.create("sqlite", database=str(folder.resolve() / _DATABASE_FILE))
+
+
+def write_study(folder: Path, design: Design, private: Private) -> None:
+    """Writes `study.json` and `private.json`."""
+    with written_whole(folder / DESIGN_FILE) as temporary:
+        temporary.write_text(design.model_dump_json(indent=1) + "\n", "utf-8")
+    with written_whole(folder / PRIVATE_FILE) as temporary:
+        temporary.chmod(0o600)
+        temporary.write_text(private.model_dump_json(indent=1) + "\n", "utf-8")
+
+
+def _read(path: Path, kind: type[_Record]) -> _Record:
+    try:
+        return kind.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise RequestError(f"{path}: {where}: {problem['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: can't be read: {first_line(error)}") from None
