@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line, native_messages_held_back
 from srgan_tf.models import Generator
 from srgan_tf.tiles import cut
 from srgan_tf.weights import load_generator
 
 # Features of 128×128 pixels need 0.25 GB to be upsampled ×4.
 _UPSAMPLE_TILE = 128
+# A .tflite model holds all of a tile's features at once: 0.5 GB for 160×160 and its overlap.
+_TFLITE_TILE = 160
 
 
 class Engine(Protocol):
@@ -31,15 +39,27 @@ class Engine(Protocol):
 
 
 def open_engine(model: str | Path, precision: str = "float32") -> Engine:
-    """The engine for a released name, a `.keras` file or a run folder.
+    """The engine for a model.
 
     Args:
-        model: a released name, a `.keras` file or a run folder.
-        precision: `float32` or `mixed_bfloat16`.
+        model: a released name, a `.keras` file, a run folder, or what `export.py` makes of them:
+            a `.tflite` file, a SavedModel's folder or the one above, with numbered versions (the
+            latest is taken); or the URL of a server of such a folder, see `srgan_tf.export.client`.
+        precision: `float32` or `mixed_bfloat16`; what is exported has its own.
 
     Raises:
         RequestError: no such model, or a file that is none.
     """
+    if str(model).startswith(("http://", "https://", "grpc://")):
+        from srgan_tf.export.client import ServerEngine
+
+        return ServerEngine(str(model))
+    path = Path(model)
+    if path.suffix == ".tflite":
+        return TFLiteEngine(path)
+    folder = _saved_model_folder(path)
+    if folder is not None:
+        return SavedModelEngine(folder)
     return GeneratorEngine(load_generator(model, precision))
 
 
@@ -69,3 +89,140 @@ class GeneratorEngine:
         for tile in cut((height, width), self.scale, _UPSAMPLE_TILE, self._upsample_radius):
             sr[0][tile.write] = self._upsample(features[:, *tile.read])[0].numpy()[tile.crop]
         return sr
+
+
+class TFLiteEngine:
+    """Carries out a `.tflite` file that `export.py` wrote, with LiteRT, in tiles.
+
+    A model with a fixed input size gets tiles of that size; an image smaller than it is continued
+    by its border pixels. A size that leaves no room beside twice the radius is tiled with less
+    overlap, at the price of slight seams.
+
+    Args:
+        path: the file.
+        threads: of LiteRT; None: one for each core.
+
+    Raises:
+        RequestError: not there, not such a file, or ai-edge-litert is missing.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None):
+        from srgan_tf.export.tflite import require_litert
+
+        require_litert()
+        from ai_edge_litert.interpreter import Interpreter
+
+        from srgan_tf.export.metadata import read_info
+
+        try:
+            content = path.read_bytes()
+            info = read_info(content)
+            if info is None:
+                raise RequestError(f"{path}: a .tflite file that `python export.py` didn't write")
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=threads or os.cpu_count()
+            )
+        except OSError as error:
+            raise RequestError(f"{path}: can't be read ({first_line(error)})") from None
+        except (ValueError, TypeError, IndexError, struct.error) as error:
+            raise RequestError(f"{path}: not a .tflite file ({first_line(error)})") from None
+        self.scale, self.radius = info.scale, info.radius
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        height, width = (int(side) for side in self._input["shape_signature"][1:3])
+        self._fixed = (height, width) if height > 0 else None
+        self._shape: tuple[int, ...] | None = None
+
+    def __call__(self, lr: tf.Tensor) -> tf.Tensor:
+        if self._fixed is None:
+            return in_tiles(self._run, lr.numpy(), self.scale, _TFLITE_TILE, self.radius)
+        overlap = min(self.radius, (min(self._fixed) - 1) // 4)
+        side = min(self._fixed) - 2 * overlap
+        return in_tiles(self._run_padded, lr.numpy(), self.scale, side, overlap)
+
+    def _run_padded(self, lr: np.ndarray) -> np.ndarray:
+        assert self._fixed is not None
+        height, width = lr.shape[1:3]
+        missing = [
+            (0, fixed - side) for fixed, side in zip(self._fixed, lr.shape[1:3], strict=True)
+        ]
+        sr = self._run(np.pad(lr, [(0, 0), *missing, (0, 0)], "edge"))
+        return sr[:, : self.scale * height, : self.scale * width]
+
+    def _run(self, lr: np.ndarray) -> np.ndarray:
+        if lr.shape != self._shape:
+            if self._fixed is None:
+                self._interpreter.resize_tensor_input(self._input["index"], lr.shape)
+            with native_messages_held_back():
+                self._interpreter.allocate_tensors()
+            self._shape = lr.shape
+        dtype = self._input["dtype"]
+        if dtype != np.float32:
+            lr = np.rint(lr * np.iinfo(dtype).max).astype(dtype)
+        self._interpreter.set_tensor(self._input["index"], lr)
+        self._interpreter.invoke()
+        sr = self._interpreter.get_tensor(self._output["index"])
+        if sr.dtype != np.float32:
+            sr = sr / np.float32(np.iinfo(sr.dtype).max)
+        return sr * 2.0 - 1.0
+
+
+class SavedModelEngine:
+    """Carries out a SavedModel that `export.py` wrote.
+
+    Args:
+        folder: with saved_model.pb.
+
+    Raises:
+        RequestError: not such a folder.
+    """
+
+    def __init__(self, folder: Path):
+        from srgan_tf.export.saved_model import read_servable_info
+
+        info = read_servable_info(folder)
+        self.scale, self.radius = info.scale, info.radius
+        self._side = tile_side(info.max_pixels, info.radius)
+        try:
+            # Kept: the signature refers to it weakly.
+            self._loaded = tf.saved_model.load(str(folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise RequestError(f"{folder}: can't be loaded ({first_line(error)})") from None
+
+    def __call__(self, lr: tf.Tensor) -> tf.Tensor:
+        return in_tiles(self._run, lr.numpy(), self.scale, self._side, self.radius)
+
+    def _run(self, lr: np.ndarray) -> np.ndarray:
+        enlarged = self._loaded.signatures["serving_default"](images=tf.constant(lr))["enlarged"]
+        return enlarged.numpy() * 2.0 - 1.0
+
+
+def tile_side(max_pixels: int, radius: int) -> int:
+    """The side of the largest tile that with its overlap has at most `max_pixels`."""
+    return max(1, math.isqrt(max_pixels) - 2 * radius)
+
+
+def in_tiles(
+    run: Callable[[np.ndarray], np.ndarray],
+    lr: np.ndarray,
+    scale: int,
+    side: int,
+    overlap: int,
+) -> np.ndarray:
+    """Enlarges [1, h, w, 3] by `run`, in tiles of at most `side` and an overlap around them."""
+    height, width = lr.shape[1:3]
+    sr = np.empty((1, scale * height, scale * width, 3), np.float32)
+    for tile in cut((height, width), scale, side, overlap):
+        sr[0][tile.write] = run(lr[:, *tile.read])[0][tile.crop]
+    return sr
+
+
+def _saved_model_folder(path: Path) -> Path | None:
+    """The folder itself, its subfolder of the highest version, or None."""
+    try:
+        if (path / "saved_model.pb").is_file():
+            return path
+        versions = [p.parent for p in path.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+    except OSError:
+        return None
+    return max(versions, key=lambda folder: int(folder.name), default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,3 +36,20 @@ def first_line(error: BaseException) -> str:
     # libvips keeps its message in `detail`.
     text = str(getattr(error, "detail", error))
     return text.strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def native_messages_held_back() -> Iterator[None]:
+    """Keeps what native code writes to the process' stdout and stderr off the terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = [os.dup(1), os.dup(2)]
+        try:
+            for number in (1, 2):
+                os.dup2(held.fileno(), number)
+            yield
+        finally:
+            for number, descriptor in enumerate(saved, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from srgan_tf.errors import RequestError
 from srgan_tf.models import Generator, SRResNet
 
-# A centre tap so many times as large as nearly all (99.9%) others is computed apart.
+# A centre tap so many times as large as nearly all (99.9%) other taps is computed apart.
 _OUTLIER = 3.0
 
 
@@ -216,11 +216,12 @@ def _split(
     """Kernel, bias, and large centre taps in a kernel of their own."""
     centre = kernel.shape[0] // 2
     taps = kernel[centre, centre]
-    large = np.abs(taps) > _OUTLIER * np.quantile(np.abs(kernel), 0.999)
+    rest = kernel.copy()
+    rest[centre, centre] = 0.0
+    large = np.abs(taps) > _OUTLIER * np.quantile(np.abs(rest), 0.999)
     if not (apart and large.any()):
         return kernel, bias, None
-    rest = kernel.copy()
-    rest[centre, centre][large] = 0.0
+    rest[centre, centre] = np.where(large, 0.0, taps)
     return rest, bias, np.where(large, taps, 0.0)[None, None]
 
 

@@ -1,0 +1,185 @@
+"""A generator on a TensorFlow Serving server, reached by REST or gRPC, as an engine."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import requests
+import tensorflow as tf
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from srgan_tf.engines import in_tiles, tile_side
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line
+
+TIMEOUT, RETRIES = 60.0, 3
+_FIRST_PAUSE = 0.5
+_BUSY = (429, 502, 503, 504)
+_FORM = "http://HOST:8501/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like"
+
+
+class ServerEngine:
+    """Carries out a model of a server that was given a folder of `export.py --saved-model`.
+
+    Photos are sent in tiles of what the model takes at most. By gRPC tensors travel as they are;
+    by REST they travel as PNG, or, when they have more than 8 bits a channel, as decimal numbers,
+    which is slow. A server that is busy or away is asked again after 0.5, 1, 2, … seconds.
+
+    Args:
+        url: `http://HOST:8501/NAME`, `https://…` or `grpc://HOST:8500/NAME`. Behind a `?` may
+            stand `timeout=` (seconds for an answer, 60) and `retries=` (3), joined by `&`.
+
+    Raises:
+        RequestError: such a URL it is not, no server answers, it has no such model, or the model
+            is not of `export.py`. Also when enlarging fails.
+    """
+
+    def __init__(self, url: str):
+        address, timeout, retries = _parse(url)
+        self._server: _Server
+        if address.startswith("grpc://"):
+            self._server = _GRPCServer(address, timeout, retries)
+        else:
+            self._server = _RESTServer(address, timeout, retries)
+        info = self._server.predict("info", {"request": np.zeros(1, np.int32)})
+        self.scale, self.radius = int(info["scale"][0]), int(info["radius"][0])
+        self._side = tile_side(int(info["max_pixels"][0]), self.radius)
+
+    def __call__(self, lr: tf.Tensor) -> np.ndarray:
+        return in_tiles(self._run, lr.numpy(), self.scale, self._side, self.radius)
+
+    def _run(self, lr: np.ndarray) -> np.ndarray:
+        return self._server.enlarge(lr) * 2.0 - 1.0
+
+
+class _Server(Protocol):
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Calls a signature."""
+
+    def enlarge(self, lr: np.ndarray) -> np.ndarray:
+        """float32 [1, H, W, 3] in [0, 1] to [1, scale·H, scale·W, 3] in [0, 1]."""
+
+
+class _RESTServer:
+    def __init__(self, address: str, timeout: float, retries: int):
+        base, _, name = address.removesuffix("/").rpartition("/")
+        self._url = f"{base.removesuffix('/v1/models')}/v1/models/{name}:predict"
+        self._timeout = timeout
+        self._session = requests.Session()
+        policy = Retry(
+            retries,
+            backoff_factor=_FIRST_PAUSE,
+            status_forcelist=_BUSY,
+            allowed_methods=None,  # all: a prediction changes nothing on the server
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=policy))
+
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self._post(signature, {key: value.tolist() for key, value in inputs.items()})
+        return {key: np.array(value) for key, value in outputs.items()}
+
+    def enlarge(self, lr: np.ndarray) -> np.ndarray:
+        levels = lr * 255.0
+        if np.abs(levels - np.rint(levels)).max() > 1e-3:
+            return np.array(self._post("serving_default", {"images": lr.tolist()}), np.float32)
+        png = tf.io.encode_png(np.rint(levels[0]).astype(np.uint8)).numpy()
+        (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png)]})
+        return tf.io.decode_png(base64.b64decode(content["b64"])).numpy()[None] / np.float32(255)
+
+    def _post(self, signature: str, inputs: dict[str, Any]) -> Any:
+        """The outputs; when it is one alone, TensorFlow Serving leaves its name out."""
+        try:
+            answer = self._session.post(
+                self._url,
+                json={"signature_name": signature, "inputs": inputs},
+                timeout=self._timeout,
+            )
+        except requests.RequestException as error:
+            raise RequestError(f"{self._url}: no answer ({_cause(error)})") from None
+        try:
+            content = answer.json()
+            if answer.ok:
+                return content["outputs"]
+            problem = content["error"]
+        except (ValueError, KeyError, TypeError):
+            problem = "an answer that isn't TensorFlow Serving's"
+        raise RequestError(f"{self._url}: {answer.status_code}: {problem}")
+
+
+class _GRPCServer:
+    def __init__(self, address: str, timeout: float, retries: int):
+        from srgan_tf.export.saved_model import require_serving_api
+
+        require_serving_api()
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self._address, self._timeout = address, timeout
+        host, _, self._name = address.removeprefix("grpc://").removesuffix("/").rpartition("/")
+        self._channel = grpc.insecure_channel(
+            host,
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+            ],
+        )
+        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).Predict
+        self._retries = retries
+
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import grpc
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self._name
+        request.model_spec.signature_name = signature
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        busy = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        for attempt in range(self._retries + 1):
+            try:
+                answer = self._predict(request, timeout=self._timeout)
+                return {key: tf.make_ndarray(value) for key, value in answer.outputs.items()}
+            except grpc.RpcError as error:
+                if error.code() not in busy or attempt == self._retries:
+                    problem = f"{error.code().name}: {error.details()}"
+                    raise RequestError(f"{self._address}: {problem}") from None
+                time.sleep(_FIRST_PAUSE * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def enlarge(self, lr: np.ndarray) -> np.ndarray:
+        return self.predict("serving_default", {"images": lr})["enlarged"]
+
+
+def _parse(url: str) -> tuple[str, float, int]:
+    """(URL without options, seconds, retries)."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+        timeout = float(options.pop("timeout", TIMEOUT))
+        retries = int(options.pop("retries", RETRIES))
+        complete = bool(parts.hostname and parts.port and parts.path.strip("/"))
+    except ValueError:
+        complete = False
+    if not complete or options or timeout <= 0 or retries < 0:
+        raise RequestError(f"{url}: a server's model is {_FORM}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}", timeout, retries
+
+
+def _to_json(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def _cause(error: requests.RequestException) -> str:
+    """What is at the bottom of requests' and urllib3's nested errors."""
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", None) or cause
+    return first_line(cause) if isinstance(cause, BaseException) else str(cause)

@@ -1,0 +1,153 @@
+"""What a .tflite file says of itself, in the TensorFlow Lite Metadata format.
+
+Android Studio, MediaPipe and the TFLite Support library read it. The format is a FlatBuffer of
+its own (metadata_schema.fbs, identifier M001) inside the model's; its Python package is no longer
+made for new versions of Python, so the few tables needed are written slot by slot here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import flatbuffers
+from ai_edge_litert.schema_py_generated import BufferT, MetadataT
+from ai_edge_litert.tools import flatbuffer_utils
+
+_STANDARD = "TFLITE_METADATA"
+_OURS = "SRGAN_TF"
+_IMAGE_PROPERTIES, _RGB, _NORMALIZATION = 2, 1, 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What runs a model needs to know of it beside its tensors.
+
+    Attributes:
+        name: of the generator.
+        mode: how its numbers are stored: float32, float16, dynamic, int8 or int16x8.
+        scale: how many times as wide and high a result is.
+        radius: how many LR pixels to each side an output pixel depends on.
+        version: of srgan-tf that wrote it.
+    """
+
+    name: str
+    mode: str
+    scale: int
+    radius: int
+    version: str
+
+
+def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
+    """A .tflite model with its metadata.
+
+    Args:
+        uint8: tensors hold grey levels in [0, 255], else float32 in [0, 1].
+    """
+    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    entries = {
+        _STANDARD: _standard_metadata(info, 255.0 if uint8 else 1.0),
+        _OURS: json.dumps(asdict(info)).encode(),
+    }
+    tree.metadata = tree.metadata or []
+    for name, content in entries.items():
+        buffer = BufferT()
+        buffer.data = list(content)
+        tree.buffers.append(buffer)
+        entry = MetadataT()
+        entry.name, entry.buffer = name, len(tree.buffers) - 1
+        tree.metadata.append(entry)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(tree))
+
+
+def read_info(model: bytes) -> ModelInfo | None:
+    """What `with_metadata` wrote; None when it didn't."""
+    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    for entry in tree.metadata or []:
+        if entry.name in (_OURS, _OURS.encode()):
+            return ModelInfo(**json.loads(bytes(tree.buffers[entry.buffer].data)))
+    return None
+
+
+def _standard_metadata(info: ModelInfo, highest: float) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    text, table, tables = builder.CreateString, _Tables(builder).table, _Tables(builder).tables
+
+    def image(name: str, description: str) -> int:
+        properties = table({0: ("byte", _RGB)})
+        content = table({0: ("byte", _IMAGE_PROPERTIES), 1: ("table", properties)})
+        # (x - mean) / std: none.
+        options = table({0: ("floats", [0.0]), 1: ("floats", [1.0])})
+        unit = table({0: ("byte", _NORMALIZATION), 1: ("table", options)})
+        stats = table({0: ("floats", [highest] * 3), 1: ("floats", [0.0] * 3)})
+        return table(
+            {
+                0: ("table", text(name)),
+                1: ("table", text(description)),
+                3: ("table", content),
+                4: ("table", tables([unit])),
+                5: ("table", stats),
+            }
+        )
+
+    values = f"RGB, values from 0 to {highest:g}"
+    inputs = image("image", f"{values}; height and width are free unless fixed at export")
+    outputs = image("enlarged", f"{values}; {info.scale} times the input's height and width")
+    subgraph = table(
+        {
+            0: ("table", text("enlarge")),
+            2: ("table", tables([inputs])),
+            3: ("table", tables([outputs])),
+        }
+    )
+    root = table(
+        {
+            0: ("table", text(info.name)),
+            1: (
+                "table",
+                text(f"Super-resolution ×{info.scale} (SRGAN, Ledig et al. 2017), {info.mode}"),
+            ),
+            2: ("table", text(info.version)),
+            3: ("table", tables([subgraph])),
+            4: ("table", text("srgan-tf")),
+            5: ("table", text("Apache-2.0")),
+            7: ("table", text("1.0.0")),
+        }
+    )
+    builder.Finish(root, file_identifier=b"M001")
+    return bytes(builder.Output())
+
+
+class _Tables:
+    """Tables of a FlatBuffer from {slot: (kind, value)}."""
+
+    def __init__(self, builder: flatbuffers.Builder):
+        self._builder = builder
+
+    def table(self, fields: dict[int, tuple[str, object]]) -> int:
+        builder = self._builder
+        # Vectors can't be begun within a table.
+        done = {
+            slot: ("table", self._floats(value)) if kind == "floats" else (kind, value)
+            for slot, (kind, value) in fields.items()
+        }
+        builder.StartObject(max(fields) + 1)
+        for slot, (kind, value) in done.items():
+            if kind == "byte":
+                builder.PrependInt8Slot(slot, value, 0)
+            else:
+                builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        return builder.EndObject()
+
+    def tables(self, offsets: Sequence[int]) -> int:
+        self._builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self._builder.PrependUOffsetTRelative(offset)
+        return self._builder.EndVector()
+
+    def _floats(self, values) -> int:
+        self._builder.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            self._builder.PrependFloat32(value)
+        return self._builder.EndVector()

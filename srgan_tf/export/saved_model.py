@@ -1,0 +1,248 @@
+"""A SavedModel for TensorFlow Serving: its signatures, warm-up requests, limits on what comes in.
+
+A batch is enlarged image by image as far as the numbers go: results don't depend on what else is
+in it, so a server may put requests together.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import math
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+from srgan_tf.export.graph import Graph, inference_graph
+from srgan_tf.models import Generator
+
+# The working memory is some 4 kB a pixel at ×4: 1 GB.
+MAX_PIXELS = 2**18
+MAX_FILES = 64
+INFO_FILE = Path("assets.extra") / "srgan_tf.json"
+_WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+_WARM_UP_SIDE = 64
+
+
+@dataclass(frozen=True)
+class ServableInfo:
+    """What clients need to know of a SavedModel beside its signatures.
+
+    Attributes:
+        name: of the generator.
+        scale: how many times as wide and high a result is.
+        radius: how many LR pixels to each side an output pixel depends on.
+        max_pixels: the most pixels of a batch, or of an encoded image.
+        version: of srgan-tf that wrote it.
+    """
+
+    name: str
+    scale: int
+    radius: int
+    max_pixels: int
+    version: str
+
+
+def write_saved_model(
+    generator: Generator,
+    folder: Path,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+) -> None:
+    """Writes a generator as a SavedModel with signatures for TensorFlow Serving.
+
+    - `serving_default`: `images` float32 [N, H, W, 3] in [0, 1] to `enlarged`
+      [N, scale·H, scale·W, 3] in [0, 1];
+    - `uint8`: the same with uint8, grey levels;
+    - `image_bytes`: `image_bytes`, N encoded PNG or JPEG files (string [N]) of any sizes, to
+      `enlarged_bytes`, N PNG files of RGB with 8 bits a channel;
+    - `info`: any `request` int32 [N] to `scale`, `radius` and `max_pixels`, int32 [N], which
+      clients need to cut tiles (see `ServableInfo`).
+
+    What is too large, empty or no image is refused with INVALID_ARGUMENT before it takes memory.
+
+    Args:
+        folder: of this version, NAME/1 for a server; replaced when it exists.
+        max_pixels: the most pixels, N·H·W, of a batch, and of each encoded image.
+
+    Raises:
+        RequestError: not an SRResNet, tensorflow-serving-api is missing, or the folder holds
+            something else than a SavedModel.
+    """
+    require_serving_api()
+    if folder.exists() and not (folder / "saved_model.pb").is_file():
+        raise RequestError(f"{folder}: exists and is no SavedModel; give another --out")
+    graph = inference_graph(generator)
+    servable = _Servable(graph, max_pixels)
+    info = ServableInfo(
+        name, graph.scale, graph.radius, max_pixels, importlib.metadata.version("srgan-tf")
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A server that watches the parent takes folders whose name is a number: this one is none.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary:
+        whole = Path(temporary) / "saved_model"
+        signatures = {
+            "serving_default": servable.enlarge_images,
+            "uint8": servable.enlarge_uint8,
+            "image_bytes": servable.enlarge_files,
+            "info": servable.info,
+        }
+        tf.saved_model.save(servable, str(whole), signatures=signatures)
+        (whole / INFO_FILE).parent.mkdir()
+        (whole / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
+        _write_warm_up(whole / _WARM_UP_FILE, info)
+        whole.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        whole.rename(folder)
+
+
+def read_servable_info(folder: Path) -> ServableInfo:
+    """What `write_saved_model` wrote beside the model.
+
+    Raises:
+        RequestError: a SavedModel of another make.
+    """
+    try:
+        return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise RequestError(
+            f"{folder}: a SavedModel that `python export.py --saved-model` didn't write"
+        ) from None
+
+
+def require_serving_api() -> None:
+    """Raises RequestError when tensorflow-serving-api, which has the messages, is missing."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        raise RequestError(
+            "TensorFlow Serving's messages are missing: pip install 'srgan-tf[serving]'"
+        )
+
+
+class _Servable(tf.Module):
+    def __init__(self, graph: Graph, max_pixels: int):
+        super().__init__()
+        self._graph, self._max_pixels = graph, max_pixels
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)], autograph=False
+    )
+    def _enlarge(self, images):
+        # The one place where the weights are: all signatures call it.
+        return tf.clip_by_value(self._graph(images), 0.0, 1.0)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, "images")],
+        autograph=False,
+    )
+    def enlarge_images(self, images):
+        with tf.control_dependencies(self._check(tf.shape(images))):
+            return {"enlarged": self._enlarge(tf.identity(images))}
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")],
+        autograph=False,
+    )
+    def enlarge_uint8(self, images):
+        with tf.control_dependencies(self._check(tf.shape(images))):
+            return {"enlarged": _to_uint8(self._enlarge(_to_float(images)))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
+    def enlarge_files(self, image_bytes):
+        few = tf.debugging.assert_less_equal(
+            tf.size(image_bytes), MAX_FILES, f"at most {MAX_FILES} images a request"
+        )
+        with tf.control_dependencies([few]):
+            # One after the other: they differ in size, and memory stays that of one.
+            files = tf.map_fn(self._enlarge_file, image_bytes, parallel_iterations=1)
+        return {"enlarged_bytes": files}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "request")], autograph=False)
+    def info(self, request):
+        values = {
+            "scale": self._graph.scale,
+            "radius": self._graph.radius,
+            "max_pixels": self._max_pixels,
+        }
+        return {name: tf.fill(tf.shape(request), value) for name, value in values.items()}
+
+    def _enlarge_file(self, content):
+        header = tf.strings.substr(content, 0, 8)
+        is_png = tf.equal(header, b"\x89PNG\r\n\x1a\n")
+        is_jpeg = tf.equal(tf.strings.substr(content, 0, 3), b"\xff\xd8\xff")
+        known = tf.debugging.assert_equal(is_png | is_jpeg, True, "not a PNG or JPEG image")
+        with tf.control_dependencies([known]):
+            shape = tf.cond(
+                is_png,
+                lambda: _png_shape(content),
+                lambda: tf.io.extract_jpeg_shape(content)[:2],
+            )
+        # Before it is decoded: a file of some kilobytes can claim gigapixels.
+        with tf.control_dependencies(self._check(tf.concat([[1], shape], 0))):
+            image = tf.cond(
+                is_png,
+                lambda: tf.io.decode_png(content, channels=3),
+                lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+            )
+        enlarged = self._enlarge(_to_float(image[None]))[0]
+        return tf.io.encode_png(_to_uint8(enlarged))
+
+    def _check(self, shape):
+        """Assertions, which TensorFlow raises as INVALID_ARGUMENT, on [N, H, W, ...]."""
+        sides = tf.cast(shape[:3], tf.int64)
+        return [
+            tf.debugging.assert_greater_equal(
+                tf.reduce_min(sides[1:]), tf.constant(1, tf.int64), "an image without pixels"
+            ),
+            tf.debugging.assert_less_equal(
+                # In floating point the product of three sizes can't overflow.
+                tf.reduce_prod(tf.cast(sides, tf.float64)),
+                tf.constant(float(self._max_pixels), tf.float64),
+                f"too large: at most {self._max_pixels} pixels a request; send tiles",
+            ),
+        ]
+
+
+def _png_shape(content) -> tf.Tensor:
+    """(height, width) from the header, whose presence `decode_png` checks."""
+    whole = tf.debugging.assert_greater_equal(tf.strings.length(content), 24, "a truncated PNG")
+    with tf.control_dependencies([whole]):
+        sides = tf.strings.substr(content, 16, 8)
+    width_height = tf.io.decode_raw(sides, tf.int32, little_endian=False)
+    return tf.reverse(tf.ensure_shape(width_height, [2]), [0])
+
+
+def _to_float(images) -> tf.Tensor:
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def _to_uint8(images) -> tf.Tensor:
+    return tf.cast(tf.round(images * 255.0), tf.uint8)
+
+
+def _write_warm_up(path: Path, info: ServableInfo) -> None:
+    """One request a signature, which a server carries out before it takes others."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    side = min(_WARM_UP_SIDE, math.isqrt(info.max_pixels))
+    ramp = np.linspace(0, 255, side, dtype=np.uint8)
+    photo = np.broadcast_to(ramp[:, None, None], (side, side, 3))
+    inputs = {
+        "serving_default": ("images", (photo[None] / 255).astype(np.float32)),
+        "uint8": ("images", photo[None]),
+        "image_bytes": ("image_bytes", np.array([tf.io.encode_png(photo).numpy()])),
+    }
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, (key, value) in inputs.items():
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = info.name
+            request.model_spec.signature_name = signature
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())

@@ -1,0 +1,126 @@
+"""TensorFlow Lite models of a generator, with float or with 8-bit numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.errors import RequestError
+from srgan_tf.export.graph import Graph, inference_graph
+from srgan_tf.export.quantize import EightBit, measure
+from srgan_tf.files import native_messages_held_back
+from srgan_tf.models import Generator
+
+MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
+
+
+def convert(
+    generator: Generator,
+    mode: str,
+    name: str,
+    size: tuple[int, int] | None = None,
+    calibration: Sequence[np.ndarray] = (),
+) -> bytes:
+    """A generator as the content of a .tflite file, with metadata.
+
+    Args:
+        mode: how numbers are stored and computed:
+            float32;
+            float16: weights of 16 bits, arithmetic as float32;
+            dynamic: weights of 8 bits, activations rounded to 8 bits when met;
+            int8: integer arithmetic; uint8 [1, H, W, 3] in and [1, scale·H, scale·W, 3] out;
+            int16x8: weights of 8 and activations of 16 bits.
+            Except with int8, float32 [1, H, W, 3] in [0, 1] goes in and the same comes out.
+        name: of the generator, for the metadata.
+        size: (height, width) of the input; None: any, chosen when the model is run.
+        calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which int8 and int16x8 find
+            the ranges of numbers.
+
+    Raises:
+        RequestError: not an SRResNet, or ai-edge-litert is missing.
+        ValueError: int8 or int16x8 without photos, or another mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode}")
+    if mode in CALIBRATED and not len(calibration):
+        raise ValueError(f"{mode} needs photos to calibrate on")
+    require_litert()
+    from srgan_tf.export.metadata import ModelInfo, with_metadata
+
+    graph = inference_graph(generator, eight_bit=mode in ("dynamic", *CALIBRATED))
+    enlarge: Callable[[tf.Tensor], tf.Tensor]
+    if mode == "int8":
+        enlarge = EightBit(graph, measure(graph, calibration))  # clips too
+    elif mode == "int16x8":
+        enlarge = _clipped(graph, _shuffle_by_transposing)
+    else:
+        enlarge = _clipped(graph, tf.nn.depth_to_space)
+    model = _convert(enlarge, mode, size or (None, None), calibration)
+    version = importlib.metadata.version("srgan-tf")
+    info = ModelInfo(name, mode, graph.scale, graph.radius, version)
+    return with_metadata(model, info, uint8=mode == "int8")
+
+
+def require_litert() -> None:
+    """Raises RequestError when ai-edge-litert, which runs .tflite models, is missing."""
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise RequestError(".tflite models need ai-edge-litert: pip install 'srgan-tf[tflite]'")
+
+
+def _convert(
+    enlarge: Callable[[tf.Tensor], tf.Tensor],
+    mode: str,
+    size: tuple[int | None, int | None],
+    calibration: Sequence[np.ndarray],
+) -> bytes:
+    module = tf.Module()
+    module.enlarge = tf.function(
+        lambda image: {"enlarged": enlarge(image)},
+        input_signature=[tf.TensorSpec([1, *size, 3], tf.float32, "image")],
+        autograph=False,
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.enlarge.get_concrete_function()], module
+    )
+    if mode != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if mode == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif mode == "int8":
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    elif mode == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+        converter.representative_dataset = lambda: _single_photos(calibration, size)
+    with native_messages_held_back():
+        return converter.convert()
+
+
+def _clipped(graph: Graph, shuffle) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda image: tf.clip_by_value(graph(image, shuffle=shuffle), 0.0, 1.0)
+
+
+def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:
+    """`depth_to_space` of operations that exist with 16 bits, in four dimensions at most."""
+    shape = tf.shape(x)
+    height, width, channels = shape[1], shape[2], x.shape[3] // factor**2
+    x = tf.reshape(x, [height, width, factor, factor * channels])
+    x = tf.transpose(x, [0, 2, 1, 3])
+    return tf.reshape(x, [1, factor * height, factor * width, channels])
+
+
+def _single_photos(
+    photos: Sequence[np.ndarray], size: tuple[int | None, int | None]
+) -> Iterator[list[np.ndarray]]:
+    """Photos one by one, repeated or cut to the size of the model's input."""
+    for photo in np.concatenate(photos):
+        for axis, length in enumerate(size):
+            if length is not None:
+                photo = np.take(photo, np.arange(length), axis, mode="wrap")
+        yield [photo[None]]

@@ -1,0 +1,152 @@
+"""The client against a server that speaks TensorFlow Serving's protocols."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).parent))
+from server import NAME, Server
+
+from srgan_tf.engines import GeneratorEngine
+from srgan_tf.errors import RequestError
+from srgan_tf.export import client
+from srgan_tf.export.client import ServerEngine
+from srgan_tf.inference import Upscaler
+
+
+@pytest.fixture(scope="module")
+def server(saved_model):
+    server = Server(saved_model)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def calm(server, monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_PAUSE", 0.01)
+    server.busy, server.delay = 0, 0.0
+    server.calls.clear()
+
+
+def url(server, protocol, options=""):
+    return getattr(server, protocol) + options
+
+
+protocols = pytest.mark.parametrize("protocol", ["rest", "grpc"])
+
+
+@protocols
+def test_photos_come_back_as_from_the_keras_model(server, generator, photo, protocol):
+    """84×84 is too large for one request of 3000 pixels: tiles join without a seam."""
+    large = np.tile(photo, (3, 3, 1))[:84, :84]
+    expected = GeneratorEngine(generator)(tf.constant(large[None].astype(np.float32) / 255))
+    upscaler = Upscaler(url(server, protocol))
+    assert upscaler.scale == 2
+    difference = upscaler.upscale(large) - np.clip((expected[0] + 1) * 127.5, 0, 255)
+    assert np.abs(difference).max() < 1.01
+    signature = {"rest": "image_bytes", "grpc": "serving_default"}[protocol]
+    assert server.calls[0] == "info" and set(server.calls[1:]) == {signature}
+    assert len(server.calls) > 4
+
+
+@protocols
+def test_more_than_8_bits_are_kept(server, generator, protocol):
+    fine = np.linspace(0.4, 0.41, 12 * 9 * 3, dtype=np.float32).reshape(1, 12, 9, 3)
+    engine = ServerEngine(url(server, protocol))
+    np.testing.assert_allclose(engine(tf.constant(fine)), generator(fine), atol=1e-4)
+
+
+@protocols
+def test_a_busy_server_is_asked_again(server, protocol):
+    server.busy = 2
+    assert ServerEngine(url(server, protocol, "?retries=2")).scale == 2
+    server.busy = 2
+    with pytest.raises(RequestError, match=r"503: busy|UNAVAILABLE: busy"):
+        ServerEngine(url(server, protocol, "?retries=1"))
+
+
+@protocols
+def test_a_slow_server_is_given_up(server, protocol):
+    server.delay = 1.0
+    started = time.monotonic()
+    with pytest.raises(RequestError, match=r"no answer \(.*timed out|DEADLINE_EXCEEDED"):
+        ServerEngine(url(server, protocol, "?timeout=0.2&retries=0"))
+    assert time.monotonic() - started < 0.9
+
+
+@protocols
+def test_an_unknown_model_and_a_refused_image(server, protocol):
+    with pytest.raises(RequestError, match="Servable not found"):
+        ServerEngine(url(server, protocol).replace(NAME, "other"))
+    engine = ServerEngine(url(server, protocol))
+    with pytest.raises(RequestError, match="too large"):
+        engine._server.enlarge(np.zeros((1, 60, 60, 3), np.float32))
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_no_server(scheme):
+    with pytest.raises(RequestError, match=r"(?i)(no answer|UNAVAILABLE).*refused"):
+        ServerEngine(f"{scheme}://127.0.0.1:{free_port()}/tiny?retries=1")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "http://host/tiny",
+        "http://host:8501",
+        "grpc://host:port/tiny",
+        "http://host:8501/tiny?timeout=soon",
+        "http://host:8501/tiny?timeout=0",
+        "http://host:8501/tiny?colour=red",
+    ],
+)
+def test_wrong_urls_are_told_the_right_form(wrong):
+    with pytest.raises(RequestError, match="http://HOST:8501/NAME"):
+        ServerEngine(wrong)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@protocols
+def test_against_tensorflow_model_server(saved_model, generator, photo, protocol, tmp_path):
+    """Runs where the program is: on PATH, or named by $TENSORFLOW_MODEL_SERVER."""
+    program = os.environ.get("TENSORFLOW_MODEL_SERVER") or shutil.which("tensorflow_model_server")
+    if not program:
+        pytest.skip("no tensorflow_model_server on PATH or in $TENSORFLOW_MODEL_SERVER")
+    rest, grpc = free_port(), free_port()
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "{NAME}" base_path: "{saved_model.parent}" '
+        'model_platform: "tensorflow" } }\n'
+    )
+    address = {"rest": f"http://127.0.0.1:{rest}/{NAME}", "grpc": f"grpc://127.0.0.1:{grpc}/{NAME}"}
+    process = subprocess.Popen(
+        [program, f"--port={grpc}", f"--rest_api_port={rest}", f"--model_config_file={config}"]
+    )
+    try:
+        upscaler = None
+        deadline = time.monotonic() + 60
+        while upscaler is None and time.monotonic() < deadline:
+            with contextlib.suppress(RequestError):
+                upscaler = Upscaler(f"{address[protocol]}?retries=0")
+            time.sleep(0.2)
+        assert upscaler is not None, "the server did not come up"
+        expected = GeneratorEngine(generator)(tf.constant(photo[None].astype(np.float32) / 255))
+        difference = upscaler.upscale(photo) - np.clip((expected[0] + 1) * 127.5, 0, 255)
+        assert np.abs(difference).max() < 1.01
+    finally:
+        process.terminate()
+        process.wait()
