@@ -14,8 +14,8 @@ from srgan_tf.errors import RequestError
 from srgan_tf.tiles import cut
 
 SMALLEST_SIDE = 32
-# An enlarged tile takes about X GB at ×4.
-_TILE = 512
+# Of a tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.
+_TILE = 2048
 _OVERLAP = 32
 
 
@@ -23,6 +23,9 @@ def upscale(
     pixels: np.ndarray, scale: int = 4, seed: int = 0, progress: bool = False
 ) -> np.ndarray:
     """Enlarges an image from its own patches: Y by SelfExSR, Cb and Cr bicubically.
+
+    Images of more than 512 pixels a side (at ×4) are enlarged in overlapping tiles, each from
+    its own patches, so that memory beyond the result's own stays below 1 GB.
 
     Args:
         pixels: uint8, RGB [H, W, 3] or grey [H, W], at least 32 pixels a side.
@@ -60,7 +63,7 @@ def upscale(
     colour = pixels.ndim == 3
     planes = detect_planes(pixels)
     enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)
-    tiles = cut(size, scale, _TILE, _OVERLAP)
+    tiles = cut(size, scale, _TILE // scale, _OVERLAP)
     height, width = (side.stop - side.start for side in tiles[0].read)
     total = len(tiles) * sum(n * h * w for (h, w), n in schedule(height, width, scale))
     # None: only on a terminal.

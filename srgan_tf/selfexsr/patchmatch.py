@@ -86,11 +86,13 @@ def stack_sources(blurred: list[np.ndarray], sharp: list[np.ndarray], step: floa
 def initial_field(height: int, width: int, fronto_parallel: int) -> Field:
     """Each pixel's source is where it is itself, twice as large, on the last plane."""
     field = Field(
-        _centers(height, width),
+        np.empty((height, width, 2), np.float32),
         np.empty((height, width, 4), np.float32),
         np.full((height, width), fronto_parallel, np.uint8),
         np.full((height, width), np.inf, np.float32),
     )
+    field.position[..., 0] = np.arange(width) + 0.5
+    field.position[..., 1] = np.arange(height)[:, None] + 0.5
     field.affine[:] = 2.0, 0.0, 0.0, 2.0
     return field
 
@@ -98,19 +100,17 @@ def initial_field(height: int, width: int, fronto_parallel: int) -> Field:
 def upsample_field(field: Field, height: int, width: int) -> Field:
     """The field of a larger target: each pixel has the candidate of where it was, moved along."""
     old_height, old_width = field.plane.shape
-    ratio = np.array([width / old_width, height / old_height], np.float32)
-    centers = _centers(height, width)
-    x, y = np.moveaxis((centers / ratio).astype(np.int64), -1, 0)
-    x = x.clip(RADIUS, old_width - RADIUS - 1)
-    y = y.clip(RADIUS, old_height - RADIUS - 1)
-    affine = field.affine[y, x]
-    moved = centers - (np.stack([x, y], axis=-1) + np.float32(0.5)) * ratio
-    position = field.position[y, x] * ratio
-    position += np.einsum("hwij,hwj->hwi", affine.reshape(height, width, 2, 2), moved)
-    low = np.float32(RADIUS + 0.5)
-    np.clip(position, low, np.array([width, height], np.float32) - low, out=position)
+    old_x, moved_x = _old_pixels(width, old_width)
+    old_y, moved_y = (column[:, None] for column in _old_pixels(height, old_height))
+    affine = field.affine[old_y, old_x]
+    position = field.position[old_y, old_x]
+    position *= np.float32(width / old_width), np.float32(height / old_height)
+    position[..., 0] += affine[..., 0] * moved_x + affine[..., 1] * moved_y
+    position[..., 1] += affine[..., 2] * moved_x + affine[..., 3] * moved_y
+    margin = np.float32(RADIUS + 0.5)
+    np.clip(position, margin, np.array([width, height], np.float32) - margin, out=position)
     cost = np.full((height, width), np.inf, np.float32)
-    return Field(position, affine, field.plane[y, x], cost)
+    return Field(position, affine, field.plane[old_y, old_x], cost)
 
 
 def refresh_costs(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> None:
@@ -153,9 +153,12 @@ def vote(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> 
     return result
 
 
-def _centers(height: int, width: int) -> np.ndarray:
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    return np.stack([x, y], axis=-1).astype(np.float32) + np.float32(0.5)
+def _old_pixels(size: int, old_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of an enlarged axis: each pixel's old one, and how far from the middle of that it lies."""
+    centers = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    ratio = np.float32(size / old_size)
+    old = (centers / ratio).astype(np.int64).clip(RADIUS, old_size - RADIUS - 1)
+    return old, centers - (old + np.float32(0.5)) * ratio
 
 
 def _inner(size: int) -> range:

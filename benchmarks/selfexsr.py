@@ -1,0 +1,86 @@
+"""Scores and times of SelfExSR ×4 on benchmark sets.
+
+    python benchmarks/selfexsr.py --data DIR [--sets Set5,Set14] [--out FILE]
+
+DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without a border of 4
+pixels, of what the PNG file would hold. The CPU's seconds, of all threads, are told beside those
+on the clock, as they depend less on what else the machine does. Numba compiles before that, once
+on a machine: it keeps the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from PIL import Image
+
+from srgan_tf.data.degrade import bicubic_upscale
+from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.selfexsr import upscale
+
+SCALE = 4
+
+
+def score(lr_file: Path, hr_file: Path) -> dict[str, float]:
+    """An image's megapixels, PSNR (dB) beside bicubic's, SSIM, and seconds."""
+    lr, hr = (np.asarray(Image.open(file).convert("RGB")) for file in (lr_file, hr_file))
+    started, busy = time.perf_counter(), time.process_time()
+    sr = upscale(lr, SCALE)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
+    hr = hr[: sr.shape[0], : sr.shape[1]]
+    return {
+        "megapixels": round(sr.shape[0] * sr.shape[1] / 1e6, 3),
+        "psnr": round(float(psnr_y(hr, sr, border=SCALE)), 2),
+        "bicubic_psnr": round(float(psnr_y(hr, bicubic_upscale(lr, SCALE), border=SCALE)), 2),
+        "ssim": round(float(ssim_y(hr, sr, border=SCALE)), 4),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sets", default="Set5,Set14")
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    arguments = parser.parse_args()
+
+    upscale(np.zeros((32, 32), np.uint8), 2)  # Numba compiles
+    packages = ("numba", "numpy", "opencv-python-headless")
+    results: dict = {
+        "command": f"python benchmarks/selfexsr.py --data DIR --sets {arguments.sets}",
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+    for name in arguments.sets.split(","):
+        folder = arguments.data / name
+        images = {}
+        for lr_file in sorted((folder / f"LRx{SCALE}").glob("*.png")):
+            images[lr_file.stem] = found = score(lr_file, folder / "HR" / lr_file.name)
+            print(name, lr_file.stem, json.dumps(found), flush=True)
+        mean = {
+            key: round(float(np.mean([image[key] for image in images.values()])), digits)
+            for key, digits in (("psnr", 2), ("bicubic_psnr", 2), ("ssim", 4))
+        }
+        total = {
+            key: round(sum(image[key] for image in images.values()), 1)
+            for key in ("seconds", "cpu_seconds")
+        }
+        results[name] = {**mean, **total, "images": images}
+        print(name, json.dumps({**mean, **total}), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
