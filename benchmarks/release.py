@@ -66,6 +66,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--note", metavar="TEXT", help="for the card: what a user should know")
     arguments = parser.parse_args()
 
     card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
@@ -74,6 +75,8 @@ def main() -> None:
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     card["recipe"]["data"]["source"] = Path(card["recipe"]["data"]["source"]).name
+    if arguments.note:
+        card["note"] = arguments.note
     card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
