@@ -2,6 +2,11 @@
 
 Nothing is trained: each patch of the image is replaced by a larger one of the same looks, found
 elsewhere in the image, deformed as the planes of the scene suggest.
+
+The parameters are those of the authors' program, with these differences. It works on RGB, this on
+Y, with the weights of the costs divided by three. Segments come from LSD, vanishing points from
+pairs of segments, in place of a closed program; the density of segments is taken relative to the
+image's size.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def upsample_field(field: Field, height: int, width: int) -> Field:
 
 
 def refresh_costs(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> None:
-    """Computes the cost of each pixel's candidate."""
+    """Computes the cost of each pixel's candidate; one that is none any more is replaced."""
     _in_bands(_refresh_costs, _inner(target.shape[0]), target, sources, planes, field)
 
 
@@ -132,7 +132,7 @@ def search(
     """
     state = np.uint64(0)
     for number in key:
-        state = np.uint64(_mix(state ^ np.uint64(number)))
+        state = np.uint64(_mix(state ^ np.uint64(number % 2**64)))
     _in_bands(_search, _inner(target.shape[0]), target, sources, planes, field, state)
 
 
@@ -335,8 +335,12 @@ def _keep_better(target, sources, planes, field, y, x, candidate, min_scale):
 def _refresh_costs(first, stop, target, sources, planes, field):
     for y in range(first, stop):
         for x in range(RADIUS, target.shape[1] - RADIUS):
-            candidate = _load(field, y, x)
-            field.cost[y, x] = cost(target, sources, planes, y, x, candidate, 0.0)
+            field.cost[y, x] = np.inf
+            _keep_better(target, sources, planes, field, y, x, _load(field, y, x), 0.0)
+            if field.cost[y, x] == np.inf:  # beyond the horizon from here, or too large
+                last = len(planes.lines) - 1
+                in_place = (x + 0.5, y + 0.5, 2.0, 0.0, 0.0, 2.0, last)
+                _keep_better(target, sources, planes, field, y, x, in_place, 0.0)
 
 
 @_jit

@@ -138,6 +138,19 @@ def test_cost_of_an_improbable_plane():
         assert cost - flat == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_is_no_candidate_any_more_is_replaced():
+    target, sources = problem()
+    lines = np.array([[1.0, 0.0, -18.0], [0.0, 0.0, 1.0]])
+    planes = Planes(lines, np.full((2, 1, 1), 0.5, np.float32))
+    field = patchmatch.initial_field(*target.shape, 0)
+    field.position[..., 0] = 25.5  # beyond the horizon for the left half
+    patchmatch.refresh_costs(target, sources, planes, field)
+    assert np.all(np.isfinite(inner(field.cost)))
+    np.testing.assert_array_equal(field.plane[20, 2:16], 1)
+    np.testing.assert_array_equal(field.position[20, 2:16, 0], np.arange(2, 16) + 0.5)
+    np.testing.assert_array_equal(field.plane[20, 24:30], 0)
+
+
 @pytest.mark.parametrize(
     "candidate",
     [(2.0, 20.5, 2.0, 2.0), (20.5, 37.6, 2.0, 2.0), (20.5, 20.5, 1.1, 1.1), (20.5, 20.5, 8.1, 8.1)],

@@ -37,7 +37,7 @@ def test_grey_is_one_channel():
 
 def test_a_seed_decides():
     pixels = photo(32, 36)
-    one, same, other = (upscale(pixels, 2, seed=seed) for seed in (3, 3, 4))
+    one, same, other = (upscale(pixels, 2, seed=seed) for seed in (-3, -3, 4))
     np.testing.assert_array_equal(one, same)
     assert np.any(one != other)
 
