@@ -66,6 +66,14 @@ class DRCNConfig(_GeneratorConfig):
     architecture: Literal["drcn"]
     filters: int = Field(256, ge=1)
     recursions: int = Field(16, ge=1)
+    block: Literal[1, 2, 4, 8] = 1
+    """Side of the blocks of pixels that are convolved as one, in place of pixels."""
+
+    @model_validator(mode="after")
+    def _block_fits(self):
+        if self.scale % self.block:
+            raise ValueError(f"scale must be a multiple of block ({self.block})")
+        return self
 
 
 _GENERATORS: dict[str, type[_GeneratorConfig]] = {

@@ -171,22 +171,33 @@ class DRCN(LumaGenerator):
         scale: 2, 4 or 8.
         filters: channels, 256 in the paper.
         recursions: 16 in the paper.
+        block: side of the blocks of pixels that the convolutions take for one pixel of block²
+            channels; 1 in the paper. With 4 they cost a sixteenth and reach four times as far.
     """
 
-    def __init__(self, scale: int = 4, filters: int = 256, recursions: int = 16, **kwargs):
+    def __init__(
+        self,
+        scale: int = 4,
+        filters: int = 256,
+        recursions: int = 16,
+        block: int = 1,
+        **kwargs,
+    ):
         super().__init__(scale, **kwargs)
-        self.filters, self.recursions = filters, recursions
+        if scale % block:
+            raise ValueError(f"the scale ({scale}) must be a multiple of block ({block})")
+        self.filters, self.recursions, self.block = filters, recursions, block
         self.embedding = [self._conv(filters, 3, activation="relu") for _ in range(2)]
         # The paper's start: each recursion keeps the features.
         self.recursion = self._conv(filters, 3, activation="relu", kernel_initializer=identity)
         self.reconstruction = [
             self._conv(filters, 3, activation="relu"),
-            self._conv(1, 3, kernel_initializer="zeros"),
+            self._conv(block**2, 3, kernel_initializer="zeros"),
         ]
 
     def build(self, input_shape=None):
         features = (None, None, None, self.filters)
-        self.embedding[0].build((None, None, None, 1))
+        self.embedding[0].build((None, None, None, self.block**2))
         for layer in (self.embedding[1], self.recursion, *self.reconstruction):
             layer.build(features)
         self.averaging = self.add_weight(
@@ -198,11 +209,11 @@ class DRCN(LumaGenerator):
 
     @property
     def network_radius(self) -> int:
-        return 2 + self.recursions + 2
+        return self.block * (2 + self.recursions + 2) + self.block - 1
 
     def predictions(self, y):
         x = bicubic_interpolate(y, self.scale)
-        features = x
+        features = self._to_blocks(x)
         for conv in self.embedding:
             features = conv(features)
         outputs = []
@@ -211,12 +222,23 @@ class DRCN(LumaGenerator):
             change = features
             for conv in self.reconstruction:
                 change = conv(change)
-            outputs.append(x + tf.cast(change, tf.float32))
+            outputs.append(x + tf.cast(self._to_pixels(change), tf.float32))
         weights = tf.unstack(tf.cast(self.averaging.value, tf.float32))
         return [tf.add_n([w * o for w, o in zip(weights, outputs, strict=True)]), *outputs]
 
+    def _to_blocks(self, x):
+        return tf.nn.space_to_depth(x, self.block) if self.block > 1 else x
+
+    def _to_pixels(self, x):
+        return tf.nn.depth_to_space(x, self.block) if self.block > 1 else x
+
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "recursions": self.recursions}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "recursions": self.recursions,
+            "block": self.block,
+        }
 
 
 def identity(shape, dtype=None) -> np.ndarray:
