@@ -136,18 +136,13 @@ class TFLiteEngine:
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         if self._fixed is None:
             return in_tiles(self._run, lr.numpy(), self.scale, _TFLITE_TILE, self.radius)
+        height, width = (max(sides) for sides in zip(self._fixed, lr.shape[1:3], strict=True))
+        missing = [(0, height - lr.shape[1]), (0, width - lr.shape[2])]
+        padded = np.pad(lr.numpy(), [(0, 0), *missing, (0, 0)], "edge")
         overlap = min(self.radius, (min(self._fixed) - 1) // 4)
         side = min(self._fixed) - 2 * overlap
-        return in_tiles(self._run_padded, lr.numpy(), self.scale, side, overlap)
-
-    def _run_padded(self, lr: np.ndarray) -> np.ndarray:
-        assert self._fixed is not None
-        height, width = lr.shape[1:3]
-        missing = [
-            (0, fixed - side) for fixed, side in zip(self._fixed, lr.shape[1:3], strict=True)
-        ]
-        sr = self._run(np.pad(lr, [(0, 0), *missing, (0, 0)], "edge"))
-        return sr[:, : self.scale * height, : self.scale * width]
+        sr = in_tiles(self._run, padded, self.scale, side, overlap, self._fixed)
+        return sr[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
 
     def _run(self, lr: np.ndarray) -> np.ndarray:
         if lr.shape != self._shape:
@@ -208,12 +203,24 @@ def in_tiles(
     scale: int,
     side: int,
     overlap: int,
+    exact: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Enlarges [1, h, w, 3] by `run`, in tiles of at most `side` and an overlap around them."""
-    height, width = lr.shape[1:3]
-    sr = np.empty((1, scale * height, scale * width, 3), np.float32)
-    for tile in cut((height, width), scale, side, overlap):
-        sr[0][tile.write] = run(lr[:, *tile.read])[0][tile.crop]
+    """Enlarges [1, h, w, 3] by `run`, in tiles of at most `side` and an overlap around them.
+
+    Args:
+        exact: the least height and width that `run` is given, at most h and w.
+    """
+    size = lr.shape[1:3]
+    sr = np.empty((1, scale * size[0], scale * size[1], 3), np.float32)
+    for tile in cut(size, scale, side, overlap):
+        read, crop = [], []
+        for axis in range(2):
+            start, stop = tile.read[axis].start, tile.read[axis].stop
+            moved = max(0, min(start, size[axis] - exact[axis]))
+            read.append(slice(moved, max(stop, moved + exact[axis])))
+            shift = scale * (start - moved)
+            crop.append(slice(tile.crop[axis].start + shift, tile.crop[axis].stop + shift))
+        sr[0][tile.write] = run(lr[:, *read])[0][*crop]
     return sr
 
 

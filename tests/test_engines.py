@@ -1,8 +1,16 @@
 """Engines: one interface for whatever carries out a generator."""
 
+import numpy as np
+import pytest
 import tensorflow as tf
 
-from srgan_tf.engines import GeneratorEngine
+from srgan_tf import engines
+from srgan_tf.engines import GeneratorEngine, open_engine
+from srgan_tf.errors import RequestError
+from srgan_tf.export.saved_model import write_saved_model
+from srgan_tf.export.tflite import convert
+from srgan_tf.images import to_uint8
+from srgan_tf.inference import Upscaler
 from srgan_tf.models import SRResNet
 
 
@@ -20,3 +28,102 @@ def test_one_graph_for_all_sizes():
     for size in (5, 6, 7):
         engine(tf.zeros([1, size, size + 1, 3]))
     assert len(traces) == 1
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """×2, with noise on the bilinear start; its radius is 12."""
+    model = SRResNet(2, 1, 8)
+    model.build()
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable.numpy() + rng.normal(0, 0.01, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def photo():
+    y, x = np.mgrid[:70, :90]
+    levels = np.stack([2 * y + 60, 2 * x + 40, 200 - 2 * y], axis=-1)
+    levels[(y // 9 + x // 7) % 2 > 0] //= 2
+    return levels.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(generator, photo):
+    sr = GeneratorEngine(generator)(tf.constant(photo[None].astype(np.float32) / 255))
+    return to_uint8(sr)[0].numpy()
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(engines, "_TFLITE_TILE", 20)
+
+
+def grey_levels(path, photo, expected):
+    """The largest difference of an Upscaler's result."""
+    return np.abs(Upscaler(path).upscale(photo).astype(int) - expected).max()
+
+
+@pytest.mark.parametrize("size", [None, (48, 40), (120, 100)])
+def test_tflite_in_tiles(small_tiles, generator, photo, expected, tmp_path, size):
+    """A fixed size above the photo's continues it by its border, which a zero border is not."""
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(convert(generator, "float32", "tiny", size))
+    if size == (120, 100):
+        inner = (slice(0, 2 * (70 - 12)), slice(0, 2 * (90 - 12)))
+        result = Upscaler(path).upscale(photo)
+        assert np.abs(result[inner].astype(int) - expected[inner]).max() <= 1
+    else:
+        assert grey_levels(path, photo, expected) <= 1
+
+
+def test_a_fixed_size_without_room_for_the_overlap(generator, photo, expected, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(convert(generator, "float32", "tiny", (20, 20)))
+    result = Upscaler(path).upscale(photo)
+    assert np.abs(result.astype(int) - expected).mean() < 1
+
+
+def test_int8_takes_8_and_16_bits(generator, photo, expected, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    calibration = [photo[None, :, :70].astype(np.float32) / 255]
+    path.write_bytes(convert(generator, "int8", "tiny", None, calibration))
+    upscaler = Upscaler(path)
+    assert np.abs(upscaler.upscale(photo).astype(int) - expected).mean() < 2
+    deep = upscaler.upscale(photo.astype(np.uint16) * 257)
+    assert np.abs(deep / 257 - expected).mean() < 2
+
+
+def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp_path):
+    for version, limit in ((2, 10), (10, 50 * 50)):  # the highest number, not the last name
+        write_saved_model(generator, tmp_path / "tiny" / str(version), "tiny", limit)
+    assert grey_levels(tmp_path / "tiny", photo, expected) <= 1
+    assert grey_levels(tmp_path / "tiny" / "10", photo, expected) <= 1
+
+
+def test_what_is_no_model(tmp_path, generator):
+    text = tmp_path / "text.tflite"
+    text.write_text("not a model, but long enough to hold some offsets, perhaps " * 9)
+    (tmp_path / "empty.tflite").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "saved_model.pb").touch()
+    for name, words in (
+        ("text.tflite", "not a .tflite file"),
+        ("empty.tflite", "not a .tflite file"),
+        ("none.tflite", "No such file"),
+        ("other", "didn't write"),
+        ("grpc://", "grpc://HOST:8500/NAME"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            open_engine(name if name == "grpc://" else tmp_path / name)
+
+
+def test_a_model_of_another_make(generator, tmp_path):
+    path = tmp_path / "other.tflite"
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [tf.function(lambda x: x + 1.0).get_concrete_function(tf.TensorSpec([1, 4, 4, 3]))]
+    )
+    path.write_bytes(converter.convert())
+    with pytest.raises(RequestError, match=r"export\.py` didn't write"):
+        open_engine(path)

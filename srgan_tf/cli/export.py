@@ -123,7 +123,8 @@ def _export(arguments: argparse.Namespace) -> int:
     calibration = []
     if set(modes) & set(tflite.CALIBRATED):
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
-    photos = fidelity.report_photos(arguments.photos, GeneratorEngine(generator), held_out)
+    engine = GeneratorEngine(generator)
+    photos = fidelity.report_photos(arguments.photos, engine, held_out, size)
 
     report = {}
     pictures = {}
@@ -141,8 +142,8 @@ def _export(arguments: argparse.Namespace) -> int:
             content = tflite.convert(generator, mode, name, size, calibration)
             with written_whole(path) as temporary:
                 temporary.write_bytes(content)
-        engine = open_engine(path)
-        results = [fidelity.enlarge(engine, photo.lr) for photo in photos]
+        exported = open_engine(path)
+        results = [fidelity.enlarge(exported, photo.lr) for photo in photos]
         found = fidelity.compare(photos, results, generator.scale, bars[mode])
         pictures[mode] = results[0]
         size_in_bytes = _bytes(path)

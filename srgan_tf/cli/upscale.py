@@ -52,8 +52,10 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
     )
     parser.add_argument(
         "--model",
-        metavar="NAME|FILE",
-        help="a released name, a .keras file or a run folder; default: the best released",
+        metavar="NAME|FILE|FOLDER|URL",
+        help="a released name, a .keras file or a run folder; or, of export.py, a .tflite file, a "
+        "SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
+        "grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like; default: the best released",
     )
     parser.add_argument(
         "--tile",

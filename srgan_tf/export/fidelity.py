@@ -18,6 +18,8 @@ from srgan_tf.metrics import psnr_y
 
 # HR pixels; large enough for Set5, and a minute for the slowest mode.
 _LONGEST_SIDE = 512
+# LR pixels.
+_SHORTEST_SIDE = 8
 _CALIBRATION_SIDE = 192
 _CALIBRATION_BATCH = 8
 _PANEL = 160
@@ -110,28 +112,35 @@ def calibration_photos(
     return [lr[start : start + _CALIBRATION_BATCH] for start in range(0, count, _CALIBRATION_BATCH)]
 
 
-def report_photos(source: str, engine: Engine, held_out: bool) -> list[ReportPhoto]:
+def report_photos(
+    source: str, engine: Engine, held_out: bool, size: tuple[int, int] | None = None
+) -> list[ReportPhoto]:
     """Photos, cut in their middle to at most 512 pixels a side, with the Keras model's results.
 
     Args:
         source: as `srgan_tf.data.sources.open_source` takes it.
         engine: of the Keras model.
         held_out: only every third, which `calibration_photos(..., held_out=True)` leaves out.
+        size: (height, width) of LR photos that the models are fixed to; smaller ones are left out.
 
     Raises:
-        RequestError: no such source, or no photo in it.
+        RequestError: no such source, or no photo in it that is large enough.
     """
     photos = []
     for index, (name, hr) in enumerate(open_source(source).photos()):
         if not isinstance(hr, np.ndarray) or (held_out and not _is_held_out(index)):
             continue
-        hr = _middle(hr, engine.scale)
-        if min(hr.shape[:2]) <= 2 * engine.scale:
+        middle = _middle(hr, engine.scale, size)
+        if middle is None:
             continue
-        lr = bicubic_downscale(hr, engine.scale).numpy().astype(np.uint8)
-        photos.append(ReportPhoto(name, hr, lr, enlarge(engine, lr)))
+        lr = bicubic_downscale(middle, engine.scale).numpy().astype(np.uint8)
+        photos.append(ReportPhoto(name, middle, lr, enlarge(engine, lr)))
     if not photos:
-        raise RequestError(f"{source}: no photo for the fidelity report")
+        large = "×".join(map(str, size)) if size else f"{_SHORTEST_SIDE}×{_SHORTEST_SIDE}"
+        raise RequestError(
+            f"{source}: no photo for the fidelity report, of {large} pixels when made "
+            f"{engine.scale} times smaller"
+        )
     return photos
 
 
@@ -174,7 +183,7 @@ def side_by_side(photo: ReportPhoto, results: dict[str, np.ndarray]) -> Image.Im
         if name in results:
             difference = pixels[cut].astype(int) - photo.reference[cut]
             magnified = np.clip(128 + _MAGNIFY * difference, 0, 255).astype(np.uint8)
-            draw.text((x + 2, height + caption + 1), f"{_MAGNIFY}× minus Keras", "black")
+            draw.text((x + 2, height + caption + 1), f"{_MAGNIFY}x minus Keras", "black")
             sheet.paste(Image.fromarray(magnified), (x, height + 2 * caption))
     return sheet
 
@@ -194,7 +203,13 @@ def _is_held_out(index: int) -> bool:
     return index % 3 == 2
 
 
-def _middle(hr: np.ndarray, scale: int) -> np.ndarray:
-    height, width = (min(side, _LONGEST_SIDE) // scale * scale for side in hr.shape[:2])
+def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
+    """Its middle, of the size times the scale if given; None: too small."""
+    if size is not None:
+        height, width = (scale * side for side in size)
+    else:
+        height, width = (min(side, _LONGEST_SIDE) // scale * scale for side in hr.shape[:2])
     top, left = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
+    if min(top, left) < 0 or min(height, width) < scale * _SHORTEST_SIDE:
+        return None
     return hr[top : top + height, left : left + width]

@@ -21,6 +21,8 @@ from srgan_tf.export.graph import Graph
 Ranges = dict[str, tuple[float, float]]
 
 _FLOAT_LAYER = "head"
+# What is always zero has a range too: the residual blocks of a new generator.
+_LEAST_RANGE = 1e-6
 
 
 def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
@@ -63,6 +65,8 @@ class EightBit:
                 union = min(low for low, _ in both), max(high for _, high in both)
                 self._ranges[before] = self._ranges[layer.name] = union
         self._ranges["input"] = self._ranges[graph.layers[-1].name] = 0.0, 1.0
+        for name, (low, high) in self._ranges.items():
+            self._ranges[name] = low, max(high, low + _LEAST_RANGE)
 
     def __call__(self, lr: tf.Tensor, shuffle=tf.nn.depth_to_space) -> tf.Tensor:
         """float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""
@@ -77,8 +81,7 @@ class EightBit:
     def _round_weights(self, name: str, kernel: np.ndarray) -> tf.Tensor | np.ndarray:
         if name.split(".")[0] == _FLOAT_LAYER or self._skips(f"{name}.weights"):
             return kernel
-        # A channel of zeros has a range too.
-        limit = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-6)
+        limit = np.maximum(np.abs(kernel).max((0, 1, 2)), _LEAST_RANGE)
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
             kernel, -limit, limit, narrow_range=True
         )

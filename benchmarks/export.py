@@ -1,0 +1,171 @@
+"""Seconds of the exported models for 120×120 → 480×480, and where 8 bits lose quality.
+
+    python benchmarks/export.py [--model NAME|FILE] [--threads N] [--out FILE]
+    python benchmarks/export.py --layers HR_PHOTOS [--model NAME|FILE]
+
+The first takes turns between TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
+with each mode, in one process, so that all meet the same machine; figures are medians, also as a
+share of TensorFlow's time. Times are of the process' CPU with one thread and by the clock with
+more. int16x8 is left out: its kernels are not made for speed.
+
+The second rounds one layer after the other to 8 bits, with all others in float, and gives the loss
+in PSNR; then all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from srgan_tf.engines import GeneratorEngine
+from srgan_tf.export.fidelity import Bar, calibration_photos, compare, report_photos
+from srgan_tf.export.graph import inference_graph
+from srgan_tf.export.quantize import EightBit, measure
+from srgan_tf.export.tflite import convert
+from srgan_tf.images import to_uint8
+from srgan_tf.weights import load_generator
+
+SIDE = 120
+ROUNDS = 15
+MODES = ("float32", "float16", "dynamic", "int8")
+
+
+def litert(content: bytes, photo: np.ndarray, threads: int) -> tuple[Callable[[], None], dict]:
+    """A run on a photo as a function, and how the operations are carried out."""
+    interpreter = Interpreter(model_content=content, num_threads=threads)
+    (details,) = interpreter.get_input_details()
+    interpreter.allocate_tensors()
+    lr = photo if details["dtype"] == np.uint8 else photo / np.float32(255)
+    interpreter.set_tensor(details["index"], lr[None])
+    names = [operation["op_name"] for operation in interpreter._get_ops_details()]
+    return interpreter.invoke, {
+        "bytes": len(content),
+        "operations": len(names) - names.count("DELEGATE"),
+        "xnnpack_partitions": names.count("DELEGATE"),
+    }
+
+
+def median_seconds(
+    contestants: dict[str, Callable], clock: Callable[[], float]
+) -> dict[str, float]:
+    """Of each function, called in turns after two warm-up rounds."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS + 2):
+        for name, function in contestants.items():
+            started = clock()
+            function()
+            times[name].append(clock() - started)
+    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+
+
+def timing(model: str, threads: int) -> dict:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    generator = load_generator(model)
+    photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    lr = tf.constant(photo[None] / np.float32(255))
+    keras_model = tf.function(lambda x: generator(x))
+    contestants: dict[str, Callable] = {"TensorFlow float32": lambda: keras_model(lr).numpy()}
+    calibration = calibration_photos("samples", generator.scale, held_out=False)
+    models = {}
+    for mode in MODES:
+        content = convert(generator, mode, model, (SIDE, SIDE), calibration)
+        contestants[f"LiteRT {mode}"], models[mode] = litert(content, photo, threads)
+    seconds = median_seconds(contestants, time.process_time if threads == 1 else time.perf_counter)
+    base = seconds["TensorFlow float32"]
+    for name, s in seconds.items():
+        print(f"{model} {threads} thread(s) {name:19} {s:7.3f} s {s / base:6.2f}", flush=True)
+    return {
+        "command": f"python benchmarks/export.py --threads {threads}",
+        "threads": threads,
+        "clock": "CPU" if threads == 1 else "wall",
+        "model": model,
+        "input": [SIDE, SIDE],
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("tensorflow", "ai-edge-litert")
+        },
+        "cpu_flags": _cpu_flags(),
+        "seconds": {name: round(s, 4) for name, s in seconds.items()},
+        "share_of_tensorflow_float32": {n: round(s / base, 3) for n, s in seconds.items()},
+        "models": models,
+    }
+
+
+def layers(model: str, photos: str) -> dict:
+    """The PSNR lost by rounding one part alone."""
+    generator = load_generator(model)
+    graph = inference_graph(generator, eight_bit=True)
+    ranges = measure(graph, calibration_photos("samples", generator.scale, held_out=False))
+    tested = report_photos(photos, GeneratorEngine(generator), held_out=False)
+
+    def loss(enlarge: Callable[[tf.Tensor], tf.Tensor]) -> float:
+        results = [
+            to_uint8(enlarge(tf.constant(p.lr[None] / np.float32(255))) * 2.0 - 1.0)[0].numpy()
+            for p in tested
+        ]
+        return compare(tested, results, generator.scale, Bar()).psnr_loss
+
+    losses = {}
+    weights = {f"{layer.name}.weights" for layer in graph.layers} | {"tail.centre.weights"}
+    parts = {"all weights": weights, "input": {"input"}}
+    for layer in graph.layers:
+        parts[f"{layer.name} activations"] = {
+            name for name in ranges if name == layer.name or name.startswith(f"{layer.name}.")
+        }
+    for part, only in parts.items():
+        losses[part] = loss(EightBit(graph, ranges, only))
+        print(f"{part:30} {losses[part]:8.4f} dB", flush=True)
+    losses["all"] = loss(EightBit(graph, ranges))
+    plain = inference_graph(generator)
+    losses["all weights, centre taps not apart"] = loss(
+        EightBit(plain, {}, {f"{layer.name}.weights" for layer in plain.layers})
+    )
+    for part in ("all", "all weights, centre taps not apart"):
+        print(f"{part:36} {losses[part]:8.4f} dB", flush=True)
+    return {"command": "python benchmarks/export.py --layers Set5/HR", "psnr_loss": losses}
+
+
+def _cpu_flags() -> list[str]:
+    """Of the vector extensions that decide how fast 8 bits are; Linux only."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return sorted({"avx2", "avx512f", "avx512_vnni", "avx_vnni"} & set(flags))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="srresnet-mse")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--layers", metavar="HR_PHOTOS", help="a folder of HR photos")
+    parser.add_argument("--out", type=Path, help="add the figures to this JSON file")
+    arguments = parser.parse_args()
+    if arguments.layers:
+        key, results = "layers", layers(arguments.model, arguments.layers)
+    else:
+        key = f"{arguments.threads} threads"
+        results = timing(arguments.model, arguments.threads)
+    if arguments.out:
+        former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+        text = json.dumps({**former, key: results}, indent=2, ensure_ascii=False)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

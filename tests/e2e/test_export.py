@@ -1,0 +1,125 @@
+"""`export.py` as a user runs it, and `srgan upscale` with what it makes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srgan_tf import cli
+from srgan_tf.cli import export
+from srgan_tf.models import SRResNet
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
+    model = SRResNet(4, blocks=2, filters=8)
+    model.build()
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two pictures with detail that is lost at a quarter of the size."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        y, x = np.mgrid[:200, :208]
+        levels = 120 + 60 * np.sin(x / (5 + index)) * np.cos(y / 7) + rng.normal(0, 15, x.shape)
+        pixels = np.stack([levels, levels[::-1], levels[:, ::-1]], axis=-1)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def run(capfd):
+    """Runs export.py; returns the exit code, stdout and the lines on stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            export.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return caught.value.code, out, err.splitlines()
+
+    return run
+
+
+def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
+    out = tmp_path / "out"
+    code, printed, errors = run(
+        *("--weights", weights, "--saved-model", "--tflite", "--out", out),
+        *("--photos", photos, "--calibration", "samples"),
+    )
+    assert (code, errors) == (0, [])
+    report = json.loads((out / "fidelity.json").read_text())
+    assert list(report["modes"]) == [export.SAVED_MODEL, *export.MODES]
+    for mode, entry in report["modes"].items():
+        assert entry["passed"] and (out / entry["path"]).exists()
+        assert f"\n{mode} " in printed and entry["bytes"] > 10_000
+        result = tmp_path / f"{mode}.png"
+        with pytest.raises(SystemExit) as caught:
+            model = str(out / entry["path"])
+            cli.main(["upscale", str(photos / "0.png"), "-o", str(result), "--model", model])
+        assert caught.value.code == 0
+        assert np.asarray(Image.open(result)).shape == (800, 832, 3)
+    assert Image.open(out / "fidelity.png").size[0] == 8 * 160
+    assert not list(out.rglob(".partial*"))
+    assert "XNNPACK" not in capfd.readouterr().err  # nothing of native code's
+
+
+def test_a_missed_bar_is_named_and_exits_with_1(run, weights, photos, tmp_path):
+    out = tmp_path / "out"
+    code, printed, errors = run(
+        *("--weights", weights, "--tflite", "--quantize", "float32,int8", "--out", out),
+        *("--photos", photos, "--bar", "int8=-9", "--input-size", "48x40"),
+    )
+    assert code == 1 and len(errors) == 1
+    assert errors[0].startswith("error: int8: ") and "MISSES" in printed
+    modes = json.loads((out / "fidelity.json").read_text())["modes"]
+    assert modes["int8"]["bar"] == {"psnr_loss": -9.0} and not modes["int8"]["passed"]
+    assert modes["float32"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to export"),
+        (["--saved-model", "--quantize", "int8"], "add --tflite"),
+        (["--tflite", "--quantize", "int4"], "no mode 'int4'; one of float32"),
+        (["--tflite", "--input-size", "big"], "--input-size: N or HxW"),
+        (["--tflite", "--bar", "int9=1"], "--bar: MODE=DB"),
+        (["--tflite", "--weights", "nothing"], "nothing: no such weights"),
+        (["--tflite", "--calibration", "nowhere"], "nowhere: no such folder"),
+        (["--tflite", "--photos", "nowhere", "--quantize", "float32"], "nowhere: no such folder"),
+        (["--saved-model", "--version", "0"], "--version counts from 1"),
+        (["--saved-model", "--max-pixels", "0"], "--max-pixels must be"),
+    ],
+)
+def test_wrong_requests(run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run(*arguments)
+    assert code == 2 and len(errors) == 1 and words in errors[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_names(weights, tmp_path):
+    released = ["srresnet-mse"]
+    run_folder = tmp_path / "runs" / "mine" / "gan"
+    run_folder.mkdir(parents=True)
+    (run_folder / "generator.keras").touch()
+    assert export._name("srresnet-mse", released) == "srresnet-mse"
+    assert export._name(str(weights), released) == "tiny"
+    assert export._name(str(run_folder), released) == "mine-gan"
+    assert export._name(str(run_folder / "generator.keras"), released) == "mine-gan"
+
+
+def test_help_needs_no_tensorflow_and_has_examples():
+    code = "import sys; from srgan_tf.cli.export import main\ntry: main(['--help'])\n"
+    code += "finally: assert 'tensorflow' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "examples:" in shown.stdout and "--calibration" in shown.stdout

@@ -1,0 +1,93 @@
+"""The fidelity report."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srgan_tf.engines import GeneratorEngine
+from srgan_tf.errors import RequestError
+from srgan_tf.export import fidelity
+from srgan_tf.export.fidelity import BARS, Bar, ReportPhoto, compare
+
+
+def report_photo(offset=0):
+    hr = np.full((40, 48, 3), 100, np.uint8)
+    hr[::2, ::2] = 140
+    reference = np.full_like(hr, 110 + offset)
+    return ReportPhoto("a", hr, hr[::2, ::2], reference)
+
+
+def test_differences_are_to_the_keras_model_and_psnr_is_to_the_photo():
+    photos = [report_photo(), report_photo(4)]
+    results = [photo.reference.copy() for photo in photos]
+    results[1][3, 5, 0] += 7
+    found = compare(photos, results, 2, Bar(max_difference=7))
+    assert (found.max_difference, found.passed) == (7, True)
+    assert found.mean_difference == pytest.approx(7 / (40 * 48 * 3) / 2, abs=1e-4)
+    # 3 of 4 pixels are 10 levels off, the others 30: on luma by 219/255 of that.
+    mse = (0.75 * 10**2 + 0.25 * 30**2) * (219 / 255) ** 2
+    alone = compare(photos[:1], results[:1], 2, Bar())
+    assert alone.psnr == pytest.approx(10 * np.log10(255**2 / mse), abs=0.01)
+    assert alone.psnr_loss == 0
+
+
+@pytest.mark.parametrize(
+    ("bar", "passed"),
+    [
+        (Bar(), True),
+        (Bar(max_difference=2), True),
+        (Bar(max_difference=1), False),
+        (Bar(psnr_loss=5.0), True),
+        (Bar(psnr_loss=0.001), False),
+    ],
+)
+def test_bars(bar, passed):
+    photo = report_photo()
+    worse = photo.reference - 2
+    assert compare([photo], [worse], 2, bar).passed is passed
+
+
+def test_the_bars_that_are_documented():
+    assert {mode: bar.psnr_loss for mode, bar in BARS.items() if bar.psnr_loss} == {
+        "float16": 0.02,
+        "dynamic": 0.1,
+        "int8": 0.3,
+        "int16x8": 0.05,
+    }
+
+
+def test_photos_are_held_out_from_calibration(generator, tmp_path):
+    for index in range(6):
+        Image.new("RGB", (200, 210), (40 * index,) * 3).save(tmp_path / f"{index}.png")
+    engine = GeneratorEngine(generator)
+    report = fidelity.report_photos(str(tmp_path), engine, held_out=True)
+    assert [photo.name for photo in report] == ["2.png", "5.png"]
+    calibration = fidelity.calibration_photos(str(tmp_path), 2, held_out=True)
+    levels = {round(float(level) * 255) for batch in calibration for level in batch[:, 0, 0, 0]}
+    assert levels == {0, 40, 120, 160}
+    assert {batch.shape for batch in calibration} == {(8, 96, 96, 3)}
+
+
+def test_photos_fit_the_scale(generator, tmp_path):
+    Image.new("RGB", (601, 33)).save(tmp_path / "wide.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "tiny.png")
+    (tmp_path / "broken.png").touch()
+    engine = GeneratorEngine(generator)
+    (photo,) = fidelity.report_photos(str(tmp_path), engine, held_out=False)
+    assert photo.hr.shape == photo.reference.shape == (32, 512, 3)
+    assert photo.lr.shape == (16, 256, 3)
+    (fixed,) = fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
+    assert fixed.lr.shape == (16, 20, 3)
+    with pytest.raises(RequestError, match="no photo for the fidelity report, of 17×20"):
+        fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
+    with pytest.raises(RequestError, match="192×192 or more"):
+        fidelity.calibration_photos(str(tmp_path), 2, held_out=False)
+
+
+def test_the_picture_shows_every_result():
+    photo = report_photo()
+    sheet = fidelity.side_by_side(photo, {"a": photo.reference, "b": photo.reference + 2})
+    assert sheet.size == (4 * 48, 2 * (40 + 14))
+    pixels = np.asarray(sheet)
+    assert pixels[14 + 20, 2 * 48 + 5].tolist() == photo.reference[20, 5].tolist()
+    assert (pixels[-20, 2 * 48 + 5] == 128).all() and (pixels[-20, 3 * 48 + 5] == 160).all()

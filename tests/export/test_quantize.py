@@ -1,0 +1,74 @@
+"""Rounding as an 8-bit runtime does it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from srgan_tf.export.graph import inference_graph
+from srgan_tf.export.quantize import EightBit, measure
+
+
+@pytest.fixture(scope="module")
+def graph(generator):
+    return inference_graph(generator, eight_bit=True)
+
+
+@pytest.fixture(scope="module")
+def lr(photo):
+    return photo[None].astype(np.float32) / 255
+
+
+def test_ranges_are_over_all_photos(graph, lr):
+    dark, bright = measure(graph, [lr * 0.1]), measure(graph, [lr])
+    both = measure(graph, [lr * 0.1, lr])
+    assert set(both) == set(dark) == set(bright)
+    for name, (low, high) in both.items():
+        assert low == min(dark[name][0], bright[name][0]) <= 0
+        assert high == max(dark[name][1], bright[name][1]) >= 0
+    assert both["input"] == (0.0, lr.max())
+
+
+def test_each_tensor_between_operations_has_256_levels(graph, lr):
+    ranges = measure(graph, [lr])
+    rounded = EightBit(graph, ranges)
+    seen = {}
+
+    def tap(name, x):
+        x = rounded._round(name, tf.constant(x))
+        seen[name] = x.numpy()
+        return x
+
+    graph(lr, tap, rounded._round_weights)
+    for name, values in seen.items():
+        assert len(np.unique(values)) <= 256 or name.startswith("head.")
+    # max(x, a·x) is of integers of one scale.
+    steps = [np.diff(np.unique(seen[name])).min() for name in ("upsample0.conv", "upsample0")]
+    assert steps[0] == pytest.approx(steps[1], rel=1e-3)
+
+
+def test_weights_have_255_levels_a_channel(graph):
+    rounded = EightBit(graph, {"tail": (0.0, 1.0)})
+    kernel = graph.layers[1].kernel
+    values = rounded._round_weights(graph.layers[1].name, kernel).numpy()
+    step = np.abs(kernel).max((0, 1, 2)) / 127
+    np.testing.assert_allclose(values / step, np.rint(values / step), atol=1e-3)
+    assert np.abs(values - kernel).max() <= 0.5001 * step.max()
+    head = graph.layers[0]
+    assert rounded._round_weights("head", head.kernel) is head.kernel
+
+
+def test_only_what_is_asked_for_is_rounded(graph, lr):
+    ranges = measure(graph, [lr])
+    exact = graph(lr).numpy()
+    np.testing.assert_array_equal(EightBit(graph, ranges, only=set())(lr), exact)
+    error = {
+        only: np.abs(EightBit(graph, ranges, only={only})(lr) - exact).mean()
+        for only in ("block0.conv1", "block0.conv1.weights", "input")
+    }
+    assert error["block0.conv1"] > 0 and error["block0.conv1.weights"] > 0
+    assert error["input"] < 1e-6  # a photo has 256 levels already
+
+
+def test_all_rounded_is_close(graph, lr):
+    difference = EightBit(graph, measure(graph, [lr]))(lr) - np.clip(graph(lr), 0, 1)
+    assert 0 < np.abs(difference).mean() < 2 / 255
