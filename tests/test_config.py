@@ -113,6 +113,7 @@ def test_each_architecture_has_its_own_keys(recipe):
         "scale": 4,
         "filters": 32,
         "recursions": 16,
+        "block": 1,
     }
     assert read_config(recipe).generator.architecture == "srresnet"
     message = error_of(recipe, "generator.architecture=drcn", "generator.recursion=3")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from srgan_tf.cli import mos, upscale
+from srgan_tf.cli import evaluate, mos, upscale
 from srgan_tf.cli.common import run
 
-COMMANDS = (upscale, mos)
+COMMANDS = (upscale, evaluate, mos)
 
 
 def main(argv: list[str] | None = None) -> None:

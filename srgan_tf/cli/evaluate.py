@@ -1,0 +1,112 @@
+"""`srgan evaluate`: scores methods on benchmark sets."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.errors import RequestError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="score methods on benchmark sets, and print the paper's tables",
+        description="Scores super-resolution methods on benchmark sets and writes a report: the "
+        "paper's two tables beside ours, plots, and pictures to compare in a browser.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan evaluate --data benchmarks --out report
+  srgan evaluate --data benchmarks --sets Set5 --methods bicubic,srresnet-mse,hr --out report
+  srgan evaluate --data benchmarks --methods bicubic,mine=runs/mine/gan --out report
+  srgan evaluate --data benchmarks --methods bicubic,esrgan=results/esrgan --out report
+
+--data holds SET/HR/*.png and, if there, SET/LRx4/*.png of the same names; else LR is made by
+MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn, selfexsr,
+srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, hr, and
+NAME=PATH of a model (file or run folder) or of another program's results, PATH/SET/*.png. The
+default is all that are released, without selfexsr, which takes hours.
+
+OUT gets results.json (every image), report.md, plots/, images/ and report.html. Enlarged images
+and their measures are kept in the cache ($SRGAN_TF_CACHE, else ~/.cache/srgan_tf), so that the
+same work is never done twice.
+
+exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the request is wrong.""",
+    )
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the sets")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="OUT", help="the report's folder"
+    )
+    parser.add_argument(
+        "--sets", type=_list, metavar="A,B", help="names of sets; default: all in DIR"
+    )
+    parser.add_argument("--methods", type=_list, metavar="A,B", help="default: all; see below")
+    parser.add_argument("--scale", type=int, choices=(2, 4, 8), default=4, help="default: 4")
+    parser.add_argument(
+        "--vgg",
+        default="imagenet",
+        metavar="FILE",
+        help="VGG19's weights without top for the VGG54 distance; default: Keras downloads them; "
+        "none: not measured",
+    )
+    parser.add_argument(
+        "--images",
+        type=_list,
+        metavar="SET/NAME,…",
+        help="images to show; default: one a set, on which the methods differ most",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="images worked on at a time (default: 2)"
+    )
+    parser.set_defaults(command=_evaluate)
+
+
+def _list(value: str) -> list[str]:
+    return [part for part in value.split(",") if part]
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.jobs < 1:
+        raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
+    import_tensorflow()
+    from srgan_tf.evaluation.benchmark import evaluate
+    from srgan_tf.evaluation.measures import open_measures
+    from srgan_tf.evaluation.methods import open_methods
+    from srgan_tf.evaluation.pictures import choose_images
+    from srgan_tf.evaluation.report import write_report
+    from srgan_tf.evaluation.sets import open_sets
+
+    sets = open_sets(arguments.data, arguments.sets, arguments.scale)
+    methods, unavailable = open_methods(arguments.methods, arguments.scale)
+    measures, not_measured = open_measures(arguments.vgg)
+    notes = [*unavailable, *not_measured]
+    for note in notes:
+        print(note, file=sys.stderr)
+    names = {f"{image.set}/{image.name}" for images in sets.values() for image in images}
+    for name in arguments.images or []:
+        if name not in names:
+            raise RequestError(f"--images: {name}: no such image; write it as SET/NAME")
+
+    try:
+        scores = evaluate(sets, methods, measures, arguments.jobs)
+    except KeyboardInterrupt:
+        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+        return 130
+    for failure in scores.failures:
+        print(failure, file=sys.stderr)
+    if not scores.scores:
+        return 1
+    write_report(
+        scores,
+        arguments.out,
+        arguments.scale,
+        choose_images(scores, arguments.images),
+        notes,
+        shlex.join(["srgan", *sys.argv[1:]]),
+    )
+    print(f"{arguments.out / 'report.md'}, report.html, results.json")
+    return 1 if scores.failures else 0

@@ -1,0 +1,179 @@
+"""Runs methods on benchmark sets and measures their results; what was done once is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from srgan_tf.data.sources import read_photo
+from srgan_tf.data.store import cache_folder
+from srgan_tf.errors import ImageError
+from srgan_tf.evaluation.measures import Taken
+from srgan_tf.evaluation.methods import Method
+from srgan_tf.evaluation.sets import BenchmarkImage
+from srgan_tf.files import written_whole
+from srgan_tf.images import write_image
+
+# Part of every key: to be raised when the same files would give other results.
+_REVISION = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """A method's result on an image.
+
+    Attributes:
+        set, image, method: names.
+        values: by measure; PSNR is infinite for HR itself.
+        file: the enlarged image, a PNG in the cache.
+    """
+
+    set: str
+    image: str
+    method: str
+    values: dict[str, float]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All results of an evaluation.
+
+    Attributes:
+        sets: the images by set, in order.
+        methods: in order.
+        measures: names of the measures.
+        scores: one for each image and method that did not fail.
+        failures: what failed, and why.
+    """
+
+    sets: dict[str, list[BenchmarkImage]]
+    methods: list[Method]
+    measures: list[str]
+    scores: list[Score] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def of(self, set_name: str, method: str) -> list[Score]:
+        """A method's results on a set, in the order of its images."""
+        return [s for s in self.scores if (s.set, s.method) == (set_name, method)]
+
+    def at(self, set_name: str, image: str, method: str) -> Score | None:
+        """A method's result on an image; None when it failed."""
+        return next((s for s in self.of(set_name, method) if s.image == image), None)
+
+    def mean(self, set_name: str, method: str, measure: str) -> float | None:
+        """The mean over a set; None when an image of it has no result."""
+        values = [s.values[measure] for s in self.of(set_name, method) if measure in s.values]
+        if not values or len(values) < len(self.sets[set_name]):
+            return None
+        return float(np.mean(values))
+
+
+def evaluate(
+    sets: dict[str, list[BenchmarkImage]],
+    methods: list[Method],
+    measures: list[Taken],
+    jobs: int = 1,
+) -> Scores:
+    """Measures methods on sets, with a progress bar on stderr when it is a terminal.
+
+    Enlarged images and measures are kept in the cache folder by what they were made from.
+
+    Args:
+        sets: see `srgan_tf.evaluation.sets.open_sets`.
+        methods: see `srgan_tf.evaluation.methods.open_methods`.
+        measures: of `srgan_tf.evaluation.measures`.
+        jobs: images worked on at a time.
+
+    Raises:
+        RequestError: a model of another scale, or weights of a measure can't be had.
+    """
+    images = [image for of_set in sets.values() for image in of_set]
+    names = [name for measure in measures for name in measure.names]
+    results = Scores(sets, methods, names)
+    pool = ThreadPoolExecutor(jobs)
+    bar = tqdm(total=len(images) * len(methods), unit="image", disable=None)
+    try:
+        tasks = [pool.submit(_evaluate_image, image, methods, measures, bar) for image in images]
+        for task in as_completed(tasks):
+            for result in task.result():
+                if isinstance(result, Score):
+                    results.scores.append(result)
+                else:
+                    results.failures.append(result)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    order = {name: index for index, name in enumerate(sets)}
+    results.scores.sort(key=lambda score: (order[score.set], score.image))
+    results.failures.sort()
+    return results
+
+
+def _evaluate_image(
+    image: BenchmarkImage, methods: list[Method], measures: list[Taken], bar: tqdm
+) -> list[Score | str]:
+    results: list[Score | str] = []
+    work = _Work(image)
+    for method in methods:
+        try:
+            results.append(work.score(method, measures))
+        except (ImageError, OSError) as error:
+            results.append(f"{method.name}: {image.set}/{image.name}: {error}")
+        bar.update()
+    return results
+
+
+class _Work:
+    """An image with what several methods need of it, read and computed when first needed."""
+
+    def __init__(self, image: BenchmarkImage):
+        self.image = image
+        self._pair: tuple[np.ndarray, np.ndarray] | None = None
+        self._references: dict[str, object] = {}
+
+    def score(self, method: Method, measures: list[Taken]) -> Score:
+        image = self.image
+        key = _key(method.identity(image), image.digest)
+        folder = cache_folder() / "evaluation" / key[:2]
+        picture, values_file = folder / f"{key}.png", folder / f"{key}.json"
+        known = _read_values(values_file) if picture.is_file() else {}
+        missing = [m for m in measures if m.identity not in known]
+        if missing:
+            lr, hr = self._load()
+            if picture.is_file():
+                sr = read_photo(picture)
+            else:
+                sr = method.enlarge(image, lr, hr)
+                write_image(picture, sr)
+            for measure in missing:
+                if measure.identity not in self._references:
+                    self._references[measure.identity] = measure.reference(hr)
+                reference = self._references[measure.identity]
+                known[measure.identity] = measure(sr, reference, image.scale)
+            with written_whole(values_file) as temporary:
+                temporary.write_text(json.dumps(known), encoding="utf-8")
+        values = {name: v for m in measures for name, v in known[m.identity].items()}
+        return Score(image.set, image.name, method.name, values, picture)
+
+    def _load(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._pair is None:
+            self._pair = self.image.load()
+        return self._pair
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join([str(_REVISION), *parts]).encode()).hexdigest()
+
+
+def _read_values(file: Path) -> dict[str, dict[str, float]]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or damaged: measured anew
+        return {}

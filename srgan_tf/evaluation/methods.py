@@ -1,0 +1,253 @@
+"""What is compared: interpolation, SelfExSR, generators, HR itself, and other programs' results."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.data.degrade import bicubic_upscale
+from srgan_tf.data.sources import read_photo
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.evaluation.sets import BenchmarkImage
+from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.inference import Upscaler
+from srgan_tf.weights import find_generator, released
+
+LABELS = {
+    "nearest": "nearest",
+    "bicubic": "bicubic",
+    "srcnn": "SRCNN",
+    "selfexsr": "SelfExSR",
+    "drcn": "DRCN",
+    "espcn": "ESPCN",
+    "srresnet-mse": "SRResNet-MSE",
+    "srresnet-vgg22": "SRResNet-VGG22",
+    "srgan-mse": "SRGAN-MSE",
+    "srgan-vgg22": "SRGAN-VGG22",
+    "srgan-vgg54": "SRGAN-VGG54",
+    "srgan-mobile": "SRGAN-mobile",
+    "hr": "HR",
+}
+"""The methods that have a name, in the order of the tables, with their headings."""
+
+DEFAULT_METHODS = tuple(name for name in LABELS if name != "selfexsr")  # it takes an hour
+
+
+class Method(ABC):
+    """Gives an enlarged image for each image of a benchmark set.
+
+    Attributes:
+        name: unique; its key in results.
+        label: its heading.
+    """
+
+    def __init__(self, name: str, label: str | None = None):
+        self.name, self.label = name, label or LABELS.get(name, name)
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What a reader of the results may want to know of it."""
+        return {}
+
+    @abstractmethod
+    def identity(self, image: BenchmarkImage) -> str:
+        """Changes whenever the result for an image, its files the same, may change."""
+
+    @abstractmethod
+    def enlarge(self, image: BenchmarkImage, lr: np.ndarray, hr: np.ndarray) -> np.ndarray:
+        """uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3]. Raises ImageError."""
+
+
+class Nearest(Method):
+    """Every pixel repeated."""
+
+    def identity(self, image):
+        return "nearest"
+
+    def enlarge(self, image, lr, hr):
+        return lr.repeat(image.scale, axis=0).repeat(image.scale, axis=1)
+
+
+class Bicubic(Method):
+    """MATLAB's `imresize`."""
+
+    def identity(self, image):
+        return "bicubic"
+
+    def enlarge(self, image, lr, hr):
+        return tf.cast(bicubic_upscale(lr, image.scale), tf.uint8).numpy()
+
+
+class HighResolution(Method):
+    """The photo itself: what the measures give at best."""
+
+    def identity(self, image):
+        return "hr"
+
+    def enlarge(self, image, lr, hr):
+        return hr
+
+
+class SelfExSR(Method):
+    """Huang et al. 2015; needs the extra `selfexsr`."""
+
+    def identity(self, image):
+        return "selfexsr"
+
+    def enlarge(self, image, lr, hr):
+        from srgan_tf.selfexsr import upscale
+
+        return upscale(lr, image.scale)
+
+
+class Model(Method):
+    """A generator: a released one, a file or a run folder."""
+
+    def __init__(self, name: str, model: str | Path):
+        super().__init__(name)
+        self.model, self.file = model, find_generator(model)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        files = [self.file] if self.file.is_file() else sorted(self.file.rglob("*"))
+        digest = hashlib.sha256()
+        for file in files:
+            if file.is_file():
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    @property
+    def details(self):
+        return {"sha256": self.digest}
+
+    @cached_property
+    def upscaler(self) -> Upscaler:
+        """Opened when the first result is needed."""
+        return Upscaler(self.model)
+
+    def identity(self, image):
+        return self.digest
+
+    def enlarge(self, image, lr, hr):
+        if self.upscaler.scale != image.scale:
+            raise RequestError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
+        return self.upscaler.upscale(lr)
+
+
+class Folder(Method):
+    """Results of another program: FOLDER/SET/NAME.png, where NAME may be followed by `_…`."""
+
+    def __init__(self, name: str, folder: Path):
+        super().__init__(name)
+        self.folder = folder
+
+    def identity(self, image):
+        return hashlib.sha256(self._file(image).read_bytes()).hexdigest()
+
+    def enlarge(self, image, lr, hr):
+        file = self._file(image)
+        sr = read_photo(file)
+        spare = [a - b for a, b in zip(sr.shape[:2], hr.shape[:2], strict=True)]
+        if not all(0 <= pixels < image.scale for pixels in spare):
+            raise ImageError(
+                f"{file}: {sr.shape[1]}×{sr.shape[0]} pixels, not {hr.shape[1]}×{hr.shape[0]}"
+            )
+        return sr[: hr.shape[0], : hr.shape[1]]
+
+    def _file(self, image: BenchmarkImage) -> Path:
+        files = [
+            file
+            for file in sorted((self.folder / image.set).glob(f"{image.name}*"))
+            if file.suffix.lower() in IMAGE_SUFFIXES
+            and (file.stem == image.name or file.stem.startswith(f"{image.name}_"))
+        ]
+        exact = [file for file in files if file.stem == image.name]
+        if len(exact or files) != 1:
+            found = f"{len(files)} files" if files else "no file"
+            raise ImageError(f"{self.folder / image.set}: {found} for {image.name}")
+        return (exact or files)[0]
+
+
+def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], list[str]]:
+    """Opens methods by name.
+
+    Args:
+        names: of `LABELS`, or `NAME=PATH` with a model or a folder of results; None:
+            `DEFAULT_METHODS`, as far as they are available.
+        scale: that released generators must have.
+
+    Returns:
+        The methods, and a sentence on each of the default that is not among them.
+
+    Raises:
+        RequestError: an unknown name, or one that is not available was asked for.
+    """
+    methods: list[Method] = []
+    notes = []
+    for name in names or DEFAULT_METHODS:
+        try:
+            method = _open(name, scale)
+        except RequestError as error:
+            if names:
+                raise
+            notes.append(f"{LABELS[name]} is left out: {error}.")
+            continue
+        if method.name in (other.name for other in methods):
+            raise RequestError(f"{method.name}: two methods of this name")
+        methods.append(method)
+    if not names:
+        notes.append("SelfExSR is left out unless asked for: it takes a minute an image.")
+    return methods, notes
+
+
+def _open(name: str, scale: int) -> Method:
+    simple: dict[str, Callable[[str], Method]] = {
+        "nearest": Nearest,
+        "bicubic": Bicubic,
+        "hr": HighResolution,
+    }
+    name, separator, path = name.partition("=")
+    if separator:
+        return _open_path(name, Path(path).expanduser())
+    if name in simple:
+        return simple[name](name)
+    if name == "selfexsr":
+        if importlib.util.find_spec("numba") is None:
+            raise RequestError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
+        return SelfExSR(name)
+    if name not in LABELS and name not in released():
+        near = difflib.get_close_matches(name, [*LABELS, *released()], n=1)
+        raise RequestError(
+            f"{name}: no such method"
+            + (f", did you mean {near[0]}?" if near else ".")
+            + f" Methods are {', '.join(LABELS)}, or NAME=PATH of a model or a folder of results"
+        )
+    if name not in released():
+        raise RequestError(f"{name}: not released with this version")
+    card = json.loads(find_generator(name).with_suffix(".json").read_text(encoding="utf-8"))
+    if card["scale"] != scale:
+        raise RequestError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
+    return Model(name, name)
+
+
+def _open_path(name: str, path: Path) -> Method:
+    if not name or name in LABELS:
+        raise RequestError(f"{name or '='}: taken; give PATH another name in NAME=PATH")
+    if not path.exists():
+        raise RequestError(f"{name}: {path}: no such model or folder of results")
+    try:
+        return Model(name, path)
+    except RequestError:
+        if not path.is_dir():
+            raise
+        return Folder(name, path)

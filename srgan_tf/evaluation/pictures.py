@@ -1,0 +1,105 @@
+"""Contact sheets: the same crop of an image by every method, zoomed and labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from srgan_tf.data.sources import read_photo
+from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.sets import BenchmarkImage
+from srgan_tf.evaluation.tables import text
+
+_TILE = 216  # pixels of a zoomed crop's side
+_ZOOM = 3
+_GAP = 10
+_FONT_SIZE = 14
+_COLUMNS = 5
+
+
+def choose_images(scores: Scores, names: list[str] | None = None) -> list[BenchmarkImage]:
+    """The images to show.
+
+    Args:
+        names: as `SET/NAME`; None: of each set the one on which the methods' PSNR differ most.
+    """
+    if names is not None:
+        wanted = set(names)
+        return [i for of_set in scores.sets.values() for i in of_set if _name(i) in wanted]
+    return [max(of_set, key=lambda i: _spread(scores, i)) for of_set in scores.sets.values()]
+
+
+def _name(image: BenchmarkImage) -> str:
+    return f"{image.set}/{image.name}"
+
+
+def _spread(scores: Scores, image: BenchmarkImage) -> float:
+    found = [scores.at(image.set, image.name, method.name) for method in scores.methods]
+    values = [s.values["psnr"] for s in found if s and np.isfinite(s.values["psnr"])]
+    return max(values) - min(values) if values else -1.0
+
+
+def choose_crop(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[int, int]:
+    """Top and left of the square of `side` pixels that holds most of what LR has lost."""
+    scale = hr.shape[0] // lr.shape[0]
+    lost = hr.astype(np.float32) - lr.repeat(scale, axis=0).repeat(scale, axis=1)
+    energy = ndimage.uniform_filter(np.mean(lost**2, axis=2), side, mode="constant")
+    half = side // 2
+    inner = energy[half : hr.shape[0] - side + half + 1, half : hr.shape[1] - side + half + 1]
+    top, left = np.unravel_index(np.argmax(inner), inner.shape)
+    return int(top), int(left)
+
+
+def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
+    """HR with the crop marked, and the crop by every method with its measures below.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    lr, hr = image.load()
+    side = min(_TILE // _ZOOM, *hr.shape[:2])
+    top, left = choose_crop(lr, hr, side)
+    font = ImageFont.load_default(_FONT_SIZE)
+    line = _FONT_SIZE + 4
+    tiles = []
+    for method in scores.methods:
+        score = scores.at(image.set, image.name, method.name)
+        if score is not None:
+            sr = read_photo(score.file)[top : top + side, left : left + side]
+            tiles.append((method.label, score.values, sr))
+    # The whole photo takes the place of two by two tiles.
+    cell_width, cell_height = _TILE + _GAP, _TILE + _GAP + 3 * line
+    rows = 2 + max(0, -(-(len(tiles) - 2 * (_COLUMNS - 2)) // _COLUMNS))
+    sheet = Image.new("RGB", (_COLUMNS * cell_width + _GAP, rows * cell_height + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+
+    whole = Image.fromarray(hr)
+    ratio = min(
+        (2 * cell_width - _GAP) / whole.width, (2 * cell_height - _GAP - line) / whole.height
+    )
+    whole = whole.resize(
+        (round(ratio * whole.width), round(ratio * whole.height)), Image.Resampling.LANCZOS
+    )
+    sheet.paste(whole, (_GAP, _GAP))
+    box = [_GAP + round(ratio * v) for v in (left, top, left + side, top + side)]
+    draw.rectangle(box, outline=(255, 0, 0), width=2)
+    draw.text((_GAP, _GAP + whole.height + 4), f"{_name(image)}: HR", "black", font)
+
+    places = [
+        (row, column)
+        for row in range(rows)
+        for column in range(_COLUMNS)
+        if row >= 2 or column >= 2
+    ]
+    for (row, column), (label, values, sr) in zip(places, tiles, strict=False):
+        x, y = _GAP + column * cell_width, _GAP + row * cell_height
+        zoomed = Image.fromarray(sr).resize((_ZOOM * side, _ZOOM * side), Image.Resampling.NEAREST)
+        sheet.paste(zoomed, (x, y))
+        shown = [text(v, MEASURES[name].format) for name, v in values.items()]
+        captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
+        for index, caption in enumerate(captions):
+            caption = caption.replace("∞", "inf")  # the font has no such sign
+            draw.text((x, y + _TILE + 4 + index * line), caption, "black", font)
+    return np.asarray(sheet)

@@ -1,0 +1,165 @@
+"""What an evaluation leaves: results.json, report.md, plots, contact sheets and report.html."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import importlib.metadata
+import io
+import json
+import platform
+import string
+from pathlib import Path
+
+from PIL import Image
+
+from srgan_tf.data.sources import read_photo
+from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.pictures import contact_sheet
+from srgan_tf.evaluation.plots import draw_plots
+from srgan_tf.evaluation.sets import BenchmarkImage
+from srgan_tf.evaluation.tables import Grid, paper_tables
+from srgan_tf.files import written_whole
+from srgan_tf.images import write_image
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+_PACKAGES = ("srgan-tf", "tensorflow", "keras", "numpy")
+_JPEG_QUALITY = 90
+
+
+def write_report(
+    scores: Scores,
+    folder: Path,
+    scale: int,
+    images: list[BenchmarkImage],
+    notes: list[str],
+    command: str,
+) -> None:
+    """Writes a report.
+
+    Args:
+        scores: of at least one image.
+        folder: which is made; a report that is there is replaced.
+        scale: of the evaluation.
+        images: for the contact sheets and the slider.
+        notes: sentences for below the tables, such as what was not available.
+        command: that made the report.
+    """
+    _write(folder / "results.json", json.dumps(_results(scores, scale, command), indent=1))
+    grids = paper_tables(scores, scale)
+    plots = draw_plots(scores, folder / "plots")
+    sheets = []
+    for image in images:
+        sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
+        write_image(sheets[-1], contact_sheet(scores, image))
+    notes = [_protocol(scores, scale), *notes]
+    markdown = _markdown(folder, grids, plots, sheets, notes, command)
+    _write(folder / "report.md", markdown)
+    _write(folder / "report.html", _html(scores, grids, plots, images, notes, command))
+
+
+def _write(file: Path, content: str) -> None:
+    with written_whole(file) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
+
+
+def _results(scores: Scores, scale: int, command: str) -> dict:
+    return {
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+        "scale": scale,
+        "measures": {name: MEASURES[name].meaning for name in scores.measures},
+        "sets": {
+            name: {"images": len(images), "lr": "made" if images[0].lr_file is None else "given"}
+            for name, images in scores.sets.items()
+        },
+        "methods": {m.name: {"label": m.label, **m.details} for m in scores.methods},
+        "means": {
+            name: {
+                method.name: {
+                    measure: _number(scores.mean(name, method.name, measure))
+                    for measure in scores.measures
+                }
+                for method in scores.methods
+            }
+            for name in scores.sets
+        },
+        "images": [
+            {
+                "set": score.set,
+                "image": score.image,
+                "method": score.method,
+                **{name: _number(value) for name, value in score.values.items()},
+            }
+            for score in scores.scores
+        ],
+        "failures": scores.failures,
+    }
+
+
+def _number(value: float | None) -> float | str | None:
+    # JSON has no infinity.
+    return "inf" if value == float("inf") else value and round(value, 6)
+
+
+def _protocol(scores: Scores, scale: int) -> str:
+    meanings = "; ".join(
+        f"{MEASURES[name].heading.removesuffix(', dB')}: {MEASURES[name].meaning}"
+        for name in scores.measures
+    )
+    return (
+        f"×{scale}; the border is {scale} pixels wide; LR by MATLAB's bicubic imresize. "
+        f"{meanings}. "
+        "The paper's SSIM is by another tool and runs 0.01 to 0.04 above the standard one: compare "
+        "PSNR with the paper, and SSIM with later work."
+    )
+
+
+def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: str) -> str:
+    parts = ["# Evaluation", f"```sh\n{command}\n```"]
+    for grid in grids:
+        parts += [f"## {grid.title}", grid.to_markdown()]
+    parts += [*notes, "Every image's measures are in [results.json](results.json)."]
+    parts.append("## Plots")
+    parts += [f"![{file.stem}]({file.relative_to(folder).as_posix()})" for file in plots]
+    if sheets:
+        parts.append("## Images")
+        parts.append(
+            "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
+            "whole image, then what else was measured."
+        )
+        parts += [f"![{file.stem}]({file.relative_to(folder).as_posix()})" for file in sheets]
+    return "\n\n".join(parts)
+
+
+def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str) -> str:
+    pictures = {}
+    for image in images:
+        found = [(m, scores.at(image.set, image.name, m.name)) for m in scores.methods]
+        pictures[f"{image.set}/{image.name}"] = {
+            method.label: _data_url(Image.fromarray(read_photo(score.file)), "JPEG")
+            for method, score in found
+            if score is not None
+        }
+    template = string.Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(
+        command=html.escape(command),
+        tables="\n".join(f'<div class="wide">{grid.to_html()}</div>' for grid in grids),
+        notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
+        plots="\n".join(
+            f'<img src="{_data_url(Image.open(file), "PNG")}" alt="{file.stem}">' for file in plots
+        ),
+        pictures=json.dumps(pictures).replace("</", "<\\/"),
+    )
+
+
+def _data_url(image: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, kind, quality=_JPEG_QUALITY, subsampling=0)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,112 @@
+"""Benchmark sets: folders of HR photos and, where there are, of their LR versions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.sources import read_photo
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.files import IMAGE_SUFFIXES
+
+_USUAL_ORDER = ("Set5", "Set14", "BSD100")
+
+
+@dataclass(frozen=True)
+class BenchmarkImage:
+    """An image of a benchmark set.
+
+    Attributes:
+        set: name of its set.
+        name: of its files, without the suffix.
+        hr_file: the photo.
+        lr_file: its LR version; None: made by bicubic downscaling.
+        scale: how many times as wide and high HR is.
+    """
+
+    set: str
+    name: str
+    hr_file: Path
+    lr_file: Path | None
+    scale: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes whenever the image's files or the scale have changed."""
+        digest = hashlib.sha256(f"{self.scale}\0".encode())
+        for file in (self.hr_file, self.lr_file):
+            digest.update(hashlib.sha256(file.read_bytes()).digest() if file else b"made")
+        return digest.hexdigest()
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR: uint8 [h, w, 3] and [scale·h, scale·w, 3].
+
+        HR is cut on the right and at the bottom to what LR covers.
+
+        Raises:
+            ImageError: a file can't be read, or the two don't fit each other.
+        """
+        hr = read_photo(self.hr_file)
+        if self.lr_file is None:
+            height, width = (side // self.scale * self.scale for side in hr.shape[:2])
+            hr = hr[:height, :width]
+            if not hr.size:
+                raise ImageError(f"{self.hr_file}: smaller than {self.scale}×{self.scale} pixels")
+            return tf.cast(bicubic_downscale(hr, self.scale), tf.uint8).numpy(), hr
+        lr = read_photo(self.lr_file)
+        height, width = (self.scale * side for side in lr.shape[:2])
+        spare = (hr.shape[0] - height, hr.shape[1] - width)
+        if not all(0 <= pixels < self.scale for pixels in spare):
+            raise ImageError(
+                f"{self.lr_file}: {lr.shape[1]}×{lr.shape[0]} pixels, {self.hr_file} has "
+                f"{hr.shape[1]}×{hr.shape[0]}: not {self.scale} times as many"
+            )
+        return lr, hr[:height, :width]
+
+
+def open_sets(data: Path, names: list[str] | None, scale: int) -> dict[str, list[BenchmarkImage]]:
+    """The images of benchmark sets, each SET/HR/* and, if there is such a folder, SET/LRx4/*.
+
+    Args:
+        data: the folder of the sets.
+        names: of the sets; None: all that are there.
+        scale: 2, 4 or 8; it is in the LR folder's name.
+
+    Raises:
+        RequestError: no such folder or set, no image in it, or an LR version is missing.
+    """
+    if not data.is_dir():
+        raise RequestError(f"{data}: no such folder; it should hold SET/HR/*.png")
+    there = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
+    there.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
+    if not there:
+        raise RequestError(f"{data}: no benchmark set in this folder; it should hold SET/HR/*.png")
+    for name in names or []:
+        if name not in there:
+            raise RequestError(f"{data / name}: no such set; here are {', '.join(there)}")
+    return {name: _open_set(data / name, scale) for name in names or there}
+
+
+def _open_set(folder: Path, scale: int) -> list[BenchmarkImage]:
+    hr, lr = _images(folder / "HR"), _images(folder / f"LRx{scale}")
+    if not hr:
+        raise RequestError(f"{folder / 'HR'}: no image in this folder")
+    missing = [name for name in hr if name not in lr]
+    if lr and missing:
+        raise RequestError(f"{folder / f'LRx{scale}'}: has no {missing[0]}, HR has")
+    return [
+        BenchmarkImage(folder.name, name, file, lr.get(name), scale) for name, file in hr.items()
+    ]
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return {file.stem: file for file in files}
