@@ -84,7 +84,8 @@ exit codes: 0 done; 1 a mode misses its bar, or can't be converted; 2 the reques
         "--max-pixels",
         type=int,
         metavar="N",
-        help="of a request to the SavedModel; larger ones are refused (default: 262144, 512×512)",
+        help="of an image sent to the SavedModel; larger ones are refused (default: 262144, which "
+        "is 512×512)",
     )
     parser.add_argument(
         "--version",

@@ -1,7 +1,7 @@
 """A SavedModel for TensorFlow Serving: its signatures, warm-up requests, limits on what comes in.
 
-A batch is enlarged image by image as far as the numbers go: results don't depend on what else is
-in it, so a server may put requests together.
+A server may put requests together: results don't depend on what else is in a batch, limits are on
+each image, and a large batch is carried out image by image, in the memory of one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ServableInfo:
         name: of the generator.
         scale: how many times as wide and high a result is.
         radius: how many LR pixels to each side an output pixel depends on.
-        max_pixels: the most pixels of a batch, or of an encoded image.
+        max_pixels: the most pixels, H·W, of an image.
         version: of srgan-tf that wrote it.
     """
 
@@ -69,7 +69,7 @@ def write_saved_model(
 
     Args:
         folder: of this version, NAME/1 for a server; replaced when it exists.
-        max_pixels: the most pixels, N·H·W, of a batch, and of each encoded image.
+        max_pixels: the most pixels, H·W, of an image.
 
     Raises:
         RequestError: not an SRResNet, tensorflow-serving-api is missing, or the folder holds
@@ -137,21 +137,29 @@ class _Servable(tf.Module):
         # The one place where the weights are: all signatures call it.
         return tf.clip_by_value(self._graph(images), 0.0, 1.0)
 
+    def _enlarge_batch(self, images):
+        with tf.control_dependencies(self._check(tf.shape(images)[1:3])):
+            images = tf.identity(images)
+        return tf.cond(
+            # In floating point the product of sizes can't overflow.
+            tf.reduce_prod(tf.cast(tf.shape(images)[:3], tf.float64)) <= float(self._max_pixels),
+            lambda: self._enlarge(images),
+            lambda: tf.map_fn(lambda x: self._enlarge(x[None])[0], images, parallel_iterations=1),
+        )
+
     @tf.function(
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, "images")],
         autograph=False,
     )
     def enlarge_images(self, images):
-        with tf.control_dependencies(self._check(tf.shape(images))):
-            return {"enlarged": self._enlarge(tf.identity(images))}
+        return {"enlarged": self._enlarge_batch(images)}
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")],
         autograph=False,
     )
     def enlarge_uint8(self, images):
-        with tf.control_dependencies(self._check(tf.shape(images))):
-            return {"enlarged": _to_uint8(self._enlarge(_to_float(images)))}
+        return {"enlarged": _to_uint8(self._enlarge_batch(_to_float(images)))}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def enlarge_files(self, image_bytes):
@@ -184,7 +192,7 @@ class _Servable(tf.Module):
                 lambda: tf.io.extract_jpeg_shape(content)[:2],
             )
         # Before it is decoded: a file of some kilobytes can claim gigapixels.
-        with tf.control_dependencies(self._check(tf.concat([[1], shape], 0))):
+        with tf.control_dependencies(self._check(shape)):
             image = tf.cond(
                 is_png,
                 lambda: tf.io.decode_png(content, channels=3),
@@ -193,18 +201,14 @@ class _Servable(tf.Module):
         enlarged = self._enlarge(_to_float(image[None]))[0]
         return tf.io.encode_png(_to_uint8(enlarged))
 
-    def _check(self, shape):
-        """Assertions, which TensorFlow raises as INVALID_ARGUMENT, on [N, H, W, ...]."""
-        sides = tf.cast(shape[:3], tf.int64)
+    def _check(self, sides):
+        """Assertions, which TensorFlow raises as INVALID_ARGUMENT, on (height, width)."""
         return [
-            tf.debugging.assert_greater_equal(
-                tf.reduce_min(sides[1:]), tf.constant(1, tf.int64), "an image without pixels"
-            ),
+            tf.debugging.assert_positive(sides, "an image without pixels"),
             tf.debugging.assert_less_equal(
-                # In floating point the product of three sizes can't overflow.
                 tf.reduce_prod(tf.cast(sides, tf.float64)),
                 tf.constant(float(self._max_pixels), tf.float64),
-                f"too large: at most {self._max_pixels} pixels a request; send tiles",
+                f"too large: at most {self._max_pixels} pixels an image; send tiles",
             ),
         ]
 
