@@ -28,8 +28,9 @@ examples:
 --data holds SET/HR/*.png and, if there, SET/LRx4/*.png of the same names; else LR is made by
 MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn, selfexsr,
 srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, hr, and
-NAME=PATH of a model (file or run folder) or of another program's results, PATH/SET/*.png. The
-default is all that are released, without selfexsr, which takes hours.
+NAME=PATH of a model (a file, a run folder, a SavedModel) or of another program's results,
+PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all that are
+released, without selfexsr, which takes long.
 
 OUT gets results.json (every image), report.md, plots/, images/ and report.html. Enlarged images
 and their measures are kept in the cache ($SRGAN_TF_CACHE, else ~/.cache/srgan_tf), so that the

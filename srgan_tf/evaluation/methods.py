@@ -20,7 +20,7 @@ from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import IMAGE_SUFFIXES
 from srgan_tf.inference import Upscaler
-from srgan_tf.weights import find_generator, released
+from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
 LABELS = {
     "nearest": "nearest",
@@ -39,7 +39,7 @@ LABELS = {
 }
 """The methods that have a name, in the order of the tables, with their headings."""
 
-DEFAULT_METHODS = tuple(name for name in LABELS if name != "selfexsr")  # it takes an hour
+DEFAULT_METHODS = tuple(name for name in LABELS if name != "selfexsr")  # it takes long
 
 
 class Method(ABC):
@@ -110,16 +110,16 @@ class SelfExSR(Method):
 
 
 class Model(Method):
-    """A generator: a released one, a file or a run folder."""
+    """A generator: a released name, or whatever else the Upscaler takes from disk."""
 
-    def __init__(self, name: str, model: str | Path):
+    def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
-        self.model, self.file = model, find_generator(model)
+        self.model, self.weights = model, weights
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights."""
-        files = [self.file] if self.file.is_file() else sorted(self.file.rglob("*"))
+        files = [self.weights] if self.weights.is_file() else sorted(self.weights.rglob("*"))
         digest = hashlib.sha256()
         for file in files:
             if file.is_file():
@@ -206,7 +206,7 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
             raise RequestError(f"{method.name}: two methods of this name")
         methods.append(method)
     if not names:
-        notes.append("SelfExSR is left out unless asked for: it takes a minute an image.")
+        notes.append("SelfExSR is left out unless it is asked for by name: it takes long.")
     return methods, notes
 
 
@@ -222,7 +222,7 @@ def _open(name: str, scale: int) -> Method:
     if name in simple:
         return simple[name](name)
     if name == "selfexsr":
-        if importlib.util.find_spec("numba") is None:
+        if not all(importlib.util.find_spec(package) for package in ("numba", "cv2")):
             raise RequestError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
         return SelfExSR(name)
     if name not in LABELS and name not in released():
@@ -234,10 +234,11 @@ def _open(name: str, scale: int) -> Method:
         )
     if name not in released():
         raise RequestError(f"{name}: not released with this version")
-    card = json.loads(find_generator(name).with_suffix(".json").read_text(encoding="utf-8"))
+    weights = find_generator(name)
+    card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
         raise RequestError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
-    return Model(name, name)
+    return Model(name, name, weights)
 
 
 def _open_path(name: str, path: Path) -> Method:
@@ -245,9 +246,8 @@ def _open_path(name: str, path: Path) -> Method:
         raise RequestError(f"{name or '='}: taken; give PATH another name in NAME=PATH")
     if not path.exists():
         raise RequestError(f"{name}: {path}: no such model or folder of results")
-    try:
-        return Model(name, path)
-    except RequestError:
-        if not path.is_dir():
-            raise
-        return Folder(name, path)
+    if path.is_file() or (path / GENERATOR_FILE).is_file():
+        return Model(name, path, find_generator(path))
+    if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):
+        return Model(name, path, path)
+    return Folder(name, path)

@@ -1,0 +1,146 @@
+"""`srgan evaluate` as a user runs it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from srgan_tf import cli
+from srgan_tf.evaluation.methods import Bicubic
+from srgan_tf.models import ESPCN
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
+    espcn = ESPCN()
+    espcn.build()
+    espcn.save(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, count in (("Set5", 2), ("Own", 1)):
+        for index in range(count):
+            path = tmp_path / "data" / name / "HR" / f"img_{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            small = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((81, 98), Image.Resampling.BICUBIC).save(path)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def evaluate(data, tmp_path, monkeypatch, capsys):
+    """Runs `srgan evaluate`; returns the exit code and what it wrote to stderr."""
+    monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        words = ["evaluate", "--data", data, "--out", tmp_path / "out", "--vgg", "none", *arguments]
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(word) for word in words])
+        return caught.value.code, capsys.readouterr().err
+
+    return run
+
+
+def results(tmp_path):
+    return json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
+    code, stderr = evaluate("--methods", f"nearest,bicubic,mine={model},hr")
+    assert code == 0, stderr
+    files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
+    assert files >= {"results.json", "report.md", "report.html"}
+    assert files >= {"plots/bars-Set5.png", "plots/bars-Own.png"}
+    assert len([f for f in files if f.startswith("images/")]) == 2
+
+    found = results(tmp_path)
+    assert found["sets"] == {
+        "Set5": {"images": 2, "lr": "made"},
+        "Own": {"images": 1, "lr": "made"},
+    }
+    assert len(found["images"]) == 3 * 4
+    assert found["means"]["Set5"]["hr"] == {"psnr": "inf", "ssim": 1.0}
+    assert found["versions"]["tensorflow"]
+    assert len(found["methods"]["mine"]["sha256"]) == 64
+
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "| Set5 | PSNR, dB |" in markdown and "28.43" in markdown
+    for link in re.findall(r"\]\(([^)]+)\)", markdown):
+        assert (tmp_path / "out" / link).is_file()
+
+
+def test_psnr_is_scikit_images(evaluate, data, tmp_path):
+    hr = np.asarray(Image.open(data / "Own" / "HR" / "img_0.png"))[:96, :80]
+    noisy = np.clip(hr + np.random.default_rng(0).normal(0, 9, hr.shape), 0, 255).astype(np.uint8)
+    (tmp_path / "other" / "Own").mkdir(parents=True)
+    Image.fromarray(noisy).save(tmp_path / "other" / "Own" / "img_0_out.png")
+    code, stderr = evaluate("--sets", "Own", "--methods", f"other={tmp_path / 'other'}")
+    assert code == 0, stderr
+    y = [x[4:-4, 4:-4] @ (np.array([65.481, 128.553, 24.966]) / 255) for x in (hr, noisy)]
+    expected = peak_signal_noise_ratio(*y, data_range=255)
+    assert results(tmp_path)["means"]["Own"]["other"]["psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_page_needs_nothing_else(evaluate, tmp_path):
+    assert evaluate("--methods", "bicubic,hr", "--images", "Own/img_0")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    pictures = json.loads(re.search(r'id="pictures">(.*?)</script>', page, re.S)[1])
+    assert list(pictures) == ["Own/img_0"]
+    assert list(pictures["Own/img_0"]) == ["bicubic", "HR"]
+    assert "$" not in re.sub(r"\$\{", "", page)
+
+
+def test_what_was_done_once_is_not_done_again(evaluate, tmp_path, monkeypatch):
+    assert evaluate("--methods", "bicubic")[0] == 0
+    before = results(tmp_path)["images"]
+
+    def fail(*arguments):
+        raise AssertionError("enlarged again")
+
+    monkeypatch.setattr(Bicubic, "enlarge", fail)
+    assert evaluate("--methods", "bicubic", "--jobs", "1")[0] == 0
+    assert results(tmp_path)["images"] == before
+
+
+def test_a_changed_photo_is_measured_anew(evaluate, data, tmp_path):
+    assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
+    before = results(tmp_path)["means"]
+    path = data / "Own" / "HR" / "img_0.png"
+    Image.open(path).rotate(180).save(path)
+    assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
+    assert results(tmp_path)["means"] != before
+
+
+def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
+    (tmp_path / "other").mkdir()
+    code, stderr = evaluate("--methods", f"bicubic,other={tmp_path / 'other'}")
+    assert code == 1
+    assert stderr.count("no file for") == 3
+    assert "other: Own/img_0" in stderr
+    assert results(tmp_path)["means"]["Set5"]["other"]["psnr"] is None
+    assert results(tmp_path)["means"]["Set5"]["bicubic"]["psnr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--methods", "bicubix"], "did you mean bicubic?"),
+        (["--sets", "Set6"], "no such set"),
+        (["--images", "Set5/zzz"], "Set5/zzz: no such image"),
+        (["--jobs", "0"], "at least 1"),
+        (["--vgg", "nowhere.h5"], "nowhere.h5: no such file"),
+    ],
+)
+def test_a_wrong_request_does_nothing(evaluate, tmp_path, arguments, reason):
+    code, stderr = evaluate(*arguments)
+    assert code == 2
+    assert reason in stderr
+    assert not (tmp_path / "out").exists()

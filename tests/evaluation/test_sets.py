@@ -1,0 +1,77 @@
+"""Benchmark sets on disk."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.evaluation.sets import open_sets
+
+
+def save(path, height, width, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_sets_come_in_their_usual_order_and_only_those_with_hr(tmp_path):
+    for name in ("BSD100", "Own", "Set14", "Set5"):
+        save(tmp_path / name / "HR" / "a.png", 8, 8)
+    (tmp_path / "notes").mkdir()
+    assert list(open_sets(tmp_path, None, 4)) == ["Set5", "Set14", "BSD100", "Own"]
+    assert list(open_sets(tmp_path, ["Own", "Set5"], 4)) == ["Own", "Set5"]
+
+
+def test_lr_is_read_where_it_is_given(tmp_path):
+    hr = save(tmp_path / "A" / "HR" / "a.png", 11, 14)
+    lr = save(tmp_path / "A" / "LRx4" / "a.png", 2, 3, seed=1)
+    (image,) = open_sets(tmp_path, None, 4)["A"]
+    np.testing.assert_array_equal(image.load()[0], lr)
+    np.testing.assert_array_equal(image.load()[1], hr[:8, :12])
+
+
+def test_lr_is_made_where_it_is_not(tmp_path):
+    hr = save(tmp_path / "A" / "HR" / "a.png", 11, 14)
+    save(tmp_path / "A" / "LRx4" / "a.png", 2, 3)
+    (image,) = open_sets(tmp_path, None, 2)["A"]
+    lr, cut = image.load()
+    np.testing.assert_array_equal(cut, hr[:10, :14])
+    np.testing.assert_array_equal(lr, bicubic_downscale(cut, 2))
+
+
+def test_a_digest_changes_with_the_files_and_the_scale(tmp_path):
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8)
+    digests = {open_sets(tmp_path, None, scale)["A"][0].digest for scale in (2, 4, 4)}
+    assert len(digests) == 2
+    save(tmp_path / "A" / "LRx4" / "a.png", 2, 2)
+    digests.add(open_sets(tmp_path, None, 4)["A"][0].digest)
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8, seed=1)
+    digests.add(open_sets(tmp_path, None, 4)["A"][0].digest)
+    assert len(digests) == 4
+
+
+def test_what_is_wrong_with_a_set_is_named(tmp_path):
+    with pytest.raises(RequestError, match="nowhere: no such folder"):
+        open_sets(tmp_path / "nowhere", None, 4)
+    with pytest.raises(RequestError, match="no benchmark set"):
+        open_sets(tmp_path, None, 4)
+    (tmp_path / "A" / "HR").mkdir(parents=True)
+    with pytest.raises(RequestError, match="no image"):
+        open_sets(tmp_path, None, 4)
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8)
+    with pytest.raises(RequestError, match="B: no such set; here are A"):
+        open_sets(tmp_path, ["B"], 4)
+    save(tmp_path / "A" / "LRx4" / "b.png", 2, 2)
+    with pytest.raises(RequestError, match="has no a, HR has"):
+        open_sets(tmp_path, None, 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 2), (1, 2), (2, 8)])
+def test_an_lr_image_that_does_not_fit_is_named(tmp_path, height, width):
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8)
+    save(tmp_path / "A" / "LRx4" / "a.png", height, width)
+    (image,) = open_sets(tmp_path, None, 4)["A"]
+    with pytest.raises(ImageError, match=r"LRx4.a\.png.*not 4 times as many"):
+        image.load()

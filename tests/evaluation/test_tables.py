@@ -1,0 +1,98 @@
+"""Tables: the paper's layout and figures, and our differences from them."""
+
+from pathlib import Path
+
+import pytest
+
+from srgan_tf.evaluation.benchmark import Score, Scores
+from srgan_tf.evaluation.methods import Bicubic, HighResolution
+from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
+from srgan_tf.evaluation.sets import BenchmarkImage
+from srgan_tf.evaluation.tables import paper_tables, text
+
+
+def made(methods, sets=("Set5",), psnr=(28.0, 29.0)):
+    images = {
+        name: [BenchmarkImage(name, i, Path(i), None, 4) for i in ("a", "b")] for name in sets
+    }
+    scores = Scores(images, methods, ["psnr", "ssim"])
+    for of_set in images.values():
+        for image, value in zip(of_set, psnr, strict=True):
+            for method in methods:
+                value = float("inf") if method.name == "hr" else value
+                values = {"psnr": value, "ssim": 0.8}
+                scores.scores.append(
+                    Score(image.set, image.name, method.name, values, Path("x.png"))
+                )
+    return scores
+
+
+def rows(grid):
+    return {(cells[0], cells[1]): cells[2:] for cells in grid.rows}
+
+
+def test_the_papers_figures_are_as_printed():
+    assert TABLE_2.figures["Set14", "drcn"].psnr == 28.02
+    assert TABLE_2.figures["BSD100", "hr"].mos == 4.46
+    assert TABLE_2.figures["Set5", "espcn"].ssim == 0.8784
+    assert TABLE_1.figures["Set14", "srgan-vgg22"].mos == 3.57
+    assert TABLE_1.sets == ("Set5", "Set14")
+    for method in ("srresnet-mse", "srgan-vgg54"):
+        for name in TABLE_1.sets:
+            assert TABLE_1.figures[name, method] == TABLE_2.figures[name, method]
+
+
+def test_ours_the_papers_and_the_difference_stand_together():
+    (grid,) = paper_tables(made([Bicubic("bicubic"), HighResolution("hr")]), 4)
+    assert grid.title.startswith("Table 2")
+    column = grid.header[2:].index("bicubic")
+    assert [row[2 + column] for row in grid.rows] == [
+        *("28.50", "28.43", "+0.07"),
+        *("0.8000", "0.8211", "−0.0211"),
+        "1.97",
+    ]
+    hr = grid.header[2:].index("HR")
+    assert [row[2 + hr] for row in grid.rows][:3] == ["∞", "∞", "–"]
+    missing = grid.header[2:].index("SRGAN")
+    assert [row[2 + missing] for row in grid.rows][:3] == ["–", "29.40", "–"]
+
+
+def test_other_methods_and_sets_come_last_and_without_the_papers_figures():
+    (grid,) = paper_tables(made([Bicubic("mine")], ("Set5", "Own")), 4)
+    assert grid.header[-1] == "mine"
+    assert rows(grid)["Own", "PSNR, dB"][-1] == "28.50"
+    assert [cells[1] for cells in grid.rows[-2:]] == ["PSNR, dB", "SSIM"]
+
+
+def test_at_another_scale_the_papers_figures_do_not_apply():
+    (grid,) = paper_tables(made([Bicubic("bicubic")]), 2)
+    assert [cells[1] for cells in grid.rows] == ["PSNR, dB", "SSIM"]
+
+
+def test_a_mean_over_an_incomplete_set_is_a_dash():
+    scores = made([Bicubic("bicubic")])
+    scores.scores.pop()
+    assert scores.mean("Set5", "bicubic", "psnr") is None
+    (grid,) = paper_tables(scores, 4)
+    assert grid.rows[0][3] == "–"
+
+
+def test_markdown_and_html_hold_every_cell():
+    (grid,) = paper_tables(made([Bicubic("<mine>")]), 4)
+    lines = grid.to_markdown().splitlines()
+    assert len(lines) == 2 + len(grid.rows)
+    assert {line.count("|") for line in lines} == {len(grid.header) + 1}
+    assert "<th>&lt;mine&gt;</th>" in grid.to_html()
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "sign", "expected"),
+    [
+        (None, ".2f", "-", "–"),
+        (float("inf"), ".2f", "-", "∞"),
+        (-0.001, ".2f", "+", "+0.00"),
+        (-1.5, ".2f", "-", "−1.50"),
+    ],
+)
+def test_printed_values(value, shape, sign, expected):
+    assert text(value, shape, sign) == expected
