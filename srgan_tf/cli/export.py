@@ -10,9 +10,9 @@ from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow, run
 from srgan_tf.errors import RequestError
+from srgan_tf.export import MODES
 from srgan_tf.files import written_whole
 
-MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
 SAVED_MODEL = "saved-model"
 
 
@@ -34,7 +34,7 @@ examples:
 What is written to OUT: NAME/1/ (SavedModel), NAME-MODE.tflite, fidelity.json, fidelity.png.
 Each can be tried at once: srgan upscale PHOTO -o OUT --model exports/NAME/NAME-int8.tflite
 
-exit codes: 0 done; 1 a mode misses its bar, or can't be converted; 2 the request is wrong.""",
+exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--weights",

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
+from srgan_tf.export import MODES
 from srgan_tf.export.graph import Graph, inference_graph
 from srgan_tf.export.quantize import EightBit, measure
 from srgan_tf.files import native_messages_held_back
 from srgan_tf.models import Generator
 
-MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
 
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from srgan_tf.export import tflite
+from srgan_tf.export import MODES, tflite
 from srgan_tf.export.metadata import ModelInfo, read_info, with_metadata
-from srgan_tf.export.tflite import MODES, convert
+from srgan_tf.export.tflite import convert
 
 # Grey levels: largest and mean difference to the Keras model.
 CLOSE = {
