@@ -1,0 +1,78 @@
+"""Writes the README's table of results from the committed report.
+
+    srgan evaluate --data DIR --out docs/results/evaluation
+    python benchmarks/readme_table.py
+
+The table replaces what stands between `<!-- results -->` and `<!-- /results -->`; with --check
+nothing is written, and the exit code is 1 if the README is behind the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
+from srgan_tf.files import written_whole
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "evaluation" / "results.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def table(results: dict) -> str:
+    """Markdown: a row a method, its PSNR, SSIM and VGG54 distance a set, and the paper's PSNR."""
+    sets = list(results["sets"])
+    measured = [name for name in ("psnr", "ssim", "vgg54") if name in results["measures"]]
+    titles = {"psnr": "PSNR dB", "ssim": "SSIM", "vgg54": "VGG54 distance"}
+    title = f"×{results['scale']}, Y channel, {' / '.join(titles[name] for name in measured)}"
+    lines = [[title, *sets, "the paper's PSNR"], ["---"] * (len(sets) + 2)]
+    for method, details in results["methods"].items():
+        if method == "hr":
+            continue
+        row = [details["label"]]
+        for name in sets:
+            means = results["means"][name][method]
+            shapes = {"psnr": ".2f", "ssim": ".4f", "vgg54": ".3f"}
+            complete = means["psnr"] is not None
+            values = (format(means[m], shapes[m]) for m in measured) if complete else ("–",)
+            row.append(" / ".join(values))
+        figures = {**TABLE_1.figures, **TABLE_2.figures}
+        paper = [figures.get((name, method)) for name in sets]
+        known = any(paper)
+        row.append(" / ".join(f"{f.psnr:.2f}" if f else "–" for f in paper) if known else "–")
+        lines.append(row)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def replace(readme: str, content: str) -> str:
+    """The README with `content` between its markers. Raises ValueError when it has none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} … {END} in it")
+    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only compare")
+    arguments = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    try:
+        new = replace(old, table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+    except ValueError as error:
+        sys.exit(f"{README}: {error}")
+    if arguments.check:
+        sys.exit(f"{README}: behind {RESULTS}" if new != old else 0)
+    with written_whole(README) as temporary:
+        temporary.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
