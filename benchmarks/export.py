@@ -8,8 +8,8 @@ with each mode, in one process, so that all meet the same machine; figures are m
 share of TensorFlow's time. Times are of the process' CPU with one thread and by the clock with
 more. int16x8 is left out: its kernels are not made for speed.
 
-The second rounds one layer after the other to 8 bits, with all others in float, and gives the loss
-in PSNR; then all of them.
+The second rounds one part of the graph after the other to 8 bits, with all others in float, and
+gives the loss in PSNR; then all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from srgan_tf.images import to_uint8
 from srgan_tf.weights import load_generator
 
 SIDE = 120
-ROUNDS = 15
+ROUNDS = 9
 MODES = ("float32", "float16", "dynamic", "int8")
 
 
@@ -119,11 +119,11 @@ def layers(model: str, photos: str) -> dict:
 
     losses = {}
     weights = {f"{layer.name}.weights" for layer in graph.layers} | {"tail.centre.weights"}
-    parts = {"all weights": weights, "input": {"input"}}
-    for layer in graph.layers:
-        parts[f"{layer.name} activations"] = {
-            name for name in ranges if name == layer.name or name.startswith(f"{layer.name}.")
-        }
+    parts = {"all weights": weights}
+    for name in ranges:
+        layer = name.split(".")[0]
+        part = "residual blocks" if layer.startswith("block") else layer
+        parts.setdefault(f"{part}: activations", set()).add(name)
     for part, only in parts.items():
         losses[part] = loss(EightBit(graph, ranges, only))
         print(f"{part:30} {losses[part]:8.4f} dB", flush=True)

@@ -59,7 +59,7 @@ def convert(
     elif mode == "int16x8":
         enlarge = _clipped(graph, _shuffle_by_transposing)
     else:
-        enlarge = _clipped(graph, tf.nn.depth_to_space)
+        enlarge = _clipped(graph)
     model = _convert(enlarge, mode, size or (None, None), calibration)
     version = importlib.metadata.version("srgan-tf")
     info = ModelInfo(name, mode, graph.scale, graph.radius, version)
@@ -102,7 +102,7 @@ def _convert(
         return converter.convert()
 
 
-def _clipped(graph: Graph, shuffle) -> Callable[[tf.Tensor], tf.Tensor]:
+def _clipped(graph: Graph, shuffle=tf.nn.depth_to_space) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda image: tf.clip_by_value(graph(image, shuffle=shuffle), 0.0, 1.0)
 
 
