@@ -49,8 +49,8 @@ examples:
       --methods BSD100:bicubic,hr --database postgresql://mos@db.example.org/mos
 
 The default is the paper's design: twelve methods on Set5 and Set14, nine on BSD100, 1128
-versions and 10 repeats a rater. Each method must be one whose images can be made here, or be
-given as NAME=FOLDER with FOLDER/SET/IMAGE.png.
+versions and 10 repeats a rater. Methods are those of srgan evaluate; NAME=PATH adds a model, or
+a folder with the images that another program made, PATH/SET/IMAGE.png.
 
 STUDY/private.json holds the admin token; keep it to yourself.""",
     )
@@ -69,7 +69,7 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         "--methods",
         action="append",
         default=[],
-        metavar="[SET:]A,B,NAME=FOLDER",
+        metavar="[SET:]A,B,NAME=PATH",
         help="what is rated, on all sets or on SET; repeatable; default: the paper's",
     )
     parser.add_argument(
@@ -181,14 +181,14 @@ def _create(arguments: argparse.Namespace) -> int:
 
     sets = _names(arguments.sets, "--sets")
     if arguments.methods:
-        methods, folders = _parse_methods(arguments.methods, sets)
+        methods, paths = _parse_methods(arguments.methods, sets)
     else:
         unknown = [name for name in sets if name not in PAPER_SETS]
         if unknown:
             raise RequestError(
                 f"the paper's design has no set {unknown[0]}; say with --methods what is rated"
             )
-        methods, folders = {name: list(PAPER_SETS[name]) for name in sets}, {}
+        methods, paths = {name: list(PAPER_SETS[name]) for name in sets}, {}
     invitations = 0 if arguments.open else arguments.invitations
     if invitations < 1 and not arguments.open:
         raise RequestError("without an invitation nobody can join; --open lets anyone")
@@ -207,7 +207,7 @@ def _create(arguments: argparse.Namespace) -> int:
             arguments.study,
             arguments.data,
             methods,
-            folders,
+            paths,
             title=arguments.title,
             consent=consent,
             calibration=arguments.calibration,
@@ -304,18 +304,18 @@ def _require_extra() -> None:
 def _parse_methods(
     options: list[str], sets: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, Path]]:
-    """The methods of each set, and the folders of those given as NAME=FOLDER."""
+    """The methods of each set, and the paths of those given as NAME=PATH."""
     on_all: list[str] | None = None
     on_one: dict[str, list[str]] = {}
-    folders: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for option in options:
         set_name, colon, rest = option.partition(":")
         of_one_set = bool(colon) and set_name in sets
         methods = []
         for method in _names(rest if of_one_set else option, "--methods"):
-            method, equals, folder = method.partition("=")
-            if equals and folders.setdefault(method, Path(folder)) != Path(folder):
-                raise RequestError(f"--methods: {method} has two folders")
+            method, equals, path = method.partition("=")
+            if equals and paths.setdefault(method, Path(path)) != Path(path):
+                raise RequestError(f"--methods: {method} has two paths")
             methods.append(method)
         if (set_name in on_one) if of_one_set else (on_all is not None):
             raise RequestError(f"--methods {option}: given twice; join the names by commas")
@@ -326,7 +326,7 @@ def _parse_methods(
     missing = [name for name in sets if name not in on_one]
     if missing and on_all is None:
         raise RequestError(f"--methods says nothing of {', '.join(missing)}")
-    return {name: on_one.get(name, on_all or []) for name in sets}, folders
+    return {name: on_one.get(name, on_all or []) for name in sets}, paths
 
 
 def _names(text: str, option: str) -> list[str]:

@@ -149,7 +149,7 @@ def compare(ratings: Iterable[Rating], methods: Sequence[str]) -> list[Compariso
 def signed_rank_p(differences: Sequence[float]) -> float:
     """P-value of Wilcoxon's two-sided signed-rank test; zeros are left out, ties share ranks.
 
-    Exact up to 50 differences, ties or not, by counting the signs that give each rank sum:
+    Exact up to 100 differences, ties or not, by counting the signs that give each rank sum:
     SciPy does so without ties only, and else tries all signs, which takes seconds for 13.
     """
     # Rounded, so that equal differences tie as they should.
@@ -157,7 +157,7 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     values = values[values != 0]
     if not len(values):
         return 1.0
-    if len(values) > 50:
+    if len(values) > 100:
         return float(stats.wilcoxon(values, method="asymptotic").pvalue)
     ranks = np.rint(2 * stats.rankdata(abs(values))).astype(int)  # doubled: ties have halves
     probability = np.ones(1)

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from srgan_tf import weights
-from srgan_tf.data.degrade import bicubic_downscale, bicubic_upscale
-from srgan_tf.data.sources import open_source, read_photo
+from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.evaluation.methods import Method, open_methods
+from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.images import write_image
-from srgan_tf.inference import Upscaler
-from srgan_tf.mos.design import HR, Calibration, Design, Version, order_exists
+from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
 
 CALIBRATION_IMAGES = 20
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A benchmark image: uint8 RGB `hr` [scale·H, scale·W, 3] and `lr` [H, W, 3]."""
-
-    set: str
-    image: str
-    hr: np.ndarray
-    lr: np.ndarray
-
-
-Renderer = Callable[[Pair], np.ndarray]
-
-
 def create(
     folder: Path,
     data: Path,
     methods: Mapping[str, Sequence[str]],
-    folders: Mapping[str, Path],
+    paths: Mapping[str, Path],
     *,
     title: str,
     consent: str,
@@ -62,7 +48,8 @@ def create(
         folder: of the study; must not exist.
         data: holds SET/HR/ and, optionally, SET/LRx4/ for each set.
         methods: the methods rated on each set.
-        folders: for methods whose images were made elsewhere, their FOLDER/SET/IMAGE.png.
+        paths: for methods that this project does not know or release, a model, or a folder
+            with their FOLDER/SET/IMAGE.png.
         title, consent: shown to raters; paragraphs of the consent apart by an empty line.
         calibration: what raters are calibrated on, a folder of photos or `samples`.
         calibration_images: how many.
@@ -80,10 +67,12 @@ def create(
     """
     if folder.exists():
         raise RequestError(f"{folder}: exists already; a study is made once, in a new folder")
-    images = {name: _images_of(data, name) for name in methods}
+    images = open_sets(data, list(methods), scale)
     names = list(dict.fromkeys(name for listed in methods.values() for name in listed))
-    renderers = _open_renderers(names, folders, scale)
-    shown = [(name, path.stem) for name in methods for path in images[name] for _ in methods[name]]
+    opened = _open_methods(names, paths, scale)
+    shown = [
+        (name, image.name) for name in methods for image in images[name] for _ in methods[name]
+    ]
     if repeats is None:
         repeats = min(10, (ratings_per_rater or len(shown)) // 10)
     repeats = min(repeats, sum(map(len, images.values())))
@@ -107,17 +96,17 @@ def create(
         versions: list[Version] = []
         pixels_seen: set[bytes] = set()
         with tqdm(total=len(shown), unit="image", disable=None) as progress:
-            for pair in _pairs(data, images, scale):
-                pixels_seen.add(pair.hr.tobytes())
-                for method in methods[pair.set]:
-                    pixels = renderers[method](pair)
-                    name = _write(temporary, pixels)
+            for image in itertools.chain(*images.values()):
+                lr, hr = image.load()
+                pixels_seen.add(hr.tobytes())
+                for method in methods[image.set]:
+                    pixels = opened[method].enlarge(image, lr, hr)
                     height, width = pixels.shape[:2]
                     versions.append(
                         Version(
-                            id=name,
-                            set=pair.set,
-                            image=pair.image,
+                            id=_write(temporary, pixels),
+                            set=image.set,
+                            image=image.name,
                             method=method,
                             width=width,
                             height=height,
@@ -151,96 +140,31 @@ def create(
     return design
 
 
-def available_methods() -> list[str]:
-    """Names of the methods whose images can be made here."""
-    return ["nearest", "bicubic", *weights.released(), HR]
-
-
-def _open_renderers(
-    names: Sequence[str], folders: Mapping[str, Path], scale: int
-) -> dict[str, Renderer]:
-    missing = [name for name in names if name not in folders and name not in available_methods()]
+def _open_methods(names: Sequence[str], paths: Mapping[str, Path], scale: int) -> dict[str, Method]:
+    opened, missing = {}, {}
+    for name in names:
+        try:
+            opened[name] = _open_method(name, paths.get(name), scale)
+        except RequestError as error:
+            missing[name] = str(error)
     if missing:
+        others = ",".join(f"{name}={paths[name]}" if name in paths else name for name in opened)
         raise RequestError(
-            f"can't make the images of {', '.join(missing)}. Give those you have as NAME=FOLDER, "
-            "with FOLDER/SET/IMAGE.png, or leave them out: --methods "
-            + ",".join(name for name in names if name not in missing)
+            "the images of these methods can't be made:\n  "
+            + "\n  ".join(missing.values())
+            + "\nGive the results of other programs as NAME=FOLDER, with FOLDER/SET/IMAGE.png"
+            + (f", or rate the others:\n  --methods {others}" if others else "")
         )
-    for path in folders.values():
-        if not path.is_dir():
-            raise RequestError(f"{path}: no such folder")
-    return {
-        name: _from_folder(folders[name]) if name in folders else _renderer(name, scale)
-        for name in names
-    }
+    return opened
 
 
-def _renderer(name: str, scale: int) -> Renderer:
-    if name == HR:
-        return lambda pair: pair.hr
-    if name == "nearest":
-        return lambda pair: _nearest(pair.lr, scale)
-    if name == "bicubic":
-        return lambda pair: bicubic_upscale(pair.lr, scale).numpy().astype(np.uint8)
-    upscaler = Upscaler(name)
-    if upscaler.scale != scale:
-        raise RequestError(f"{name}: enlarges ×{upscaler.scale}, not ×{scale}")
-    return lambda pair: upscaler.upscale(pair.lr)
-
-
-def _from_folder(folder: Path) -> Renderer:
-    def read(pair: Pair) -> np.ndarray:
-        path = _find(folder / pair.set, pair.image)
-        pixels = read_photo(path)
-        _check_size(path, pixels, pair.hr.shape, 1)
-        return pixels
-
-    return read
-
-
-def _images_of(data: Path, name: str) -> list[Path]:
-    """The HR files of a set, by name."""
-    folder = data / name / "HR"
-    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        there = sorted(path.parent.name for path in data.glob("*/HR"))
-        raise RequestError(
-            f"{folder}: no image here; {data} holds the sets {', '.join(there)}"
-            if there
-            else f"{folder}: no image here; --data DIR holds DIR/SET/HR/*.png"
-        )
-    return files
-
-
-def _pairs(data: Path, images: Mapping[str, Sequence[Path]], scale: int) -> Iterator[Pair]:
-    for name, files in images.items():
-        lr_folder = data / name / f"LRx{scale}"
-        for file in files:
-            hr = _crop(read_photo(file), scale)
-            if lr_folder.is_dir():
-                path = _find(lr_folder, file.stem)
-                lr = read_photo(path)
-                _check_size(path, lr, hr.shape, scale)
-            else:
-                lr = _degrade(hr, scale)
-            yield Pair(name, file.stem, hr, lr)
-
-
-def _find(folder: Path, stem: str) -> Path:
-    for suffix in IMAGE_SUFFIXES:
-        path = folder / (stem + suffix)
-        if path.is_file():
-            return path
-    raise RequestError(f"{folder / stem}.png: no such file")
-
-
-def _check_size(path: Path, pixels: np.ndarray, hr_shape: tuple[int, ...], scale: int) -> None:
-    height, width = hr_shape[0] // scale, hr_shape[1] // scale
-    if pixels.shape[:2] != (height, width):
-        raise RequestError(
-            f"{path}: {pixels.shape[1]}×{pixels.shape[0]} pixels, where its HR image asks for "
-            f"{width}×{height}"
-        )
+def _open_method(name: str, path: Path | None, scale: int) -> Method:
+    if path is None:
+        return open_methods([name], scale)[0][0]
+    # Under any name: whoever has SRCNN's results may rate them as srcnn.
+    method = open_methods([f"_={path}"], scale)[0][0]
+    method.name = name
+    return method
 
 
 def _calibration(
@@ -257,7 +181,7 @@ def _calibration(
         if hr.tobytes() in tested:
             raise RequestError(f"{source}: holds an image of a test set; calibrate on others")
         yield Calibration(
-            bad=_write(folder, _nearest(_degrade(hr, scale), scale)),
+            bad=_write(folder, _nearest(hr, scale)),
             excellent=_write(folder, hr),
             width=hr.shape[1],
             height=hr.shape[0],
@@ -290,11 +214,9 @@ def _crop(pixels: np.ndarray, scale: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[:height, :width])
 
 
-def _degrade(hr: np.ndarray, scale: int) -> np.ndarray:
-    return bicubic_downscale(hr, scale).numpy().astype(np.uint8)
-
-
-def _nearest(lr: np.ndarray, scale: int) -> np.ndarray:
+def _nearest(hr: np.ndarray, scale: int) -> np.ndarray:
+    """What is left of an image once it was made `scale` times smaller."""
+    lr = bicubic_downscale(hr, scale).numpy().astype(np.uint8)
     return lr.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from srgan_tf.errors import RequestError
+from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 from srgan_tf.files import written_whole
 from srgan_tf.mos import export
 from srgan_tf.mos.analysis import (
@@ -27,40 +28,7 @@ from srgan_tf.mos.analysis import (
 from srgan_tf.mos.design import SCALE_LABELS, Design
 from srgan_tf.mos.study import Study
 
-# Ledig et al. 2017, Tables 1 and 2: mean opinion scores at ×4.
-TABLE_1 = ("srresnet-mse", "srresnet-vgg22", "srgan-mse", "srgan-vgg22", "srgan-vgg54")
-TABLE_2 = (
-    "nearest",
-    "bicubic",
-    "srcnn",
-    "selfexsr",
-    "drcn",
-    "espcn",
-    "srresnet-mse",
-    "srgan-vgg54",
-    "hr",
-)
-PAPER_MOS: dict[str, dict[str, float]] = {
-    "Set5": dict(zip(TABLE_2, (1.28, 1.97, 2.57, 2.65, 3.26, 2.89, 3.37, 3.58, 4.32), strict=True))
-    | {"srresnet-vgg22": 3.46, "srgan-mse": 3.77, "srgan-vgg22": 3.78},
-    "Set14": dict(zip(TABLE_2, (1.20, 1.80, 2.26, 2.34, 2.84, 2.52, 2.98, 3.72, 4.32), strict=True))
-    | {"srresnet-vgg22": 3.15, "srgan-mse": 3.43, "srgan-vgg22": 3.57},
-    "BSD100": dict(
-        zip(TABLE_2, (1.11, 1.47, 1.87, 1.89, 2.12, 2.01, 2.29, 3.56, 4.46), strict=True)
-    ),
-}
-_LABELS = {
-    "srcnn": "SRCNN",
-    "selfexsr": "SelfExSR",
-    "drcn": "DRCN",
-    "espcn": "ESPCN",
-    "srresnet-mse": "SRResNet-MSE",
-    "srresnet-vgg22": "SRResNet-VGG22",
-    "srgan-mse": "SRGAN-MSE",
-    "srgan-vgg22": "SRGAN-VGG22",
-    "srgan-vgg54": "SRGAN-VGG54",
-    "hr": "HR",
-}
+_LABELS = dict(TABLE_2.columns) | dict(TABLE_1.columns)
 Opinions = Mapping[str, Mapping[str, Opinion]]
 
 
@@ -156,13 +124,13 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
     ]
     if results.excluded:
         parts.append(f"Left out: rater {', '.join(map(str, results.excluded))}.")
-    if design.scale == 4 and any(name in PAPER_MOS for name in opinions):
+    tables = [text for table in (TABLE_1, TABLE_2) if (text := _beside_paper(table, opinions))]
+    if design.scale == 4 and tables:
         parts += [
             "## Beside the paper",
             "Mean opinion scores; the paper's are from 26 raters (Ledig et al. 2017).",
+            *tables,
         ]
-        for title, methods in (("Table 1", TABLE_1), ("Table 2", TABLE_2)):
-            parts += _beside_paper(title, methods, opinions)
     parts += ["## Scores", "![Distribution of scores](distribution.png)"]
     for name, of_methods in opinions.items():
         parts += [f"### {name}", _score_table(of_methods)]
@@ -229,19 +197,21 @@ def plot(opinions: Opinions) -> Figure:
     return figure
 
 
-def _beside_paper(title: str, methods: Sequence[str], opinions: Opinions) -> list[str]:
+def _beside_paper(table: Table, opinions: Opinions) -> str:
+    """A table of the paper, its scores under ours; empty when none of them was rated."""
+    methods = [method for method, _ in table.columns]
     rows = []
-    for name, paper in PAPER_MOS.items():
-        here = {m: o.mean for m, o in opinions.get(name, {}).items() if m in paper}
-        listed = [method for method in methods if method in paper]
-        if len(listed) < len(methods) or not any(method in here for method in methods):
+    for name in table.sets:
+        here = {method: o.mean for method, o in opinions.get(name, {}).items()}
+        paper = {method: table.figures[name, method].mos for method in methods}
+        if not here.keys() & paper.keys():
             continue
-        rows.append([f"**{name}**", *(f"**{here[m]:.2f}**" if m in here else "–" for m in listed)])
-        rows.append(["the paper", *(f"{paper[m]:.2f}" for m in listed)])
-        rows.append(
-            ["difference", *(_signed(here[m] - paper[m]) if m in here else "–" for m in listed)]
-        )
-    return [_table([title, *map(_label, methods)], rows)] if rows else []
+        rows += [
+            [f"**{name}**", *(f"**{here[m]:.2f}**" if m in here else "–" for m in methods)],
+            ["the paper", *(f"{paper[m]:.2f}" for m in methods)],
+            ["difference", *(_signed(here[m] - paper[m]) if m in here else "–" for m in methods)],
+        ]
+    return _table([table.title, *(label for _, label in table.columns)], rows) if rows else ""
 
 
 def _score_table(of_methods: Mapping[str, Opinion]) -> str:
@@ -329,7 +299,15 @@ def _as_json(results: Results) -> dict[str, Any]:
         },
         "raters": [asdict(rater) for rater in results.raters],
         "excluded": list(results.excluded),
-        "paper": PAPER_MOS,
+        "paper": {
+            name: {
+                method: table.figures[name, method].mos
+                for table in (TABLE_1, TABLE_2)
+                for method, _ in table.columns
+                if (name, method) in table.figures
+            }
+            for name in TABLE_2.sets
+        },
     }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -167,6 +168,9 @@ class Store:
     def __init__(self, url: str | URL, study: str):
         self._engine = _open_engine(url)
         self._study = study
+        # Writers of this process queue here: SQLite lets them poll, and some would starve.
+        one_writer = self._engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager = threading.Lock() if one_writer else nullcontext()
 
     def check_empty(self) -> None:
         """Raises RequestError when the database can't be reached or holds a study."""
@@ -238,7 +242,7 @@ class Store:
         now = datetime.now(UTC)
         with self._session(write=True) as session:
             # One rater joins at a time, lest two be given the same least shown versions.
-            session.execute(select(_Study).with_for_update())
+            session.scalar(select(_Study.id).with_for_update())
             if session.scalar(select(_Rater.id).where(_Rater.key == key)):
                 return
             if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MOST_RATERS:
@@ -351,7 +355,8 @@ class Store:
                 .values(score=score, rated=now, milliseconds=milliseconds, pixel_ratio=pixel_ratio)
                 .returning(_Trial.id)
             ).first()
-            session.execute(update(_Rater).where(_Rater.id == rater).values(seen=now))
+            if taken is not None:
+                session.execute(update(_Rater).where(_Rater.id == rater).values(seen=now))
             return taken is not None
 
     def undo(self, rater: int, token: str, attempt: int) -> bool:
@@ -443,11 +448,13 @@ class Store:
 
     @contextmanager
     def _session(self, write: bool = False) -> Iterator[Session]:
-        with Session(
-            self._engine.execution_options(**_WRITE) if write else self._engine
-        ) as session:
+        if not write:
+            with Session(self._engine) as session, session.begin():
+                yield session
+            return
+        engine = self._engine.execution_options(**_WRITE)
+        with self._turn, Session(engine) as session, session.begin():
             yield session
-            session.commit()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -504,7 +511,7 @@ def _open_engine(text: str | URL) -> Engine:
 def _current(session: Session, rater: int, lock: bool = False) -> int:
     """Position of the rater's first trial without a rating; the number of trials at the end."""
     if lock:  # no other transaction may move the rater on meanwhile
-        session.execute(select(_Rater.id).where(_Rater.id == rater).with_for_update())
+        session.scalar(select(_Rater.id).where(_Rater.id == rater).with_for_update())
     position = session.scalar(
         select(func.min(_Trial.position)).where(_Trial.rater_id == rater, _Trial.score.is_(None))
     )

@@ -1,0 +1,117 @@
+"""Small studies, and a rater who speaks HTTP."""
+
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from srgan_tf.mos.design import Calibration
+from srgan_tf.mos.store import Store
+from srgan_tf.mos.study import Study, database_url, new_private, write_study
+
+from .conftest import make_design
+
+
+def make_study(folder, database=None, invitations=0, calibration=1, **changes):
+    """A study whose images are 8×8 pixels of chance; returns its invitation codes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    examples = tuple(
+        Calibration(bad=f"bad{i}", excellent=f"good{i}", width=8, height=8)
+        for i in range(calibration)
+    )
+    design = make_design(calibration=examples, invitation_only=invitations > 0, **changes)
+    names = [version.id for version in design.versions]
+    names += [name for example in examples for name in (example.bad, example.excellent)]
+    (folder / "images").mkdir(exist_ok=True)
+    for name in names:
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    private = new_private(database)
+    write_study(folder, design, private)
+    store = Store(database_url(folder, private), design.id)
+    store.create()
+    codes = store.invite(invitations) if invitations else []
+    store.close()
+    return codes
+
+
+@contextmanager
+def served(folder, port=0):
+    """Runs `srgan mos serve`; yields its process, address and admin token."""
+    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
+    process = subprocess.Popen(
+        [*program, "mos", "serve", folder, "--port", str(port)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = re.search(r"http://\S+/", process.stdout.readline())[0]
+        token = re.search(r"token (\S+)", process.stdout.readline())[1]
+        yield process, address, token
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def field(page, name):
+    """The value of a form's hidden field; of the last form that has it."""
+    return re.findall(rf'name="{name}" value="([^"]*)"', page)[-1]
+
+
+class Robot:
+    """A rater without a browser; `link` is their personal link once they have joined."""
+
+    def __init__(self, client):
+        self.client = client
+        self.link = None
+
+    def get(self, path):
+        return self.client.get(path, follow_redirects=True)
+
+    def post(self, path, **fields):
+        return self.client.post(path, data=fields)
+
+    def join(self, nickname="Robot", invitation=""):
+        page = self.get("/").text
+        csrf = field(page, "csrf")
+        answer = self.post(
+            "/join", csrf=csrf, nickname=nickname, invitation=invitation, consent="yes"
+        )
+        assert answer.status_code == 303, answer.text
+        page = self.get("/welcome").text
+        self.link = urlsplit(re.search(r'value="(http\S+/r/[^"]+)"', page)[1]).path
+        return answer
+
+    def calibrate(self):
+        while "/calibration" in str((answer := self.get("/")).url):
+            page = answer.text
+            self.post("/calibration", csrf=field(page, "csrf"), number=field(page, "number"))
+
+    def form(self):
+        """The rating form of the present page, None when all is rated."""
+        page = self.get("/rate")
+        if page.url.path != "/rate":
+            return None
+        return {name: field(page.text, name) for name in ("csrf", "trial", "attempt")}
+
+    def rate(self, score, form=None):
+        return self.post("/rate", score=score, **(form or self.form()))
+
+
+def new_client(address):
+    return httpx.Client(base_url=address, timeout=60, verify=False)  # no time for certificates
+
+
+def stored(folder):
+    """All ratings of a study."""
+    study = Study(folder)
+    store = study.open_store()
+    try:
+        return store.ratings()
+    finally:
+        store.close()
