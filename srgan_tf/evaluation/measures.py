@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +49,6 @@ MEASURES = {
         "mean squared difference of VGG19's feature maps after the fourth convolution before the "
         f"fifth pooling, scaled by 1/12.75, of the central {VGG_CROP}×{VGG_CROP} pixels",
     ),
-    "lpips": Measure("LPIPS", ".3f", "lower", "with AlexNet (Zhang et al. 2018)"),
 }
 
 
@@ -113,45 +111,7 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-class Lpips:
-    """LPIPS by torchmetrics, with AlexNet's weights that the user has."""
-
-    names = ("lpips",)
-    identity = "lpips alex"
-
-    @staticmethod
-    def available() -> bool:
-        """Whether torchmetrics is there, and AlexNet's weights in Torch's folder of downloads."""
-        if any(importlib.util.find_spec(name) is None for name in ("torchmetrics", "torchvision")):
-            return False
-        import torch
-
-        checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-        return any(checkpoints.glob("alexnet-owt-*.pth"))
-
-    @cached_property
-    def _distance(self):
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        return LearnedPerceptualImagePatchSimilarity("alex")
-
-    def reference(self, hr: np.ndarray) -> Any:
-        return self._tensor(hr)
-
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        import torch
-
-        with torch.no_grad():
-            return {"lpips": float(self._distance(self._tensor(sr), reference))}
-
-    @staticmethod
-    def _tensor(image: np.ndarray):
-        import torch
-
-        return torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(127.5) - 1.0)
-
-
-Taken = Fidelity | Vgg54 | Lpips
+Taken = Fidelity | Vgg54
 
 
 def open_measures(vgg: str) -> tuple[list[Taken], list[str]]:
@@ -181,6 +141,4 @@ def open_measures(vgg: str) -> tuple[list[Taken], list[str]]:
         if not Path(vgg).is_file():
             raise RequestError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
         measures.append(Vgg54(vgg))
-    if Lpips.available():
-        measures.append(Lpips())
     return measures, notes

@@ -12,8 +12,6 @@ from srgan_tf.evaluation.benchmark import Scores
 from srgan_tf.evaluation.measures import MEASURES
 from srgan_tf.files import written_whole
 
-_OF_THE_PLANE = ("lpips", "vgg54")  # the first of these that was measured
-
 
 def draw_plots(scores: Scores, folder: Path) -> list[Path]:
     """Writes the plots as PNG files.
@@ -23,15 +21,13 @@ def draw_plots(scores: Scores, folder: Path) -> list[Path]:
         folder: which is made.
 
     Returns:
-        The files: the plane, if a perceptual measure was taken, and a bar chart a set.
+        The files: the plane, if the VGG54 distance was measured, and a bar chart a set.
     """
     colours = matplotlib.colormaps["tab20"]
     colour = {method.name: colours(i % 20) for i, method in enumerate(scores.methods)}
     files = []
-    perceptual = next((name for name in _OF_THE_PLANE if name in scores.measures), None)
-    if perceptual is not None:
-        figure = _plane(scores, perceptual, colour)
-        files.append(_save(figure, folder / "perception-distortion.png"))
+    if "vgg54" in scores.measures:
+        files.append(_save(_plane(scores, "vgg54", colour), folder / "perception-distortion.png"))
     for name in scores.sets:
         files.append(_save(_bars(scores, name, colour), folder / f"bars-{name}.png"))
     return files
