@@ -38,7 +38,7 @@ from srgan_tf.images import to_uint8
 from srgan_tf.weights import load_generator
 
 SIDE = 120
-ROUNDS = 9
+ROUNDS = 5
 MODES = ("float32", "float16", "dynamic", "int8")
 
 
