@@ -246,6 +246,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((arguments.host, arguments.port))
+        listener.listen(2048)
     except (OSError, OverflowError) as error:
         raise RequestError(
             f"{arguments.host}, port {arguments.port}: can't be listened on "

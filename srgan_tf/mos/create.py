@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from srgan_tf.data.degrade import bicubic_downscale
@@ -18,7 +19,6 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.images import write_image
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
@@ -63,7 +63,7 @@ def create(
 
     Raises:
         RequestError: a set, image or method is missing, or the design can't be carried out.
-        ImageError: an image can't be read or written.
+        ImageError: an image can't be read.
     """
     if folder.exists():
         raise RequestError(f"{folder}: exists already; a study is made once, in a new folder")
@@ -93,6 +93,7 @@ def create(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
+        (temporary / IMAGES).mkdir()
         versions: list[Version] = []
         pixels_seen: set[bytes] = set()
         with tqdm(total=len(shown), unit="image", disable=None) as progress:
@@ -223,5 +224,6 @@ def _nearest(hr: np.ndarray, scale: int) -> np.ndarray:
 def _write(folder: Path, pixels: np.ndarray) -> str:
     """Writes pixels, and nothing else of where they came from; returns the file's id."""
     name = secrets.token_hex(16)
-    write_image(folder / IMAGES / f"{name}.png", pixels)
+    # Pillow writes no metadata, libvips the resolution as EXIF.
+    Image.fromarray(pixels).save(folder / IMAGES / f"{name}.png")
     return name
