@@ -142,10 +142,10 @@ def test_bad_arguments_are_refused(arguments):
         DRCN(**arguments)
 
 
-@pytest.mark.parametrize("name", ["espcn", "drcn"])
-def test_training_lowers_the_luma_loss_and_supervises_recursions(name):
+@pytest.mark.parametrize(("name", "rate"), [("espcn", 2e-4), ("drcn", 1e-3)])
+def test_training_lowers_the_luma_loss_and_supervises_recursions(name, rate):
     generator, average = build(name), build(name)
-    config = PretrainConfig(steps=30, learning_rate=1e-3)
+    config = PretrainConfig(steps=30, learning_rate=rate)
     trainer = LumaPretrainer(generator, average, content_loss("mse"), config)
     hr = tf.constant(np.kron(LR * 2 - 1, np.ones((1, 4, 4, 1))), tf.float32)
     lr = tf.constant(LR)
@@ -158,4 +158,4 @@ def test_training_lowers_the_luma_loss_and_supervises_recursions(name):
     assert float(logs["content"]) == pytest.approx(expected, rel=1e-4)
     for _ in range(29):
         logs = trainer.train_step((lr, hr))
-    assert float(logs["content"]) < 0.97 * expected
+    assert float(logs["content"]) < 0.98 * expected
