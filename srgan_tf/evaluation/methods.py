@@ -48,10 +48,12 @@ class Method(ABC):
     Attributes:
         name: unique; its key in results.
         label: its heading.
+        note: what a reader of the results should know of it, if anything.
     """
 
     def __init__(self, name: str, label: str | None = None):
         self.name, self.label = name, label or LABELS.get(name, name)
+        self.note = ""
 
     @property
     def details(self) -> dict[str, str]:
@@ -187,7 +189,7 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
         scale: that released generators must have.
 
     Returns:
-        The methods, and a sentence on each of the default that is not among them.
+        The methods, and notes on some and on each of the default that is not among them.
 
     Raises:
         RequestError: an unknown name, or one that is not available was asked for.
@@ -205,6 +207,8 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
         if method.name in (other.name for other in methods):
             raise RequestError(f"{method.name}: two methods of this name")
         methods.append(method)
+        if method.note:
+            notes.append(f"{method.label}: {method.note}")
     if not names:
         notes.append("SelfExSR is left out unless it is asked for by name: it takes long.")
     return methods, notes
@@ -238,7 +242,9 @@ def _open(name: str, scale: int) -> Method:
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
         raise RequestError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
-    return Model(name, name, weights)
+    model = Model(name, name, weights)
+    model.note = card.get("note", "")
+    return model
 
 
 def _open_path(name: str, path: Path) -> Method:

@@ -50,7 +50,7 @@ def _plane(scores: Scores, perceptual: str, colour) -> Figure:
         axes.set_title(name)
         axes.set_xlabel("PSNR, dB (distortion falls to the right)")
         axes.set_ylabel(f"{MEASURES[perceptual].heading} (better below)")
-        axes.margins(0.18, 0.1)
+        axes.margins(0.3, 0.1)
         axes.grid(alpha=0.3)
     return figure
 
