@@ -93,6 +93,8 @@ def _train(arguments: argparse.Namespace) -> int:
     config = read_config(path, overrides)
     folder = arguments.out or Path("runs") / config.name / arguments.stage
 
+    # TensorFlow itself uses oneDNN only with AVX-512; with AVX2 training is twice as fast by it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import_tensorflow()
     from srgan_tf.training import callbacks, distribution
     from srgan_tf.training.run import train
