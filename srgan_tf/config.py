@@ -46,6 +46,9 @@ class SRResNetConfig(_GeneratorConfig):
     architecture: Literal["srresnet"] = "srresnet"
     blocks: int = Field(16, ge=1)
     filters: int = Field(64, ge=3)
+    activation: Literal["prelu", "relu"] = "prelu"
+    one_shuffle: bool = False
+    """One pixel shuffle straight to the photo, for speed, in place of the paper's stages."""
 
 
 class SRCNNConfig(_GeneratorConfig):

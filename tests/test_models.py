@@ -174,6 +174,22 @@ def test_a_new_generator_is_repeated_bilinear_doubling(scale, filters):
     np.testing.assert_allclose(outputs[inner], (2 * expected - 1)[inner], atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_new_generator_of_one_shuffle_repeats_pixels(scale):
+    lr = RNG.uniform(0, 1, (1, 9, 7, 3)).astype(np.float32)
+    outputs = SRResNet(scale, blocks=2, filters=4, activation="relu", one_shuffle=True)(lr)
+    expected = 2 * lr.repeat(scale, axis=1).repeat(scale, axis=2) - 1
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+def test_relu_has_no_slopes_to_learn():
+    relu = SRResNet(2, blocks=2, filters=4, activation="relu")
+    relu.build()
+    assert not any("alpha" in variable.path for variable in relu.trainable_variables)
+    x = RNG.normal(size=(1, 3, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(relu.trunk[0].prelu(x), np.maximum(x, 0))
+
+
 @pytest.mark.parametrize(
     "arguments", [{"scale": 3}, {"scale": 1}, {"blocks": 0}, {"filters": 2}, {"filters": 0}]
 )
@@ -183,10 +199,12 @@ def test_bad_generator_arguments_are_refused(arguments):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("kind", ["generator", "discriminator"])
+@pytest.mark.parametrize("kind", ["generator", "mobile generator", "discriminator"])
 def test_saving_and_loading_changes_nothing(kind, dtype, tmp_path):
     if kind == "generator":
         model = SRResNet(2, blocks=2, filters=4, dtype=dtype)
+    elif kind == "mobile generator":
+        model = SRResNet(4, 2, 4, activation="relu", one_shuffle=True, dtype=dtype)
     else:
         model = Discriminator(filters=2, dense_units=4, dtype=dtype)
     inputs = RNG.uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)

@@ -70,7 +70,7 @@ class Graph:
         Args:
             lr: float32 [N, H, W, 3] in [0, 1].
             tap: called with every tensor between operations, and may change it: `input`,
-                LAYER.conv (of a layer with slopes, before them), LAYER.centre, LAYER.branch
+                LAYER.conv (of a layer with slopes other than 0, before them), LAYER.centre, LAYER.branch
                 (before something is added) and LAYER (a layer's output, where it enters the
                 next layer; what is added later is the untapped one).
             weights: called with LAYER or LAYER.centre and the kernel; gives what is used.
@@ -88,8 +88,11 @@ class Graph:
                 name = f"{layer.name}.centre"
                 y += tap(name, tf.nn.conv2d(x, weights(name, layer.centre), 1, "SAME"))
             if layer.slopes is not None:
-                y = tap(f"{layer.name}.conv", y)
-                y = tf.maximum(y, layer.slopes * y)
+                if layer.slopes.any():
+                    y = tap(f"{layer.name}.conv", y)
+                    y = tf.maximum(y, layer.slopes * y)
+                else:
+                    y = tf.nn.relu(y)
             if layer.add is not None:
                 y = tap(f"{layer.name}.branch", y) + outputs[layer.add]
             outputs.append(y)
@@ -137,7 +140,9 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     # The output range becomes [0, 1] on the way.
     kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
     tail = Layer("tail", *_split(kernel, bias, eight_bit))
-    if eight_bit:
+    if generator.one_shuffle:
+        layers.append(replace(tail, shuffle=generator.scale))
+    elif eight_bit:
         layers[-1] = replace(layers[-1], shuffle=1)
         layers.append(_before_shuffle(tail, 2))
     else:
