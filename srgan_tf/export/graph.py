@@ -30,7 +30,7 @@ class Layer:
         bias: float32 [channels out].
         centre: float32 [1, 1, channels in, channels out] of a convolution that is added to the
             one with the kernel; None: none.
-        slopes: float32 [channels out], at most 1; None: no activation.
+        slopes: float32 [channels out], at most 1; all 0: ReLU; None: no activation.
         add: the index of the earlier layer whose output is added.
         shuffle: the factor of the pixel shuffle (`depth_to_space`); 1: none.
     """
@@ -70,9 +70,9 @@ class Graph:
         Args:
             lr: float32 [N, H, W, 3] in [0, 1].
             tap: called with every tensor between operations, and may change it: `input`,
-                LAYER.conv (of a layer with slopes other than 0, before them), LAYER.centre, LAYER.branch
-                (before something is added) and LAYER (a layer's output, where it enters the
-                next layer; what is added later is the untapped one).
+                LAYER.conv (of a layer with slopes, not all 0, before them), LAYER.centre,
+                LAYER.branch (before something is added) and LAYER (a layer's output, where it
+                enters the next layer; what is added later is the untapped one).
             weights: called with LAYER or LAYER.centre and the kernel; gives what is used.
             shuffle: the pixel shuffle.
 

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from srgan_tf.export import MODES, tflite
 from srgan_tf.export.metadata import ModelInfo, read_info, with_metadata
 from srgan_tf.export.tflite import convert
+from srgan_tf.models import SRResNet
 
 # Grey levels: largest and mean difference to the Keras model.
 CLOSE = {
@@ -53,6 +54,24 @@ def test_results_are_those_of_the_keras_model(models, generator, photo, mode):
         difference = np.abs(run(models[mode], lr) - np.clip((keras + 1) * 127.5, 0, 255))
         largest, mean = CLOSE[mode]
         assert difference.max() <= largest + 0.5 and difference.mean() <= mean
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_relu_and_one_shuffle_make_fewer_operations(calibration, photo, mode):
+    generator = SRResNet(2, blocks=1, filters=8, activation="relu", one_shuffle=True)
+    generator.build()
+    rng = np.random.default_rng(0)
+    for variable in generator.trainable_variables:
+        variable.assign(variable.numpy() + rng.normal(0, 0.01, variable.shape))
+    model = convert(generator, mode, "mobile", None, calibration)
+    keras = generator(photo[None].astype(np.float32) / 255)[0].numpy()
+    difference = np.abs(run(model, photo) - np.clip((keras + 1) * 127.5, 0, 255))
+    largest, mean = CLOSE[mode]
+    assert difference.max() <= largest + 0.5 and difference.mean() <= mean
+    interpreter = Interpreter(model_content=model)
+    names = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    if mode == "int8":
+        assert not names & {"MAXIMUM", "RELU", "MUL"}  # ReLU is a part of the convolutions
 
 
 def test_int8_is_of_whole_numbers_from_end_to_end(models):
