@@ -1,12 +1,13 @@
 """Seconds of the exported models for 120×120 → 480×480, and where 8 bits lose quality.
 
-    python benchmarks/export.py [--model NAME|FILE] [--threads N] [--out FILE]
-    python benchmarks/export.py --layers HR_PHOTOS [--model NAME|FILE]
+    python benchmarks/export.py [--models NAME|FILE,…] [--threads N] [--out FILE]
+    python benchmarks/export.py --layers HR_PHOTOS [--models NAME|FILE] [--out FILE]
 
 The first takes turns between TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
-with each mode, in one process, so that all meet the same machine; figures are medians, also as a
-share of TensorFlow's time. Times are of the process' CPU with one thread and by the clock with
-more. int16x8 is left out: its kernels are not made for speed.
+with each mode, for every model, in one process, so that all meet the same machine; figures are
+medians, also as a share of the time of the first model in TensorFlow. Times are of the process'
+CPU with one thread and by the clock with more. int16x8 is left out: its kernels are not made for
+speed.
 
 The second rounds one part of the graph after the other to 8 bits, with all others in float, and
 gives the loss in PSNR; then all of them.
@@ -25,6 +26,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
@@ -70,37 +72,44 @@ def median_seconds(
     return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
 
 
-def timing(model: str, threads: int) -> dict:
+def timing(models: list[str], threads: int) -> dict:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    generator = load_generator(model)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    lr = tf.constant(photo[None] / np.float32(255))
-    keras_model = tf.function(lambda x: generator(x))
-    contestants: dict[str, Callable] = {"TensorFlow float32": lambda: keras_model(lr).numpy()}
-    calibration = calibration_photos("samples", generator.scale, held_out=False)
-    models = {}
-    for mode in MODES:
-        content = convert(generator, mode, model, (SIDE, SIDE), calibration)
-        contestants[f"LiteRT {mode}"], models[mode] = litert(content, photo, threads)
+    contestants: dict[str, Callable] = {}
+    files = {}
+    for model in models:
+        generator = load_generator(model)
+        contestants[f"{model} TensorFlow float32"] = in_tensorflow(generator, photo)
+        calibration = calibration_photos("samples", generator.scale, held_out=False)
+        for mode in MODES:
+            content = convert(generator, mode, model, (SIDE, SIDE), calibration)
+            name = f"{model} LiteRT {mode}"
+            contestants[name], files[name] = litert(content, photo, threads)
     seconds = median_seconds(contestants, time.process_time if threads == 1 else time.perf_counter)
-    base = seconds["TensorFlow float32"]
+    base = seconds[f"{models[0]} TensorFlow float32"]
     for name, s in seconds.items():
-        print(f"{model} {threads} thread(s) {name:19} {s:7.3f} s {s / base:6.2f}", flush=True)
+        print(f"{threads} thread(s) {name:32} {s:7.4f} s {s / base:6.3f}", flush=True)
     return {
-        "command": f"python benchmarks/export.py --threads {threads}",
+        "command": f"python benchmarks/export.py --models {','.join(models)} --threads {threads}",
         "threads": threads,
         "clock": "CPU" if threads == 1 else "wall",
-        "model": model,
         "input": [SIDE, SIDE],
         "versions": {
             name: importlib.metadata.version(name) for name in ("tensorflow", "ai-edge-litert")
         },
         "cpu_flags": _cpu_flags(),
         "seconds": {name: round(s, 4) for name, s in seconds.items()},
-        "share_of_tensorflow_float32": {n: round(s / base, 3) for n, s in seconds.items()},
-        "models": models,
+        "share": {name: round(s / base, 3) for name, s in seconds.items()},
+        "files": files,
     }
+
+
+def in_tensorflow(generator: keras.Model, photo: np.ndarray) -> Callable[[], None]:
+    """A run of the Keras model on a photo as a function."""
+    lr = tf.constant(photo[None] / np.float32(255))
+    run = tf.function(lambda x: generator(x))
+    return lambda: run(lr).numpy()
 
 
 def layers(model: str, photos: str) -> dict:
@@ -151,16 +160,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="srresnet-mse")
+    parser.add_argument("--models", default="srresnet-mse,srgan-mobile", metavar="A,B")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--layers", metavar="HR_PHOTOS", help="a folder of HR photos")
     parser.add_argument("--out", type=Path, help="add the figures to this JSON file")
     arguments = parser.parse_args()
+    models = arguments.models.split(",")
     if arguments.layers:
-        key, results = "layers", layers(arguments.model, arguments.layers)
+        key, results = "layers", layers(models[0], arguments.layers)
     else:
-        key = f"{arguments.threads} threads"
-        results = timing(arguments.model, arguments.threads)
+        key, results = f"{arguments.threads} threads", timing(models, arguments.threads)
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         text = json.dumps({**former, key: results}, indent=2, ensure_ascii=False)
