@@ -64,7 +64,7 @@ def open_engine(model: str | Path, precision: str = "float32") -> Engine:
 
 
 class GeneratorEngine:
-    """Carries out a Keras generator of this process.
+    """Carries out a Keras generator of this process, also on [n, h, w, 3].
 
     Upsampling takes most of the memory and little context, features the reverse: small tiles
     for the one within the large tile for the other save time and memory.
@@ -75,7 +75,7 @@ class GeneratorEngine:
         self.radius = generator.features_radius + generator.upsample_radius
         self._upsample_radius = generator.upsample_radius
         # Each one graph for all sizes.
-        lr = tf.TensorSpec([1, None, None, 3], tf.float32)
+        lr = tf.TensorSpec([None, None, None, 3], tf.float32)
         self._features = tf.function(lambda x: generator.features(x), input_signature=[lr])
         features = tf.TensorSpec.from_tensor(
             self._features.get_concrete_function().structured_outputs
@@ -84,10 +84,11 @@ class GeneratorEngine:
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         features = self._features(lr)
-        height, width = lr.shape[1:3]
-        sr = np.empty((1, self.scale * height, self.scale * width, 3), np.float32)
+        count, height, width = lr.shape[:3]
+        sr = np.empty((count, self.scale * height, self.scale * width, 3), np.float32)
         for tile in cut((height, width), self.scale, _UPSAMPLE_TILE, self._upsample_radius):
-            sr[0][tile.write] = self._upsample(features[:, *tile.read])[0].numpy()[tile.crop]
+            part = self._upsample(features[:, *tile.read]).numpy()
+            sr[:, *tile.write] = part[:, *tile.crop]
         return sr
 
 

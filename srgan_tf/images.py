@@ -95,6 +95,11 @@ def read_image(path: Path) -> Photo:
         raise ImageError(f"{path}: can't be read: {first_line(error)}") from None
 
 
+def has_alpha(pixels: np.ndarray) -> bool:
+    """Whether the last of an image's channels is alpha."""
+    return pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+
+
 def check_writable(path: Path, height: int, width: int, alpha: bool) -> None:
     """Raises ImageError when the format of the path's suffix can't hold such an image."""
     suffix = path.suffix.lower()
@@ -131,9 +136,8 @@ def write_image(
     Raises:
         ImageError: the format can't hold this image, or the file can't be written.
     """
-    alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
     height, width = pixels.shape[:2]
-    check_writable(path, height, width, alpha)
+    check_writable(path, height, width, has_alpha(pixels))
     suffix = path.suffix.lower()
     if pixels.dtype == np.uint16 and suffix not in _SIXTEEN_BIT:
         pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,12 +12,11 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from srgan_tf import images
-from srgan_tf.engines import Engine, open_engine
+from srgan_tf.engines import Engine, GeneratorEngine, open_engine
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.tiles import cut
+from srgan_tf.tiles import DEFAULT_TILE, Tile, cut
 from srgan_tf.weights import default_model
 
-DEFAULT_TILE = 512
 PRECISIONS = ("float32", "mixed_bfloat16")
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
@@ -42,12 +41,15 @@ class Upscaler:
         precision: `float32`, or `mixed_bfloat16`: faster on CPUs with AVX-512 BF16 or AMX and on
             newer GPUs, slower elsewhere; costs about 0.01 dB.
         progress: show a progress bar on stderr when it is a terminal.
+        together: how many tiles of one size the network gets at a time, which is for a GPU and for
+            Keras generators; above 1, a few pixels may be rounded to the next level.
 
     Attributes:
         scale: how many times as wide and high a result is.
 
     Raises:
-        RequestError: no such model or precision, or a tile below 1.
+        RequestError: no such model or precision, a tile or `together` below 1, or `together`
+            above 1 and another kind of model.
 
     Example:
         >>> upscaler = Upscaler("srresnet-mse")
@@ -62,16 +64,22 @@ class Upscaler:
         self_ensemble: bool = False,
         precision: str = "float32",
         progress: bool = False,
+        together: int = 1,
     ):
         if tile < 1:
             raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
+        if together < 1:
+            raise RequestError(f"the network gets at least 1 tile at a time, not {together}")
         if precision not in PRECISIONS:
             raise RequestError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
         engine = open_engine(default_model() if model is None else model, precision)
+        if together > 1 and not isinstance(engine, GeneratorEngine):
+            raise RequestError(f"{model}: gets one tile at a time; several are for Keras models")
         self.scale, self._overlap = engine.scale, engine.radius
         self._enlarge = _self_ensemble(engine) if self_ensemble else engine
         self._tile = tile
         self._progress = progress
+        self._together = together
 
     def upscale(self, pixels: np.ndarray) -> np.ndarray:
         """Enlarges an image.
@@ -86,22 +94,41 @@ class Upscaler:
         Raises:
             ValueError: another type or shape, or no pixel.
         """
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"pixels must be uint8 or uint16, not {pixels.dtype}")
-        if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (2,), (3,), (4,)):
-            raise ValueError(f"pixels must be [H, W] or [H, W, 2 to 4], not {pixels.shape}")
-        if not pixels.size:
-            raise ValueError(f"no pixel in {pixels.shape}")
-        channels = pixels[..., None] if pixels.ndim == 2 else pixels
-        channels = _fill_transparent(channels)
-        height, width = (self.scale * side for side in channels.shape[:2])
-        enlarged = np.empty((height, width, channels.shape[2]), pixels.dtype)
-        tiles = cut(channels.shape[:2], self.scale, self._tile, self._overlap)
+        return self.upscale_all([pixels])[0]
+
+    def upscale_all(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Enlarges images as `upscale` does, tiles of one size together, whosever they are.
+
+        All the results are held at once.
+
+        Raises:
+            ValueError: another type or shape, or no pixel.
+        """
+        channels, results = [], []
+        tiles: dict[tuple[int, ...], list[tuple[int, Tile]]] = {}
+        for index, pixels in enumerate(photos):
+            _check(pixels)
+            channels.append(_fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels))
+            height, width = pixels.shape[:2]
+            results.append(
+                np.empty((self.scale * height, self.scale * width, *pixels.shape[2:]), pixels.dtype)
+            )
+            for tile in cut((height, width), self.scale, self._tile, self._overlap):
+                size = channels[index][tile.read].shape[:2]
+                tiles.setdefault(size, []).append((index, tile))
         # None: only on a terminal.
         disable = None if self._progress else True
-        for tile in tqdm(tiles, unit="tile", leave=False, disable=disable):
-            enlarged[tile.write] = self._upscale_tile(channels[tile.read])[tile.crop]
-        return enlarged.reshape((height, width, *pixels.shape[2:]))
+        total = sum(map(len, tiles.values()))
+        with tqdm(total=total, unit="tile", leave=False, disable=disable) as progress:
+            for same in tiles.values():
+                for start in range(0, len(same), self._together):
+                    group = same[start : start + self._together]
+                    parts = [channels[index][tile.read] for index, tile in group]
+                    for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
+                        result = results[index]
+                        result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
+                    progress.update(len(group))
+        return results
 
     def upscale_file(self, source: str | Path, target: str | Path) -> None:
         """Enlarges an image file; the target, written whole, has its suffix's format.
@@ -161,24 +188,43 @@ class Upscaler:
     def _read(self, source: Path, target: Path) -> images.Photo:
         photo = images.read_image(source)
         height, width = (self.scale * side for side in photo.pixels.shape[:2])
-        images.check_writable(target, height, width, _has_alpha(photo.pixels))
+        images.check_writable(target, height, width, images.has_alpha(photo.pixels))
         return photo
 
-    def _upscale_tile(self, pixels: np.ndarray) -> np.ndarray:
-        """[h, w, C] to [scale·h, scale·w, C], without tiles."""
-        colours = pixels.shape[2] - _has_alpha(pixels)
-        levels = np.iinfo(pixels.dtype).max
-        lr = tf.cast(pixels[None, ..., :colours], tf.float32) / levels
-        sr = self._enlarge(tf.repeat(lr, 3 // colours, axis=-1))
-        if colours == 1:
-            sr = tf.reduce_mean(sr, axis=-1, keepdims=True)
-        convert = images.to_uint8 if pixels.dtype == np.uint8 else images.to_uint16
-        enlarged = convert(sr)[0].numpy()
-        if not _has_alpha(pixels):
-            return enlarged
-        alpha = tf.image.resize(pixels[..., -1:], enlarged.shape[:2], "bicubic")
-        alpha = np.clip(np.rint(alpha), 0, levels).astype(pixels.dtype)
-        return np.concatenate([enlarged, alpha], axis=-1)
+    def _upscale_tiles(self, tiles: list[np.ndarray]) -> list[np.ndarray]:
+        """Each [h, w, C] of one size to [scale·h, scale·w, C]."""
+        lr = [_to_rgb(pixels) for pixels in tiles]
+        sr = self._enlarge(lr[0] if len(lr) == 1 else tf.concat(lr, axis=0))
+        return [_from_rgb(sr[i : i + 1], pixels) for i, pixels in enumerate(tiles)]
+
+
+def _check(pixels: np.ndarray) -> None:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"pixels must be uint8 or uint16, not {pixels.dtype}")
+    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (2,), (3,), (4,)):
+        raise ValueError(f"pixels must be [H, W] or [H, W, 2 to 4], not {pixels.shape}")
+    if not pixels.size:
+        raise ValueError(f"no pixel in {pixels.shape}")
+
+
+def _to_rgb(pixels: np.ndarray) -> tf.Tensor:
+    """[h, w, C] to what the network takes, [1, h, w, 3]."""
+    colours = pixels.shape[2] - images.has_alpha(pixels)
+    lr = tf.cast(pixels[None, ..., :colours], tf.float32) / np.iinfo(pixels.dtype).max
+    return tf.repeat(lr, 3 // colours, axis=-1)
+
+
+def _from_rgb(sr: tf.Tensor, pixels: np.ndarray) -> np.ndarray:
+    """What the network gave, [1, H, W, 3], to the type and channels of the tile it is of."""
+    if pixels.shape[2] < 3:
+        sr = tf.reduce_mean(sr, axis=-1, keepdims=True)
+    convert = images.to_uint8 if pixels.dtype == np.uint8 else images.to_uint16
+    enlarged = convert(sr)[0].numpy()
+    if not images.has_alpha(pixels):
+        return enlarged
+    alpha = tf.image.resize(pixels[..., -1:], enlarged.shape[:2], "bicubic")
+    alpha = np.clip(np.rint(alpha), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    return np.concatenate([enlarged, alpha], axis=-1)
 
 
 def _self_ensemble(engine: Engine) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -193,13 +239,9 @@ def _self_ensemble(engine: Engine) -> Callable[[tf.Tensor], tf.Tensor]:
     return averaged
 
 
-def _has_alpha(pixels: np.ndarray) -> bool:
-    return pixels.ndim == 3 and pixels.shape[2] in (2, 4)
-
-
 def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
     """Gives invisible pixels of [H, W, C] the colour of the nearest visible one."""
-    if not _has_alpha(pixels):
+    if not images.has_alpha(pixels):
         return pixels
     invisible = pixels[..., -1] == 0
     if not invisible.any() or invisible.all():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+DEFAULT_TILE = 512
+
 
 @dataclass(frozen=True)
 class Tile:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from srgan_tf.cli import evaluate, mos, upscale
+from srgan_tf.cli import evaluate, mos, upscale, upscale_batch
 from srgan_tf.cli.common import run
 
-COMMANDS = (upscale, evaluate, mos)
+COMMANDS = (upscale, upscale_batch, evaluate, mos)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,5 +17,9 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    # argparse would take what follows -- for inputs; it is another program's.
+    own = argv.index("--") if argv[:1] == ["upscale-batch"] and "--" in argv else len(argv)
+    arguments = parser.parse_args(argv[:own])
+    arguments.runner_options = argv[own + 1 :]
     run(arguments.command, arguments)

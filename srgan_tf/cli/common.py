@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 
 from srgan_tf.errors import RequestError
+from srgan_tf.tiles import DEFAULT_TILE
 
 
 def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
@@ -23,6 +24,38 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model and how it is applied, for the commands that enlarge files."""
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE|FOLDER|URL",
+        help="a released name, a .keras file or a run folder; or, of export.py, a .tflite file, a "
+        "SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
+        "grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like; default: the best released",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=DEFAULT_TILE,
+        metavar="N",
+        help="side of the tiles that photos are cut into, in pixels of the input; smaller "
+        "saves memory, larger is faster, the result is the same (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="average the results of the 8 flips and quarter turns: slightly better, 8 times "
+        "slower",
+    )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "mixed_bfloat16"),
+        help="mixed_bfloat16 is faster on CPUs with AVX-512 BF16 or AMX and on newer GPUs, much "
+        "slower elsewhere (default: float32)",
+    )
 
 
 def import_tensorflow() -> None:

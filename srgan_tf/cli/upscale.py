@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.cli.common import add_model_options, import_tensorflow
 from srgan_tf.errors import RequestError
 from srgan_tf.files import IMAGE_SUFFIXES
 
@@ -50,33 +50,7 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         help="a folder, which is made, and where folders keep their structure; for one input "
         "file also a file name with the suffix of the format wanted",
     )
-    parser.add_argument(
-        "--model",
-        metavar="NAME|FILE|FOLDER|URL",
-        help="a released name, a .keras file or a run folder; or, of export.py, a .tflite file, a "
-        "SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
-        "grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like; default: the best released",
-    )
-    parser.add_argument(
-        "--tile",
-        type=int,
-        metavar="N",
-        help="side of the tiles that photos are cut into, in pixels of the input; smaller "
-        "saves memory, larger is faster, the result is the same (default: 512)",
-    )
-    parser.add_argument(
-        "--self-ensemble",
-        action="store_true",
-        help="average the results of the 8 flips and quarter turns: slightly better, 8 times "
-        "slower",
-    )
-    parser.add_argument(
-        "--precision",
-        default="float32",
-        choices=("float32", "mixed_bfloat16"),
-        help="mixed_bfloat16 is faster on CPUs with AVX-512 BF16 or AMX and on newer GPUs, much "
-        "slower elsewhere (default: float32)",
-    )
+    add_model_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(command=_upscale)
 
@@ -97,12 +71,15 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from PIL import Image
     from tqdm import tqdm
 
-    from srgan_tf.inference import DEFAULT_TILE, Upscaler
+    from srgan_tf.inference import Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    tile = DEFAULT_TILE if arguments.tile is None else arguments.tile
     upscaler = Upscaler(
-        arguments.model, tile, arguments.self_ensemble, arguments.precision, progress=True
+        arguments.model,
+        arguments.tile,
+        arguments.self_ensemble,
+        arguments.precision,
+        progress=True,
     )
     try:
         # disable=None: only on a terminal.

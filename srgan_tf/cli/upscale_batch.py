@@ -1,0 +1,126 @@
+"""`srgan upscale-batch`: enlarges image files in storage on many processes or machines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+
+from srgan_tf.cli.common import add_model_options, import_tensorflow
+from srgan_tf.errors import RequestError
+
+_SHOWN_FAILURES = 20
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "upscale-batch",
+        help="enlarge image files in storage with Apache Beam, on many processes or machines",
+        description="Enlarges many PNG, JPEG, WebP, TIFF and BMP files with an Apache Beam "
+        "pipeline, on this machine, Dataflow, Flink or Spark. The results are those of "
+        "`srgan upscale`. Needs the extra [beam].",
+        usage="%(prog)s [options] INPUT... -o OUT [-- RUNNER_OPTIONS]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan upscale-batch photos -o enlarged
+  srgan upscale-batch 'photos/2024-*/**.jpg' scans -o enlarged --workers 4
+  srgan upscale-batch 's3://bucket/photos/**' -o s3://bucket/enlarged
+  srgan upscale-batch 'gs://bucket/photos/**' -o gs://bucket/enlarged -- \\
+      --runner=DataflowRunner --project=mine --region=europe-west1 \\
+      --temp_location=gs://bucket/temp --sdk_container_image=IMAGE
+
+In patterns * and ? stand for anything but /, ** also for /. Results keep their names, and the
+folders below the first wildcard. s3:// needs apache-beam[aws], gs:// needs apache-beam[gcp].
+
+A result that exists already is skipped, unless --overwrite is given, and results appear whole or
+not at all: the same command again does what an interrupted one has left. Inputs that can't be
+enlarged are listed with the reason in OUT/failures.jsonl, and are tried again the next time.
+
+Each worker process computes with as many threads as there are cores, or as
+TF_NUM_INTRAOP_THREADS says. The number decides how some pixels are rounded: results are bit for
+bit those of `srgan upscale` where it is the same.
+
+exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong.""",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="a file, a folder, which is searched recursively, or a pattern in quotes; here or as "
+        "s3://BUCKET/… or gs://BUCKET/…",
+    )
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="a folder, here or in storage"
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tiles of one size that the network gets at a time, which is for GPUs and Keras "
+        "generators; above 1, a few pixels may be rounded to the next level (default: 1)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes on this machine (default: a quarter of the cores, at least 2)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.set_defaults(command=_upscale_batch)
+
+
+def _upscale_batch(arguments: argparse.Namespace) -> int:
+    import_tensorflow()
+    try:
+        from srgan_tf.batch import FAILURES_FILE, Settings, read_failures, upscale_batch
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("apache_beam"):
+            raise
+        raise RequestError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
+
+    settings = Settings(
+        arguments.model,
+        arguments.tile,
+        arguments.self_ensemble,
+        arguments.precision,
+        arguments.batch,
+    )
+    started = time.monotonic()
+    try:
+        report = upscale_batch(
+            arguments.inputs,
+            arguments.out,
+            settings,
+            arguments.overwrite,
+            arguments.workers,
+            arguments.runner_options,
+        )
+    except RequestError:
+        raise
+    except KeyboardInterrupt:
+        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+        return 130
+    except Exception:  # whatever the runner makes of a failed worker
+        traceback.print_exc()
+        print("The job failed; the same command again goes on with the rest", file=sys.stderr)
+        return 1
+    seconds = time.monotonic() - started
+    print(
+        f"{report.files} files enlarged to {report.megapixels:.1f} megapixels in {seconds:.0f} s; "
+        f"{report.skipped} were there already; {report.failed} failed"
+    )
+    if not report.failed:
+        return 0
+    failures = read_failures(arguments.out)
+    for failure in failures[:_SHOWN_FAILURES]:
+        print(f"{failure['file']}: {failure['reason']}", file=sys.stderr)
+    more = len(failures) - _SHOWN_FAILURES
+    print(
+        f"{f'and {more} more: ' if more > 0 else ''}{arguments.out}/{FAILURES_FILE}",
+        file=sys.stderr,
+    )
+    return 1
