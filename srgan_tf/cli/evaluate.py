@@ -55,6 +55,13 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         "none: not measured",
     )
     parser.add_argument(
+        "--lpips",
+        type=Path,
+        metavar="FILE",
+        help="torchvision's AlexNet weights, alexnet-owt-7be5be79.pth, for LPIPS, which needs pip "
+        "install 'srgan-tf[lpips]'; default: not measured",
+    )
+    parser.add_argument(
         "--images",
         type=_list,
         metavar="SET/NAME,…",
@@ -83,7 +90,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     sets = open_sets(arguments.data, arguments.sets, arguments.scale)
     methods, unavailable = open_methods(arguments.methods, arguments.scale)
-    measures, not_measured = open_measures(arguments.vgg)
+    measures, not_measured = open_measures(arguments.vgg, arguments.lpips)
     notes = [*unavailable, *not_measured]
     for note in notes:
         print(note, file=sys.stderr)

@@ -1,8 +1,12 @@
-"""What results are measured by: fidelity to HR, and perceptual distance from it."""
+"""What results are measured by: fidelity to HR, perceptual distance from it, and blur."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import sys
+import tempfile
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +14,18 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from skimage.measure import blur_effect
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.losses import VggFeatures
-from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
 """Side of the central square that VGG54 looks at, in pixels: features of a whole photo of BSD100
 cost as much as to enlarge it four times."""
+
+_ALEXNET = "torchvision's AlexNet weights, alexnet-owt-7be5be79.pth"
+_ALEXNET_SIDE = 31  # pixels of which its second pooling leaves one
 
 
 @dataclass(frozen=True)
@@ -27,14 +35,16 @@ class Measure:
     Attributes:
         heading: with its unit.
         format: of its values.
-        better: `higher` or `lower`.
+        better: `higher`, `lower` or `near HR's`.
         meaning: in a sentence.
+        packages: that it is taken with, beside what everything here needs.
     """
 
     heading: str
     format: str
     better: str
     meaning: str
+    packages: tuple[str, ...] = ()
 
 
 MEASURES = {
@@ -48,6 +58,22 @@ MEASURES = {
         "lower",
         "mean squared difference of VGG19's feature maps after the fourth convolution before the "
         f"fifth pooling, scaled by 1/12.75, of the central {VGG_CROP}×{VGG_CROP} pixels",
+    ),
+    "lpips": Measure(
+        "LPIPS",
+        ".3f",
+        "lower",
+        "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image, by torchmetrics",
+        ("torch", "torchvision", "torchmetrics"),
+    ),
+    "blur_effect": Measure(
+        "blur effect",
+        ".3f",
+        "near HR's",
+        "of Crete et al. 2007, without a reference, on Y without the border, by scikit-image (0 is "
+        "sharp, 1 blurred; noise, ringing and blocks count as sharp, so that less than HR's is no "
+        "merit)",
+        ("scikit-image",),
     ),
 }
 
@@ -111,20 +137,107 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-Taken = Fidelity | Vgg54
+class Lpips:
+    """LPIPS (Zhang et al., CVPR 2018, version 0.1) with AlexNet, on RGB without a border cut.
+
+    Args:
+        weights: torchvision's file of AlexNet's weights.
+
+    Raises:
+        RequestError: no such file, one of another network, or torchmetrics or torchvision is
+            missing.
+    """
+
+    names = ("lpips",)
+
+    def __init__(self, weights: Path):
+        if not weights.is_file():
+            raise RequestError(f"--lpips {weights}: no such file; give {_ALEXNET}")
+        self._metric = _open_lpips(weights)
+        # A torchmetrics metric keeps what it was last given.
+        self._lock = threading.Lock()
+        self.identity = (
+            f"lpips alex torchmetrics {importlib.metadata.version('torchmetrics')} "
+            f"{hashlib.sha256(weights.read_bytes()).hexdigest()}"
+        )
+
+    def reference(self, hr: np.ndarray) -> Any:
+        return hr
+
+    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
+        """Raises ImageError when a side has less pixels than AlexNet needs."""
+        import torch
+
+        if min(sr.shape[:2]) < _ALEXNET_SIDE:
+            raise ImageError(f"LPIPS needs at least {_ALEXNET_SIDE} pixels a side")
+        with self._lock, torch.inference_mode():
+            value = self._metric(
+                *(torch.tensor(x).permute(2, 0, 1)[None] / 255 for x in (reference, sr))
+            )
+            self._metric.reset()
+        return {"lpips": float(value)}
 
 
-def open_measures(vgg: str) -> tuple[list[Taken], list[str]]:
+def _open_lpips(weights: Path) -> Any:
+    # torch takes triton, which it doesn't need here, for missing: importing it after TensorFlow
+    # 2.20 or newer crashes the process (tensorflow issue 124205).
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+    try:
+        import torch
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+        from torchvision.models import AlexNet_Weights
+    except (ImportError, RuntimeError) as error:  # Runtime: a torchvision of another torch
+        raise RequestError(
+            f"--lpips needs torchmetrics and torchvision: pip install 'srgan-tf[lpips]' ({error})"
+        ) from error
+    before = torch.hub.get_dir()
+    with tempfile.TemporaryDirectory() as folder:
+        # torchmetrics has AlexNet from torchvision alone, and that looks here before it downloads.
+        file = Path(folder, "checkpoints", Path(AlexNet_Weights.DEFAULT.url).name)
+        file.parent.mkdir()
+        torch.hub.set_dir(folder)
+        try:
+            # Written anew, as torchvision would carry out what else a file may have in it.
+            torch.save(torch.load(weights, map_location="cpu", weights_only=True), file)
+            return LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
+        except Exception as error:
+            raise RequestError(f"--lpips {weights}: not AlexNet's; give {_ALEXNET}") from error
+        finally:
+            torch.hub.set_dir(before)
+
+
+class BlurEffect:
+    """The blur effect (Crete et al., SPIE 6492, 2007) on Y without a border of `scale` pixels.
+
+    It needs no HR: 0 is sharp, 1 blurred.
+    """
+
+    names = ("blur_effect",)
+    identity = f"blur effect scikit-image {importlib.metadata.version('scikit-image')}"
+
+    def reference(self, hr: np.ndarray) -> Any:
+        return None
+
+    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
+        y = luma(sr).numpy()[scale:-scale, scale:-scale, 0]
+        return {"blur_effect": float(blur_effect(y.astype(np.float64) / 255))}
+
+
+Taken = Fidelity | Vgg54 | Lpips | BlurEffect
+
+
+def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
     """The measures that can be taken here.
 
     Args:
         vgg: `imagenet`, the file of VGG19's weights without top, or `none`.
+        lpips: torchvision's file of AlexNet's weights.
 
     Returns:
         The measures, and a sentence on each that can't be taken.
 
     Raises:
-        RequestError: no such file.
+        RequestError: no such file, or LPIPS can't be taken with it.
     """
     measures: list[Taken] = [Fidelity()]
     notes = []
@@ -141,4 +254,9 @@ def open_measures(vgg: str) -> tuple[list[Taken], list[str]]:
         if not Path(vgg).is_file():
             raise RequestError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
         measures.append(Vgg54(vgg))
+    if lpips is not None:
+        measures.append(Lpips(lpips))
+    else:
+        notes.append("LPIPS was not measured: --lpips FILE, AlexNet's weights, was not given.")
+    measures.append(BlurEffect())
     return measures, notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -21,26 +22,30 @@ def draw_plots(scores: Scores, folder: Path) -> list[Path]:
         folder: which is made.
 
     Returns:
-        The files: the plane, if the VGG54 distance was measured, and a bar chart a set.
+        The files: the plane, if a perceptual distance was measured, and a bar chart a set.
     """
     colours = matplotlib.colormaps["tab20"]
     colour = {method.name: colours(i % 20) for i, method in enumerate(scores.methods)}
     files = []
-    if "vgg54" in scores.measures:
-        files.append(_save(_plane(scores, "vgg54", colour), folder / "perception-distortion.png"))
+    perceptual = [name for name in scores.measures if name in ("vgg54", "lpips")]
+    if perceptual:
+        files.append(
+            _save(_planes(scores, perceptual, colour), folder / "perception-distortion.png")
+        )
     for name in scores.sets:
         files.append(_save(_bars(scores, name, colour), folder / f"bars-{name}.png"))
     return files
 
 
-def _plane(scores: Scores, perceptual: str, colour) -> Figure:
-    figure = Figure(figsize=(5.2 * len(scores.sets), 4.6), layout="constrained")
-    for axes, name in zip(
-        figure.subplots(1, len(scores.sets), squeeze=False)[0], scores.sets, strict=True
-    ):
+def _planes(scores: Scores, perceptual: list[str], colour) -> Figure:
+    rows, columns = len(perceptual), len(scores.sets)
+    figure = Figure(figsize=(5.2 * columns, 4.6 * rows), layout="constrained")
+    places = itertools.product(perceptual, scores.sets)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, (measure, name) in zip(panels.flat, places, strict=True):
         for method in scores.methods:
             x = scores.mean(name, method.name, "psnr")
-            y = scores.mean(name, method.name, perceptual)
+            y = scores.mean(name, method.name, measure)
             if x is None or y is None or not np.isfinite(x):  # HR itself lies at infinity
                 continue
             axes.scatter(x, y, s=45, color=colour[method.name], zorder=3)
@@ -49,7 +54,7 @@ def _plane(scores: Scores, perceptual: str, colour) -> Figure:
             )
         axes.set_title(name)
         axes.set_xlabel("PSNR, dB (distortion falls to the right)")
-        axes.set_ylabel(f"{MEASURES[perceptual].heading} (better below)")
+        axes.set_ylabel(f"{MEASURES[measure].heading} (better below)")
         axes.margins(0.3, 0.1)
         axes.grid(alpha=0.3)
     return figure

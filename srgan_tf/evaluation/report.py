@@ -66,12 +66,13 @@ def _write(file: Path, content: str) -> None:
 
 
 def _results(scores: Scores, scale: int, command: str) -> dict:
+    packages = (*_PACKAGES, *(p for name in scores.measures for p in MEASURES[name].packages))
     return {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {
             "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+            **{package: importlib.metadata.version(package) for package in packages},
         },
         "scale": scale,
         "measures": {name: MEASURES[name].meaning for name in scores.measures},
@@ -132,7 +133,7 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
         parts.append("## Images")
         parts.append(
             "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
-            "whole image, then what else was measured."
+            "whole image, then what else was measured, in the tables' order."
         )
         parts += [f"![{file.stem}]({file.relative_to(folder).as_posix()})" for file in sheets]
     return "\n\n".join(parts)

@@ -66,12 +66,16 @@ def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
         "Own": {"images": 1, "lr": "made"},
     }
     assert len(found["images"]) == 3 * 4
-    assert found["means"]["Set5"]["hr"] == {"psnr": "inf", "ssim": 1.0}
+    of_hr = found["means"]["Set5"]["hr"]
+    assert (of_hr["psnr"], of_hr["ssim"]) == ("inf", 1.0)
+    assert 0 < of_hr["blur_effect"] < found["means"]["Set5"]["bicubic"]["blur_effect"] < 1
+    assert found["versions"]["scikit-image"]
     assert found["versions"]["tensorflow"]
     assert len(found["methods"]["mine"]["sha256"]) == 64
 
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "| Set5 | PSNR, dB |" in markdown and "28.43" in markdown
+    assert "|  | blur effect |" in markdown and "LPIPS was not measured" in markdown
     for link in re.findall(r"\]\(([^)]+)\)", markdown):
         assert (tmp_path / "out" / link).is_file()
 
@@ -137,6 +141,7 @@ def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
         (["--images", "Set5/zzz"], "Set5/zzz: no such image"),
         (["--jobs", "0"], "at least 1"),
         (["--vgg", "nowhere.h5"], "nowhere.h5: no such file"),
+        (["--lpips", "nowhere.pth"], "nowhere.pth: no such file"),
     ],
 )
 def test_a_wrong_request_does_nothing(evaluate, tmp_path, arguments, reason):

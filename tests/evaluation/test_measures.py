@@ -1,12 +1,17 @@
-"""The measures of results, against Keras' VGG19 and the benchmarks' published figures."""
+"""The measures of results, against Keras' VGG19, the papers' formulas and published figures."""
+
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.benchmark import evaluate
-from srgan_tf.evaluation.measures import Fidelity, Vgg54, open_measures
+from srgan_tf.evaluation.measures import BlurEffect, Fidelity, Vgg54, open_measures
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.sets import open_sets
 
@@ -35,7 +40,47 @@ def test_missing_vgg_weights_are_named_and_none_is_no_measure(tmp_path):
     measures, notes = open_measures("none")
     assert [m.names[0] for m in measures if isinstance(m, Fidelity)] == ["psnr"]
     assert not any(isinstance(m, Vgg54) for m in measures)
-    assert notes == []
+    assert len(notes) == 1 and notes[0].startswith("LPIPS was not measured: --lpips FILE")
+
+
+def test_lpips_without_its_weights_or_packages_is_named(tmp_path, monkeypatch):
+    with pytest.raises(RequestError, match="--lpips nowhere: no such file"):
+        open_measures("none", Path("nowhere"))
+    file = tmp_path / "alexnet.pth"
+    file.touch()
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
+    with pytest.raises(RequestError, match=r"pip install 'srgan-tf\[lpips\]'"):
+        open_measures("none", file)
+
+
+def test_the_blur_effect_is_crete_and_others():
+    image = np.random.default_rng(0).integers(0, 256, (40, 53, 3), dtype=np.uint8)
+    y = (image @ (np.array([65.481, 128.553, 24.966]) / 255) + 16)[4:-4, 4:-4]
+    assert BlurEffect()(image, None, 4)["blur_effect"] == pytest.approx(
+        max(blur_along_rows(y), blur_along_rows(y.T)), abs=1e-5
+    )
+
+
+def blur_along_rows(y):
+    """What blurring the rows by a box takes of the gradients, with scikit-image's Sobel filter."""
+
+    def gradients(values):
+        padded = np.pad(values, 1, "symmetric")
+        smooth = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+        return np.abs(smooth[:, 2:] - smooth[:, :-2])
+
+    padded = np.pad(y, ((0, 0), (5, 5)), "symmetric")
+    blurred = np.mean([padded[:, i : i + y.shape[1]] for i in range(11)], axis=0)
+    sharp, lost = gradients(y), np.maximum(0, gradients(y) - gradients(blurred))
+    inner = np.s_[2:-1, 2:-1]
+    return (sharp[inner].sum() - lost[inner].sum()) / sharp[inner].sum()
+
+
+def test_the_blur_effect_rises_with_blur(shared):
+    photo = read_photo(shared / "data" / "benchmarks" / "Set5" / "HR" / "img_003.png")
+    blurred = [gaussian_filter(photo, (sigma, sigma, 0)) for sigma in (0, 1, 2, 4)]
+    values = [BlurEffect()(image, None, 4)["blur_effect"] for image in blurred]
+    assert values[0] > 0 and values == sorted(values) and values[-1] < 1
 
 
 def test_bicubic_and_nearest_reproduce_the_published_figures(shared, tmp_path, monkeypatch):
