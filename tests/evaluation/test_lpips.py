@@ -61,6 +61,7 @@ def test_lpips_is_the_weighted_distance_of_alexnets_features(measure, weights):
         )
         for i, (a, b) in enumerate(zip(features(HR, alexnet), features(SR, alexnet), strict=True))
     )
+    expected = float(expected)
     assert expected > 0.01
     for _ in range(2):  # the second is not the mean of both
         assert measure(SR, measure.reference(HR), 4)["lpips"] == pytest.approx(expected, abs=1e-4)
