@@ -65,8 +65,8 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
 @needs_beam
 def test_a_killed_job_goes_on(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
-    for index in range(24):
-        images.write_image(source / f"{index}.png", pixels(3, np.uint8, 200, 200))
+    for index in range(60):
+        images.write_image(source / f"{index}.png", pixels(3, np.uint8, 300, 300))
     # Each photo is a batch of its own.
     words = ["upscale-batch", source, "-o", out, "--model", weights, "--tile", 64]
     process = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.DEVNULL)
@@ -78,10 +78,10 @@ def test_a_killed_job_goes_on(weights, tmp_path):
     process.wait()
     time.sleep(5)  # the worker processes notice
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    assert 3 <= len(finished) < 24
+    assert 3 <= len(finished) < 60
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{24 - len(finished)} files enlarged to ")
+    assert done.stdout.startswith(f"{60 - len(finished)} files enlarged to ")
     assert f"; {len(finished)} were there already; 0 failed" in done.stdout
     assert files(out) == files(source)
     assert not [path for path in out.iterdir() if path.is_dir()]
