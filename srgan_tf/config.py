@@ -143,6 +143,9 @@ class _StageConfig(_Section):
     """Of the cosine schedule."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the generator's weights; 0: no average."""
+    bn_statistics: Literal["batch", "moving"] = "batch"
+    """`moving`: the generator's batch normalization keeps the statistics it started from and
+    is trained as it is used; for weights that are trained already."""
 
     @model_validator(mode="after")
     def _warmup_fits(self):

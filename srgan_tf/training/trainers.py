@@ -62,6 +62,9 @@ class _GeneratorTrainer(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """All is built; Keras would reduce a batch over the workers to build with."""
 
+    def _enlarge(self, lr):
+        return self.generator(lr, training=self.config.bn_statistics == "batch")
+
     @property
     def average(self) -> Generator:
         """The generator to validate and to release."""
@@ -96,7 +99,7 @@ class Pretrainer(_GeneratorTrainer):
         return {"loss": loss, "content": content, "gradient_norm": norm}
 
     def _content(self, lr, hr, step):
-        return self._compare(hr, self.generator(lr, training=True), step)
+        return self._compare(hr, self._enlarge(lr), step)
 
     def _compare(self, hr, sr, step):
         content = self.content_loss(hr, sr)
@@ -152,7 +155,7 @@ class GanTrainer(_GeneratorTrainer):
     def train_step(self, data):
         lr, hr = data
         with tf.GradientTape() as g_tape:
-            sr = self.generator(lr, training=True)
+            sr = self._enlarge(lr)
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits = self.discriminator(hr, training=True)
                 sr_logits = self.discriminator(tf.stop_gradient(sr), training=True)
