@@ -1,7 +1,7 @@
 """A generator as what is left of it for inference: a chain of convolutions.
 
 Batch normalization is folded into the convolutions before it, and PReLU becomes `max(x, a·x)`,
-which every runtime carries out fast and in any number format. What is computed stays the same.
+which every runtime carries out in any number format. What is computed stays the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from srgan_tf.models import Generator, SRResNet
 _OUTLIER = 3.0
 
 
+def maximum_prelu(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
+    """PReLU of slopes up to 1 as max(x, a·x)."""
+    return tf.maximum(x, slopes * x)
+
+
 @dataclass(frozen=True)
 class Layer:
-    """conv(x) + bias, then max(·, slopes·), then what is added, then a pixel shuffle.
+    """conv(x) + bias, then PReLU, then what is added, then a pixel shuffle.
 
     Attributes:
         name: of the layer in the generator.
@@ -31,6 +36,8 @@ class Layer:
         centre: float32 [1, 1, channels in, channels out] of a convolution that is added to the
             one with the kernel; None: none.
         slopes: float32 [channels out], at most 1; all 0: ReLU; None: no activation.
+        columns: the output channels are so many groups, which are added up, each shifted by its
+            column; 1: they aren't.
         add: the index of the earlier layer whose output is added.
         shuffle: the factor of the pixel shuffle (`depth_to_space`); 1: none.
     """
@@ -40,6 +47,7 @@ class Layer:
     bias: np.ndarray
     centre: np.ndarray | None = None
     slopes: np.ndarray | None = None
+    columns: int = 1
     add: int | None = None
     shuffle: int = 1
 
@@ -64,6 +72,8 @@ class Graph:
         tap: Callable[[str, tf.Tensor], tf.Tensor] = lambda _, x: x,
         weights: Callable[[str, np.ndarray], tf.Tensor | np.ndarray] = lambda _, kernel: kernel,
         shuffle: Callable[[tf.Tensor, int], tf.Tensor] = tf.nn.depth_to_space,
+        prelu: Callable[[tf.Tensor, np.ndarray], tf.Tensor] = maximum_prelu,
+        exact_sums: bool = True,
     ) -> tf.Tensor:
         """Carries out the layers.
 
@@ -72,9 +82,11 @@ class Graph:
             tap: called with every tensor between operations, and may change it: `input`,
                 LAYER.conv (of a layer with slopes, not all 0, before them), LAYER.centre,
                 LAYER.branch (before something is added) and LAYER (a layer's output, where it
-                enters the next layer; what is added later is the untapped one).
+                enters the next layer).
             weights: called with LAYER or LAYER.centre and the kernel; gives what is used.
             shuffle: the pixel shuffle.
+            prelu: of a tensor and slopes of which some are not 0.
+            exact_sums: what is added later is a layer's untapped output, else the tapped one.
 
         Returns:
             float32 [N, scale·H, scale·W, 3] nominally in [0, 1], not clipped.
@@ -83,6 +95,8 @@ class Graph:
         x = tap("input", lr)
         for layer in self.layers:
             y = tf.nn.conv2d(x, weights(layer.name, layer.kernel), 1, "SAME") + layer.bias
+            if layer.columns > 1:
+                y = _add_columns(y, layer.columns)
             if layer.centre is not None:
                 y = tap(f"{layer.name}.branch", y)
                 name = f"{layer.name}.centre"
@@ -90,13 +104,13 @@ class Graph:
             if layer.slopes is not None:
                 if layer.slopes.any():
                     y = tap(f"{layer.name}.conv", y)
-                    y = tf.maximum(y, layer.slopes * y)
+                    y = prelu(y, layer.slopes)
                 else:
                     y = tf.nn.relu(y)
             if layer.add is not None:
                 y = tap(f"{layer.name}.branch", y) + outputs[layer.add]
-            outputs.append(y)
             x = tap(layer.name, y)
+            outputs.append(y if exact_sums else x)
             if layer.shuffle > 1:
                 x = shuffle(x, layer.shuffle)
         return x
@@ -110,7 +124,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
             last kernel the large centre taps, which carry the colours through, are computed
             apart: beside them all others would round to nothing. And the last convolution
             comes before the last pixel shuffle, on a quarter of the positions, which integer
-            kernels are fastest at; else it is computed in two steps as in `NarrowConv2D`.
+            kernels are fastest at; else it is computed in columns as in `NarrowConv2D`.
 
     Raises:
         RequestError: not an SRResNet.
@@ -146,7 +160,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers[-1] = replace(layers[-1], shuffle=1)
         layers.append(_before_shuffle(tail, 2))
     else:
-        layers += _in_two_steps(tail)
+        layers.append(_in_columns(tail))
     radius = generator.features_radius + generator.upsample_radius
     return _with_low_slopes(Graph(tuple(layers), generator.scale, radius))
 
@@ -258,16 +272,23 @@ def _before_shuffle(layer: Layer, factor: int) -> Layer:
     )
 
 
-def _in_two_steps(layer: Layer) -> list[Layer]:
-    """A k×k convolution to few channels as k×1 for each column, then 1×k that adds columns up."""
+def _in_columns(layer: Layer) -> Layer:
+    """A k×k convolution to few channels as a k×1 one to k·channels, whose columns are added up."""
     size, _, inputs, outputs = layer.kernel.shape
-    columns = layer.kernel.transpose(0, 2, 1, 3).reshape(size, 1, inputs, size * outputs)
-    identity = np.eye(size * outputs, dtype=np.float32)
-    shifts = identity.reshape(1, size, outputs, size * outputs).transpose(0, 1, 3, 2)
-    return [
-        Layer(f"{layer.name}.columns", columns, np.zeros(size * outputs, np.float32)),
-        Layer(layer.name, shifts, layer.bias),
-    ]
+    kernel = layer.kernel.transpose(0, 2, 1, 3).reshape(size, 1, inputs, size * outputs)
+    bias = np.zeros((size, outputs), np.float32)
+    bias[size // 2] = layer.bias  # the column that is not shifted is there at the borders too
+    return replace(layer, kernel=kernel, bias=bias.reshape(-1), columns=size)
+
+
+def _add_columns(x: tf.Tensor, columns: int) -> tf.Tensor:
+    """Shifts by a depthwise convolution, then sums by a 1×1 one: faster than one 1×k for both."""
+    channels = x.shape[3]
+    group = np.arange(channels) // (channels // columns)
+    shifts = np.float32(group == np.arange(columns)[:, None])[None, :, :, None]
+    shifted = tf.nn.depthwise_conv2d(x, shifts, [1, 1, 1, 1], "SAME")
+    sums = np.tile(np.eye(channels // columns, dtype=np.float32), (columns, 1))[None, None]
+    return tf.nn.conv2d(shifted, sums, 1, "SAME")
 
 
 def _slopes(prelu: keras.layers.PReLU) -> np.ndarray:

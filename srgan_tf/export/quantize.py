@@ -2,11 +2,12 @@
 
 What is rounded where, and why (figures of srresnet-mse in docs/export.md):
 
-- weights to 8 bits with a scale for each output channel; the first layer stays in float, as it
-  makes 1% of the work;
+- weights to 8 bits with a scale for each output channel;
 - what convolutions read to 8 bits with one scale for each tensor, over the whole range met:
   ranges cut at quantiles or by least squares cost 0.1 to 0.2 dB more;
-- the sums of residual blocks not at all: rounded, each would add its error.
+- with PReLU the first layer, which makes 1% of the work, and the sums of residual blocks, each of
+  which would add its error, not at all. A generator with ReLU is made for hardware that has
+  integers alone: all of it is rounded.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class EightBit:
 
     def __init__(self, graph: Graph, ranges: Ranges, only: set[str] | None = None):
         self._graph, self._only = graph, only
+        self._mixed = any(layer.slopes is not None and layer.slopes.any() for layer in graph.layers)
         self._ranges = dict(ranges)
         for layer in graph.layers:
             before = f"{layer.name}.conv"
@@ -70,16 +72,17 @@ class EightBit:
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         """float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""
-        return self._graph(lr, self._round, self._round_weights)
+        return self._graph(lr, self._round, self._round_weights, exact_sums=self._mixed)
 
     def _round(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        if name.startswith(f"{_FLOAT_LAYER}.") or self._skips(name):
+        if (self._mixed and name.startswith(f"{_FLOAT_LAYER}.")) or self._skips(name):
             return x
         low, high = self._ranges[name]
         return tf.quantization.fake_quant_with_min_max_args(x, low, high)
 
     def _round_weights(self, name: str, kernel: np.ndarray) -> tf.Tensor | np.ndarray:
-        if name.split(".")[0] == _FLOAT_LAYER or self._skips(f"{name}.weights"):
+        in_float = self._mixed and name.split(".")[0] == _FLOAT_LAYER
+        if in_float or self._skips(f"{name}.weights"):
             return kernel
         limit = np.maximum(np.abs(kernel).max((0, 1, 2)), _LEAST_RANGE)
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(

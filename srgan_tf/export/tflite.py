@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.export.graph import Graph, inference_graph
+from srgan_tf.export.graph import inference_graph
 from srgan_tf.export.quantize import EightBit, measure
 from srgan_tf.files import native_messages_held_back
 from srgan_tf.models import Generator
@@ -57,9 +58,9 @@ def convert(
     if mode == "int8":
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
-        enlarge = _clipped(graph, _shuffle_by_transposing)
+        enlarge = _clipped(partial(graph, shuffle=_shuffle_by_transposing))
     else:
-        enlarge = _clipped(graph)
+        enlarge = _clipped(partial(graph, prelu=_prelu_operation))
     model = _convert(enlarge, mode, size or (None, None), calibration)
     version = importlib.metadata.version("srgan-tf")
     info = ModelInfo(name, mode, graph.scale, graph.radius, version)
@@ -102,8 +103,13 @@ def _convert(
         return converter.convert()
 
 
-def _clipped(graph: Graph, shuffle=tf.nn.depth_to_space) -> Callable[[tf.Tensor], tf.Tensor]:
-    return lambda image: tf.clip_by_value(graph(image, shuffle=shuffle), 0.0, 1.0)
+def _clipped(graph: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda image: tf.clip_by_value(graph(image), 0.0, 1.0)
+
+
+def _prelu_operation(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
+    """PReLU in the form that the converter turns into PRELU, the fastest in float."""
+    return tf.nn.relu(x) + -slopes.reshape(1, 1, -1) * tf.nn.relu(-x)
 
 
 def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:

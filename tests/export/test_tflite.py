@@ -69,9 +69,17 @@ def test_relu_and_one_shuffle_make_fewer_operations(calibration, photo, mode):
     largest, mean = CLOSE[mode]
     assert difference.max() <= largest + 0.5 and difference.mean() <= mean
     interpreter = Interpreter(model_content=model)
-    names = {operation["op_name"] for operation in interpreter._get_ops_details()}
-    if mode == "int8":
-        assert not names & {"MAXIMUM", "RELU", "MUL"}  # ReLU is a part of the convolutions
+    names = [operation["op_name"] for operation in interpreter._get_ops_details()]
+    if mode == "int8":  # in integers alone; ReLU is a part of the convolutions
+        assert set(names) - {"DELEGATE"} == {"QUANTIZE", "CONV_2D", "ADD", "DEPTH_TO_SPACE"}
+        assert names.count("QUANTIZE") == 2  # uint8 in and out
+
+
+@pytest.mark.parametrize("mode", ["float32", "float16", "dynamic"])
+def test_prelu_is_one_operation_in_float(models, generator, mode):
+    operations = Interpreter(model_content=models[mode])._get_ops_details()
+    names = [operation["op_name"] for operation in operations]
+    assert names.count("PRELU") == generator.blocks + 2 and "MAXIMUM" not in names
 
 
 def test_int8_is_of_whole_numbers_from_end_to_end(models):
