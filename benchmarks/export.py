@@ -40,7 +40,7 @@ from srgan_tf.images import to_uint8
 from srgan_tf.weights import load_generator
 
 SIDE = 120
-ROUNDS = 5
+ROUNDS = 9
 MODES = ("float32", "float16", "dynamic", "int8")
 
 
@@ -169,7 +169,8 @@ def main() -> None:
     if arguments.layers:
         key, results = "layers", layers(models[0], arguments.layers)
     else:
-        key, results = f"{arguments.threads} threads", timing(models, arguments.threads)
+        results = timing(models, arguments.threads)
+        key = ", ".join([f"{arguments.threads} threads", *results["cpu_flags"]])
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         text = json.dumps({**former, key: results}, indent=2, ensure_ascii=False)
