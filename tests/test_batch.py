@@ -225,9 +225,9 @@ def test_tiles_of_one_size_meet_the_network_together(weights):
         assert np.abs(difference).max() <= 1
 
 
-def test_a_batch_has_the_pixels_of_one_tile():
+def test_a_batch_has_the_pixels_of_one_tile_and_at_most_8_photos():
     kwargs = UpscaleHandler(Settings(tile=16)).batch_elements_kwargs()
-    sizes = [(8, 8), (8, 8), (4, 4), (40, 40), (16, 16), (1, 1)]
+    sizes = [(8, 8), (8, 8), (4, 4), (40, 40), (16, 16), *[(1, 1)] * 10]
     jobs = [batch.Job("a", "b", images.Photo(np.zeros(size, np.uint8))) for size in sizes]
     with beam.Pipeline(argv=["--allow_unsafe_triggers"]) as pipeline:
         batches = (
@@ -240,7 +240,7 @@ def test_a_batch_has_the_pixels_of_one_tile():
         )
         assert_that(
             batches,
-            equal_to([sizes[:3], sizes[3:4], sizes[4:5], sizes[5:]]),
+            equal_to([sizes[:3], sizes[3:4], sizes[4:5], sizes[5:13], sizes[13:]]),
         )
 
 
