@@ -4,8 +4,8 @@
 
 DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without the border of
 `scale` pixels, of the PNG files that the upscaler writes. A release of the same name is replaced
-only by one with a higher mean PSNR. The card gets the scores, the validation curve and the
-weights' SHA-256.
+only by one with a higher mean PSNR. The card gets the scores, the curves of the
+training and the weights' SHA-256.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
+GAN_LOGS = ("content", "adversarial", "d_loss", "d_hr", "d_sr")
 
 
 def score(model: Path | str, folder: Path) -> dict[str, float]:
@@ -49,14 +50,22 @@ def score(model: Path | str, folder: Path) -> dict[str, float]:
 
 
 def curve(logs: Path) -> list[dict[str, float]]:
-    """The validations of a run, in order, from its TensorBoard logs: step, psnr and ssim."""
+    """What a run logged in TensorBoard, a row a step: validations and, of a GAN, each loss and D.
+
+    Validations are `psnr` and `ssim`; a GAN's `content`, `adversarial`, `d_loss`, `d_hr` and
+    `d_sr` are of one batch.
+    """
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
+    logged = events.Tags()["tensors"]
+    names = {f"validation/{measure}": measure for measure in ("psnr", "ssim")}
+    if "train/d_loss" in logged:
+        names |= {f"train/{loss}": loss for loss in GAN_LOGS}
     rows: dict[int, dict[str, float]] = {}  # by step: a resumed run may have logged one twice
-    for measure in ("psnr", "ssim"):
-        for event in events.Tensors(f"validation/{measure}"):
+    for tag, name in names.items():
+        for event in events.Tensors(tag):
             value = float(tf.make_ndarray(event.tensor_proto))
-            rows.setdefault(event.step, {"step": event.step})[measure] = round(value, 4)
+            rows.setdefault(event.step, {"step": event.step})[name] = round(value, 4)
     return [rows[step] for step in sorted(rows)]
 
 

@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 FAILURES_FILE = "failures.jsonl"
 _METRICS = "upscale-batch"
+_PHOTOS_IN_A_BATCH = 8
 _FAILED = "failed"
 _WILDCARD = re.compile(r"[*?[]")
 _FOUND, _DONE = b"+", b"-"
@@ -191,12 +193,16 @@ class UpscaleHandler(ModelHandler):
         ]
 
     def batch_elements_kwargs(self) -> dict[str, Any]:
-        """As many photos as have the pixels of one tile; a larger photo is a batch of its own."""
+        """As many photos as have the pixels of one tile, but few: a stopped job loses a batch.
+
+        A photo larger than a tile is a batch of its own.
+        """
         pixels = self._settings.tile**2
+        least = pixels // max(_PHOTOS_IN_A_BATCH, self._settings.together)
         return {
             "min_batch_size": pixels,
             "max_batch_size": pixels,
-            "element_size_fn": _pixels,
+            "element_size_fn": partial(_weight, least=least),
         }
 
     def get_num_bytes(self, batch: Sequence[Job]) -> int:
@@ -499,6 +505,10 @@ def _suffix(path: str) -> str:
 def _pixels(job: Job) -> int:
     height, width = job.photo.pixels.shape[:2]
     return height * width
+
+
+def _weight(job: Job, least: int) -> int:
+    return max(_pixels(job), least)
 
 
 def _reason(error: Exception, path: Path) -> str:
