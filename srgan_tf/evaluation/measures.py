@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from skimage.filters import window
 from skimage.measure import blur_effect
 
 from srgan_tf.errors import ImageError, RequestError
@@ -74,6 +75,13 @@ MEASURES = {
         "sharp, 1 blurred; noise, ringing and blocks count as sharp, so that less than HR's is no "
         "merit)",
         ("scikit-image",),
+    ),
+    "top_octave": Measure(
+        "top octave, dB",
+        ".1f",
+        "near 0",
+        "power of Y at the finest detail, from half of the highest frequency up, in the radially "
+        "averaged spectrum, against HR's (less: blurred; more: noise or invented detail)",
     ),
 }
 
@@ -223,7 +231,36 @@ class BlurEffect:
         return {"blur_effect": float(blur_effect(y.astype(np.float64) / 255))}
 
 
-Taken = Fidelity | Vgg54 | Lpips | BlurEffect
+class TopOctave:
+    """Power of the finest detail of Y against HR's, in dB: 0 is as much of it, -3 is half.
+
+    The finest detail is the top octave, from 0.25 to 0.5 cycles a pixel, of the radially averaged
+    power spectrum, without a border of `scale` pixels and under a Hann window.
+    """
+
+    names = ("top_octave",)
+    identity = "top octave 1"
+
+    def reference(self, hr: np.ndarray) -> Any:
+        return hr
+
+    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
+        found, wanted = (_top_octave_power(x, scale) for x in (sr, reference))
+        # A constant image has no detail: both get a power far below that of one grey level.
+        return {"top_octave": float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))}
+
+
+def _top_octave_power(image: np.ndarray, border: int) -> float:
+    y = luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
+    windowed = (y - y.mean()) * window("hann", y.shape)
+    power = np.abs(np.fft.fft2(windowed)) ** 2 / y.size
+    radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, y.shape), indexing="ij"))
+    rings = (radius * min(y.shape)).astype(int)
+    averages = np.bincount(rings.ravel(), power.ravel()) / np.maximum(np.bincount(rings.ravel()), 1)
+    return float(averages[min(y.shape) // 4 : min(y.shape) // 2].mean())
+
+
+Taken = Fidelity | Vgg54 | Lpips | BlurEffect | TopOctave
 
 
 def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
@@ -258,5 +295,5 @@ def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], lis
         measures.append(Lpips(lpips))
     else:
         notes.append("LPIPS was not measured: --lpips FILE, AlexNet's weights, was not given.")
-    measures.append(BlurEffect())
+    measures += [BlurEffect(), TopOctave()]
     return measures, notes

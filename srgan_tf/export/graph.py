@@ -285,7 +285,7 @@ def _add_columns(x: tf.Tensor, columns: int) -> tf.Tensor:
     """Shifts by a depthwise convolution, then sums by a 1×1 one: faster than one 1×k for both."""
     channels = x.shape[3]
     group = np.arange(channels) // (channels // columns)
-    shifts = np.float32(group == np.arange(columns)[:, None])[None, :, :, None]
+    shifts = _float32(group == np.arange(columns)[:, None])[None, :, :, None]
     shifted = tf.nn.depthwise_conv2d(x, shifts, [1, 1, 1, 1], "SAME")
     sums = np.tile(np.eye(channels // columns, dtype=np.float32), (columns, 1))[None, None]
     return tf.nn.conv2d(shifted, sums, 1, "SAME")

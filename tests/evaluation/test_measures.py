@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.benchmark import evaluate
-from srgan_tf.evaluation.measures import BlurEffect, Fidelity, Vgg54, open_measures
+from srgan_tf.evaluation.measures import BlurEffect, Fidelity, TopOctave, Vgg54, open_measures
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.sets import open_sets
 
@@ -81,6 +81,33 @@ def test_the_blur_effect_rises_with_blur(shared):
     blurred = [gaussian_filter(photo, (sigma, sigma, 0)) for sigma in (0, 1, 2, 4)]
     values = [BlurEffect()(image, None, 4)["blur_effect"] for image in blurred]
     assert values[0] > 0 and values == sorted(values) and values[-1] < 1
+
+
+def grating(frequency, amplitude):
+    """uint8 [72, 104, 3] grey waves of so many cycles a pixel, along a diagonal."""
+    y, x = np.mgrid[:72, :104]
+    waves = 128 + amplitude * np.sin(2 * np.pi * frequency * (0.6 * x + 0.8 * y))
+    return np.repeat(np.rint(waves).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_the_top_octave_is_that_of_the_finest_waves():
+    def top_octave(sr, hr):
+        return TopOctave()(sr, hr, 4)["top_octave"]
+
+    fine, half_as_high = grating(0.4, 100), grating(0.4, 50)
+    assert top_octave(fine, fine) == 0
+    # An amplitude of a half is a quarter of the power, 6.02 dB.
+    assert top_octave(half_as_high, fine) == pytest.approx(-6.02, abs=0.05)
+    assert top_octave(grating(0.15, 100), fine) < -30  # an octave below
+    flat = np.full((40, 40, 3), 128, np.uint8)
+    assert top_octave(flat, flat) == 0
+
+
+def test_blurring_takes_from_the_top_octave(shared):
+    photo = read_photo(shared / "data" / "benchmarks" / "Set5" / "HR" / "img_003.png")
+    blurred = [gaussian_filter(photo, (sigma, sigma, 0)) for sigma in (0, 0.5, 1, 2)]
+    values = [TopOctave()(image, photo, 4)["top_octave"] for image in blurred]
+    assert values == sorted(values, reverse=True) and values[-1] < -10
 
 
 def test_bicubic_and_nearest_reproduce_the_published_figures(shared, tmp_path, monkeypatch):
