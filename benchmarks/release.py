@@ -83,7 +83,8 @@ def main() -> None:
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    card["recipe"]["data"]["source"] = Path(card["recipe"]["data"]["source"]).name
+    for section, key in (("data", "source"), ("vgg", "weights")):  # names, no one's paths
+        card["recipe"][section][key] = Path(card["recipe"][section][key]).name
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
