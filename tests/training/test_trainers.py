@@ -91,6 +91,32 @@ def test_each_gan_half_step_updates_its_own_network_alone(monkeypatch):
     assert all(seen[-1][0])
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "gan"])
+@pytest.mark.parametrize("bn_statistics", ["batch", "moving"])
+def test_moving_statistics_stay_and_the_loss_is_that_of_inference(stage, bn_statistics):
+    if stage == "gan":
+        trainer = gan_trainer(bn_statistics=bn_statistics)
+    else:
+        config = PretrainConfig(steps=10, bn_statistics=bn_statistics)
+        trainer = Pretrainer(*generators(), content_loss("mse"), config)
+    generator = trainer.generator
+    for variable in generator.trainable_variables:
+        if "gamma" in variable.path:  # zeros at first, behind which the statistics don't show
+            variable.assign(tf.ones(variable.shape))
+    statistics = [np.array(v) for v in generator.non_trainable_variables]
+    weights = values(generator)
+    lr, hr = batch()
+    in_use = float(content_loss("mse")(hr, generator(lr, training=False)))
+    content = float(trainer.train_step((lr, hr))["content"])
+    after = [np.array(v) for v in generator.non_trainable_variables]
+    same = [np.array_equal(a, b) for a, b in zip(statistics, after, strict=True)]
+    if bn_statistics == "moving":
+        assert content == pytest.approx(in_use, rel=1e-5) and all(same)
+        assert all(changed(weights, generator))
+    else:
+        assert content != pytest.approx(in_use, rel=1e-3) and not any(same)
+
+
 def test_discriminator_learns_to_tell_photos_from_outputs():
     trainer = gan_trainer(learning_rate=1e-3)
     data = tf.data.Dataset.from_tensors(batch(size=4)).repeat(30)

@@ -1,0 +1,69 @@
+"""Recipes beside each other: the learning curves of short runs, and in which keys they differ.
+
+    python benchmarks/recipes.py RUN_DIR [RUN_DIR …] [--out FILE]
+
+Curves are those of a release's card: validations on the held-out photos, never on the benchmark
+sets, and a GAN's losses. A run that has not ended yet counts as far as it went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from release import curve
+
+from srgan_tf.training.run import CONFIG_FILE
+
+
+def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flattened(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
+    arguments = parser.parse_args()
+
+    recipes = {}
+    for run in arguments.runs:
+        text = (run / CONFIG_FILE).read_text(encoding="utf-8")
+        recipes[run.name] = flattened(yaml.safe_load(text))
+    keys = sorted({key for recipe in recipes.values() for key in recipe})
+    paths = {"data.source", "vgg.weights"}
+    first = next(iter(recipes.values()))
+    differing = [
+        key for key in keys if any(recipe.get(key) != first.get(key) for recipe in recipes.values())
+    ]
+    results: dict[str, Any] = {
+        "command": f"python benchmarks/recipes.py {' '.join(recipes)}",
+        "recipe": {k: first.get(k) for k in keys if k not in differing and k not in paths},
+        "runs": {},
+    }
+    for run in arguments.runs:
+        of_run = {key: recipes[run.name].get(key) for key in differing}
+        rows = curve(run / "logs")
+        results["runs"][run.name] = {"recipe": of_run, "curve": rows}
+        last = next((row for row in reversed(rows) if "psnr" in row), {})
+        print(f"{run.name}: {of_run}: {last.get('psnr')} dB after {last.get('step')} steps")
+    if arguments.out:
+        former = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        others = [r for r in former if r["command"] != results["command"]]
+        arguments.out.write_text(json.dumps([*others, results], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
