@@ -100,6 +100,6 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         shown = [text(v, MEASURES[name].format) for name, v in values.items()]
         captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
         for index, caption in enumerate(captions):
-            caption = caption.replace("∞", "inf")  # the font has no such sign
+            caption = caption.replace("∞", "inf").replace("−", "-")  # the font has no such signs
             draw.text((x, y + _TILE + 4 + index * line), caption, "black", font)
     return np.asarray(sheet)
