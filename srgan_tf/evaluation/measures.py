@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +227,7 @@ class BlurEffect:
         return None
 
     def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        y = luma(sr).numpy()[scale:-scale, scale:-scale, 0]
-        return {"blur_effect": float(blur_effect(y.astype(np.float64) / 255))}
+        return {"blur_effect": float(blur_effect(_luma_within(sr, scale) / 255))}
 
 
 class TopOctave:
@@ -242,22 +241,27 @@ class TopOctave:
     identity = "top octave 1"
 
     def reference(self, hr: np.ndarray) -> Any:
-        return hr
+        """HR's power as a function of the border, computed once."""
+        return cache(partial(_top_octave_power, hr))
 
     def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        found, wanted = (_top_octave_power(x, scale) for x in (sr, reference))
+        found, wanted = _top_octave_power(sr, scale), reference(scale)
         # A constant image has no detail: both get a power far below that of one grey level.
         return {"top_octave": float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))}
 
 
 def _top_octave_power(image: np.ndarray, border: int) -> float:
-    y = luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
+    y = _luma_within(image, border)
     windowed = (y - y.mean()) * window("hann", y.shape)
     power = np.abs(np.fft.fft2(windowed)) ** 2 / y.size
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, y.shape), indexing="ij"))
     rings = (radius * min(y.shape)).astype(int)
     averages = np.bincount(rings.ravel(), power.ravel()) / np.maximum(np.bincount(rings.ravel()), 1)
     return float(averages[min(y.shape) // 4 : min(y.shape) // 2].mean())
+
+
+def _luma_within(image: np.ndarray, border: int) -> np.ndarray:
+    return luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
 
 
 Taken = Fidelity | Vgg54 | Lpips | BlurEffect | TopOctave
