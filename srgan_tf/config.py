@@ -135,6 +135,9 @@ class _StageConfig(_Section):
     """Weights to start from: a run folder, a `.keras` file or a released name."""
     content: Content = "mse"
     content_weight: float = Field(1.0, gt=0)
+    consistency_weight: float = Field(0.0, ge=0)
+    """Of the squared difference of SR's and HR's means of blocks of scale×scale pixels: holds
+    colours and contrast, which the VGG losses let fade. The paper has no such term."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's (β1 0.9), at its highest."""
     schedule: Literal["constant", "drop", "cosine"] = "constant"
@@ -209,6 +212,11 @@ class Config(_Section):
         if of_luma and self.pretrain and self.pretrain.content not in ("mse", "l1"):
             raise ValueError(
                 f"{self.generator.architecture} learns on luma: pretrain.content must be mse or l1"
+            )
+        if of_luma and self.pretrain and self.pretrain.consistency_weight:
+            raise ValueError(
+                f"{self.generator.architecture} learns on luma: "
+                "pretrain.consistency_weight must be 0"
             )
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")

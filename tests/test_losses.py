@@ -10,7 +10,13 @@ from PIL import Image, ImageFilter
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
-from srgan_tf.losses import VggFeatures, adversarial_loss, content_loss, discriminator_loss
+from srgan_tf.losses import (
+    VggFeatures,
+    adversarial_loss,
+    consistency_loss,
+    content_loss,
+    discriminator_loss,
+)
 from srgan_tf.models import Discriminator, SRResNet
 
 HR, SR = np.random.default_rng(0).uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
@@ -41,6 +47,16 @@ def test_equal_images_cost_nothing(name, vgg_file):
 
 def log_sigmoid(x):
     return -np.logaddexp(0, -np.asarray(x, np.float64))
+
+
+def test_consistency_is_that_of_block_means():
+    rng = np.random.default_rng(0)
+    hr, sr = rng.uniform(-1, 1, (2, 2, 8, 12, 3)).astype("float32")
+    means = [x.reshape(2, 2, 4, 3, 4, 3).mean((2, 4)) for x in (hr, sr)]
+    expected = np.mean((means[0] - means[1]) ** 2)
+    assert float(consistency_loss(hr, sr, 4)) == pytest.approx(expected, rel=1e-5)
+    checkerboard = np.indices((8, 12)).sum(0)[None, :, :, None] % 2 - 0.5
+    assert float(consistency_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
 
 
 def test_adversarial_losses_are_the_papers():

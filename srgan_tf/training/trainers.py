@@ -8,7 +8,13 @@ import keras
 import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
-from srgan_tf.losses import ContentLoss, adversarial_loss, discriminator_loss, l1_loss
+from srgan_tf.losses import (
+    ContentLoss,
+    adversarial_loss,
+    consistency_loss,
+    discriminator_loss,
+    l1_loss,
+)
 from srgan_tf.models import Discriminator, Generator
 from srgan_tf.models.baselines import unit_luma
 from srgan_tf.training.ema import MovingAverage
@@ -62,6 +68,9 @@ class _GeneratorTrainer(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """All is built; Keras would reduce a batch over the workers to build with."""
 
+    def _weighted(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.add_n([getattr(self.config, f"{name}_weight") * losses[name] for name in losses])
+
     def _enlarge(self, lr):
         return self.generator(lr, training=self.config.bn_statistics == "batch")
 
@@ -75,7 +84,7 @@ class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, `content` (the content loss before its weight) and `gradient_norm`, means
+    Logs: `loss`, `content` and `consistency` (before their weights) and `gradient_norm`, means
     over the replicas.
 
     Args:
@@ -91,15 +100,19 @@ class Pretrainer(_GeneratorTrainer):
         lr, hr = data
         step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as tape:
-            content = self._content(lr, hr, step)
-            loss = self.config.content_weight * content
+            losses = self._losses_of(lr, hr, step)
+            loss = self._weighted(losses)
             scaled = loss / _replicas()
         norm = _apply(self.optimizer, tape, scaled, self.generator)
         self.ema.update(step)
-        return {"loss": loss, "content": content, "gradient_norm": norm}
+        return {"loss": loss, **losses, "gradient_norm": norm}
 
-    def _content(self, lr, hr, step):
-        return self._compare(hr, self._enlarge(lr), step)
+    def _losses_of(self, lr, hr, step):
+        sr = self._enlarge(lr)
+        consistency = consistency_loss(hr, sr, self.generator.scale)
+        if self.config.content.startswith("vgg"):
+            hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
+        return {"content": self._compare(hr, sr, step), "consistency": consistency}
 
     def _compare(self, hr, sr, step):
         content = self.content_loss(hr, sr)
@@ -116,25 +129,26 @@ class LumaPretrainer(Pretrainer):
     section 3.3).
     """
 
-    def _content(self, lr, hr, step):
+    def _losses_of(self, lr, hr, step):
         y = unit_luma((hr + 1.0) / 2.0)
         result, *others = self.generator.predictions(unit_luma(lr))
         content = self._compare(y, result, step)
         if not others:
-            return content
+            return {"content": content}
         of_others = tf.add_n([self._compare(y, other, step) for other in others]) / len(others)
         share = 1.0 - tf.cast(step, tf.float32) / self.config.steps
-        return share * of_others + (1.0 - share) * content
+        return {"content": share * of_others + (1.0 - share) * content}
 
 
 class GanTrainer(_GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
-    content_weight · l_X + adversarial_weight · l_Gen against the updated D.
+    content_weight · l_X + adversarial_weight · l_Gen against the updated D, and
+    consistency_weight · the consistency loss.
 
     Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
-    `content`, `adversarial`, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)),
+    `content`, `adversarial`, `consistency`, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)),
     probabilities), `gradient_norm` and `d_gradient_norm`.
     """
 
@@ -154,8 +168,11 @@ class GanTrainer(_GeneratorTrainer):
 
     def train_step(self, data):
         lr, hr = data
+        step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as g_tape:
             sr = self._enlarge(lr)
+            consistency = consistency_loss(hr, sr, self.generator.scale)
+            hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits = self.discriminator(hr, training=True)
                 sr_logits = self.discriminator(tf.stop_gradient(sr), training=True)
@@ -163,25 +180,48 @@ class GanTrainer(_GeneratorTrainer):
                 d_scaled = d_loss / _replicas()
             with g_tape.stop_recording():
                 d_norm = _apply(self.d_optimizer, d_tape, d_scaled, self.discriminator)
-            content = self.content_loss(hr, sr)
-            adversarial = adversarial_loss(self.discriminator(sr, training=True))
-            loss = (
-                self.config.content_weight * content + self.config.adversarial_weight * adversarial
-            )
+            losses = {
+                "content": self.content_loss(hr, sr),
+                "adversarial": adversarial_loss(self.discriminator(sr, training=True)),
+                "consistency": consistency,
+            }
+            loss = self._weighted(losses)
             scaled = loss / _replicas()
-        step = tf.identity(self.optimizer.iterations)
         norm = _apply(self.optimizer, g_tape, scaled, self.generator)
         self.ema.update(step)
         return {
             "loss": loss,
-            "content": content,
-            "adversarial": adversarial,
+            **losses,
             "d_loss": d_loss,
             "d_hr": tf.reduce_mean(tf.sigmoid(hr_logits)),
             "d_sr": tf.reduce_mean(tf.sigmoid(sr_logits)),
             "gradient_norm": norm,
             "d_gradient_norm": d_norm,
         }
+
+
+def shifted_alike(
+    hr: tf.Tensor, sr: tf.Tensor, scale: int, step: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both moved down and right by the same 0 to `scale` - 1 pixels, drawn anew each step.
+
+    G's pixel shuffles and the strides of D and VGG19 have common periods. Where they always
+    meet at the same place, G learns to draw a grid.
+
+    Args:
+        hr, sr: [N, H, W, 3]; what moves in at the border is mirrored.
+        scale: G's.
+        step: scalar integer, the seed.
+    """
+    most = scale - 1
+    start = tf.random.stateless_uniform([2], [0, tf.cast(step, tf.int32)], 0, scale, tf.int32)
+    start = tf.concat([[0], start, [0]], 0)
+
+    def moved(image):
+        padded = tf.pad(image, [[0, 0], [most, 0], [most, 0], [0, 0]], "REFLECT")
+        return tf.ensure_shape(tf.slice(padded, start, tf.shape(image)), image.shape)
+
+    return moved(hr), moved(sr)
 
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:

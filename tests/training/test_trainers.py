@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
-from srgan_tf.losses import content_loss
+from srgan_tf.losses import consistency_loss, content_loss
 from srgan_tf.models import Discriminator, SRResNet
-from srgan_tf.training.trainers import GanTrainer, Pretrainer, adam
+from srgan_tf.training.trainers import GanTrainer, Pretrainer, adam, shifted_alike
 
 
 def generators():
@@ -47,7 +47,7 @@ def test_pretraining_lowers_the_loss_and_reports_it():
     data = tf.data.Dataset.from_tensors((lr, hr)).repeat(40)
     before = float(content_loss("mse")(hr, generator(lr, training=True)))
     history = trainer.fit(data, shuffle=False, verbose=0)
-    assert history.history.keys() == {"loss", "content", "gradient_norm"}
+    assert history.history.keys() == {"loss", "content", "consistency", "gradient_norm"}
     assert history.history["loss"][0] < 0.8 * before
     assert int(trainer.optimizer.iterations) == 40
 
@@ -106,7 +106,10 @@ def test_moving_statistics_stay_and_the_loss_is_that_of_inference(stage, bn_stat
     statistics = [np.array(v) for v in generator.non_trainable_variables]
     weights = values(generator)
     lr, hr = batch()
-    in_use = float(content_loss("mse")(hr, generator(lr, training=False)))
+    pair = hr, generator(lr, training=False)
+    if stage == "gan":
+        pair = shifted_alike(*pair, 4, tf.constant(0))
+    in_use = float(content_loss("mse")(*pair))
     content = float(trainer.train_step((lr, hr))["content"])
     after = [np.array(v) for v in generator.non_trainable_variables]
     same = [np.array_equal(a, b) for a, b in zip(statistics, after, strict=True)]
@@ -125,11 +128,57 @@ def test_discriminator_learns_to_tell_photos_from_outputs():
     assert logs["d_hr"] > 0.6 > 0.4 > logs["d_sr"]
 
 
-def test_total_loss_joins_content_and_adversary_with_their_weights():
-    trainer = gan_trainer(content_weight=2.0, adversarial_weight=0.5)
+def test_total_loss_joins_the_losses_with_their_weights():
+    trainer = gan_trainer(content_weight=2.0, adversarial_weight=0.5, consistency_weight=3.0)
     logs = trainer.train_step(batch())
-    total = 2.0 * logs["content"] + 0.5 * logs["adversarial"]
+    total = 2.0 * logs["content"] + 0.5 * logs["adversarial"] + 3.0 * logs["consistency"]
     assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-6)
+    config = PretrainConfig(steps=10, content_weight=2.0, consistency_weight=3.0)
+    logs = Pretrainer(*generators(), content_loss("mse"), config).train_step(batch())
+    total = 2.0 * logs["content"] + 3.0 * logs["consistency"]
+    assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-6)
+
+
+def test_consistency_is_of_the_photos_where_they_lie():
+    trainer = gan_trainer(bn_statistics="moving")
+    lr, hr = batch()
+    expected = consistency_loss(hr, trainer.generator(lr), 4)
+    assert float(trainer.train_step((lr, hr))["consistency"]) == pytest.approx(float(expected))
+
+
+def test_consistency_alone_brings_a_faded_generator_back():
+    config = PretrainConfig(
+        steps=200,
+        content_weight=1e-9,
+        consistency_weight=1.0,
+        learning_rate=1e-3,
+        bn_statistics="moving",
+    )
+    trainer = Pretrainer(*generators(), content_loss("mse"), config)
+    for variable in trainer.generator.tail.trainable_variables:
+        variable.assign(0.8 * variable)
+    lr, hr = batch()
+
+    def contrast():
+        return float(np.std(trainer.generator(lr)) / np.std(hr))
+
+    before = contrast()
+    trainer.fit(tf.data.Dataset.from_tensors((lr, hr)).repeat(200), shuffle=False, verbose=0)
+    assert before < 0.8 < 0.95 < contrast()
+
+
+def test_photos_are_moved_alike_by_every_phase_of_the_scale():
+    rng = np.random.default_rng(0)
+    hr = tf.constant(rng.uniform(-1, 1, (2, 12, 16, 3)), tf.float32)
+    moves = set()
+    for step in range(200):
+        moved_hr, moved_sr = shifted_alike(hr, 0.5 * hr, 4, tf.constant(step, tf.int64))
+        np.testing.assert_array_equal(0.5 * moved_hr, moved_sr)
+        down, right = np.argwhere(np.all(moved_hr[0] == hr[0, 4, 4], axis=-1))[0] - 4
+        mirrored = np.pad(hr, ((0, 0), (down, 0), (right, 0), (0, 0)), "reflect")
+        np.testing.assert_array_equal(moved_hr, mirrored[:, :12, :16])
+        moves.add((down, right))
+    assert moves == {(down, right) for down in range(4) for right in range(4)}
 
 
 def test_schedules_follow_the_recipe():
