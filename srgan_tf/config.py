@@ -138,6 +138,9 @@ class _StageConfig(_Section):
     consistency_weight: float = Field(0.0, ge=0)
     """Of the squared difference of SR's and HR's means of blocks of scale×scale pixels: holds
     colours and contrast, which the VGG losses let fade. The paper has no such term."""
+    grid_weight: float = Field(0.0, ge=0)
+    """Of the squared difference of SR's and HR's means of pixels with the same place in their
+    block of scale×scale: against a grid, which the VGG losses draw. Not in the paper either."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's (β1 0.9), at its highest."""
     schedule: Literal["constant", "drop", "cosine"] = "constant"
@@ -213,11 +216,11 @@ class Config(_Section):
             raise ValueError(
                 f"{self.generator.architecture} learns on luma: pretrain.content must be mse or l1"
             )
-        if of_luma and self.pretrain and self.pretrain.consistency_weight:
-            raise ValueError(
-                f"{self.generator.architecture} learns on luma: "
-                "pretrain.consistency_weight must be 0"
-            )
+        for key in ("consistency_weight", "grid_weight"):
+            if of_luma and self.pretrain and getattr(self.pretrain, key):
+                raise ValueError(
+                    f"{self.generator.architecture} learns on luma: pretrain.{key} must be 0"
+                )
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")
         return self

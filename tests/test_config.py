@@ -122,8 +122,9 @@ def test_each_architecture_has_its_own_keys(recipe):
     assert "generator: architecture must be one of srresnet, srcnn, espcn, drcn" in message
     message = error_of(recipe, "generator.architecture=srcnn", "pretrain.content=vgg54")
     assert "pretrain.content must be mse or l1" in message
-    message = error_of(recipe, "generator.architecture=srcnn", "pretrain.consistency_weight=1")
-    assert "pretrain.consistency_weight must be 0" in message
+    for key in ("pretrain.consistency_weight", "pretrain.grid_weight"):
+        message = error_of(recipe, "generator.architecture=srcnn", f"{key}=1")
+        assert f"{key} must be 0" in message
 
 
 def test_overrides_are_read_by_their_keys_type(recipe):

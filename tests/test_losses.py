@@ -16,6 +16,7 @@ from srgan_tf.losses import (
     consistency_loss,
     content_loss,
     discriminator_loss,
+    grid_loss,
 )
 from srgan_tf.models import Discriminator, SRResNet
 
@@ -57,6 +58,16 @@ def test_consistency_is_that_of_block_means():
     assert float(consistency_loss(hr, sr, 4)) == pytest.approx(expected, rel=1e-5)
     checkerboard = np.indices((8, 12)).sum(0)[None, :, :, None] % 2 - 0.5
     assert float(consistency_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
+
+
+def test_grid_is_of_what_the_blocks_have_in_common():
+    rng = np.random.default_rng(0)
+    hr, sr = rng.uniform(-1, 1, (2, 2, 64, 32, 3)).astype("float32")
+    common = (hr - sr).reshape(2, 2, 8, 4, 8, 4, 3).mean((2, 4))  # the blocks of 8×8 blocks
+    assert float(grid_loss(hr, sr, 4)) == pytest.approx(np.mean(common**2), rel=1e-5)
+    checkerboard = np.indices((64, 32)).sum(0)[None, :, :, None] % 2 - 0.5
+    assert float(grid_loss(hr, hr + checkerboard, 4)) == pytest.approx(0.25, rel=1e-5)
+    assert float(grid_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
 
 
 def test_adversarial_losses_are_the_papers():

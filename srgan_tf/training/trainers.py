@@ -13,6 +13,7 @@ from srgan_tf.losses import (
     adversarial_loss,
     consistency_loss,
     discriminator_loss,
+    grid_loss,
     l1_loss,
 )
 from srgan_tf.models import Discriminator, Generator
@@ -71,6 +72,13 @@ class _GeneratorTrainer(keras.Model):
     def _weighted(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.add_n([getattr(self.config, f"{name}_weight") * losses[name] for name in losses])
 
+    def _fidelity(self, hr, sr) -> dict[str, tf.Tensor]:
+        scale = self.generator.scale
+        return {
+            "consistency": consistency_loss(hr, sr, scale),
+            "grid": grid_loss(hr, sr, scale),
+        }
+
     def _enlarge(self, lr):
         return self.generator(lr, training=self.config.bn_statistics == "batch")
 
@@ -84,8 +92,8 @@ class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, `content` and `consistency` (before their weights) and `gradient_norm`, means
-    over the replicas.
+    Logs: `loss`, `content`, `consistency` and `grid` (before their weights) and
+    `gradient_norm`, means over the replicas.
 
     Args:
         generator: built, under the strategy's scope.
@@ -109,10 +117,10 @@ class Pretrainer(_GeneratorTrainer):
 
     def _losses_of(self, lr, hr, step):
         sr = self._enlarge(lr)
-        consistency = consistency_loss(hr, sr, self.generator.scale)
+        fidelity = self._fidelity(hr, sr)
         if self.config.content.startswith("vgg"):
             hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
-        return {"content": self._compare(hr, sr, step), "consistency": consistency}
+        return {"content": self._compare(hr, sr, step), **fidelity}
 
     def _compare(self, hr, sr, step):
         content = self.content_loss(hr, sr)
@@ -144,12 +152,12 @@ class GanTrainer(_GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
-    content_weight · l_X + adversarial_weight · l_Gen against the updated D, and
-    consistency_weight · the consistency loss.
+    content_weight · l_X + adversarial_weight · l_Gen against the updated D, and the
+    consistency and the grid loss with their weights.
 
     Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
-    `content`, `adversarial`, `consistency`, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)),
-    probabilities), `gradient_norm` and `d_gradient_norm`.
+    `content`, `adversarial`, `consistency`, `grid`, `d_loss`, `d_hr` and `d_sr` (mean D(HR)
+    and D(G(LR)), probabilities), `gradient_norm` and `d_gradient_norm`.
     """
 
     config: GanConfig
@@ -171,7 +179,7 @@ class GanTrainer(_GeneratorTrainer):
         step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as g_tape:
             sr = self._enlarge(lr)
-            consistency = consistency_loss(hr, sr, self.generator.scale)
+            fidelity = self._fidelity(hr, sr)
             hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits = self.discriminator(hr, training=True)
@@ -183,7 +191,7 @@ class GanTrainer(_GeneratorTrainer):
             losses = {
                 "content": self.content_loss(hr, sr),
                 "adversarial": adversarial_loss(self.discriminator(sr, training=True)),
-                "consistency": consistency,
+                **fidelity,
             }
             loss = self._weighted(losses)
             scaled = loss / _replicas()

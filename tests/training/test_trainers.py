@@ -47,7 +47,13 @@ def test_pretraining_lowers_the_loss_and_reports_it():
     data = tf.data.Dataset.from_tensors((lr, hr)).repeat(40)
     before = float(content_loss("mse")(hr, generator(lr, training=True)))
     history = trainer.fit(data, shuffle=False, verbose=0)
-    assert history.history.keys() == {"loss", "content", "consistency", "gradient_norm"}
+    assert history.history.keys() == {
+        "loss",
+        "content",
+        "consistency",
+        "grid",
+        "gradient_norm",
+    }
     assert history.history["loss"][0] < 0.8 * before
     assert int(trainer.optimizer.iterations) == 40
 
@@ -129,14 +135,18 @@ def test_discriminator_learns_to_tell_photos_from_outputs():
 
 
 def test_total_loss_joins_the_losses_with_their_weights():
-    trainer = gan_trainer(content_weight=2.0, adversarial_weight=0.5, consistency_weight=3.0)
-    logs = trainer.train_step(batch())
-    total = 2.0 * logs["content"] + 0.5 * logs["adversarial"] + 3.0 * logs["consistency"]
-    assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-6)
-    config = PretrainConfig(steps=10, content_weight=2.0, consistency_weight=3.0)
+    weights = {"content": 2.0, "adversarial": 0.5, "consistency": 3.0, "grid": 7.0}
+
+    def total(logs, names):
+        return pytest.approx(float(sum(weights[name] * logs[name] for name in names)), rel=1e-6)
+
+    section = {f"{name}_weight": weight for name, weight in weights.items()}
+    logs = gan_trainer(**section).train_step(batch())
+    assert float(logs["loss"]) == total(logs, weights)
+    del section["adversarial_weight"]
+    config = PretrainConfig(steps=10, **section)
     logs = Pretrainer(*generators(), content_loss("mse"), config).train_step(batch())
-    total = 2.0 * logs["content"] + 3.0 * logs["consistency"]
-    assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-6)
+    assert float(logs["loss"]) == total(logs, ("content", "consistency", "grid"))
 
 
 def test_consistency_is_of_the_photos_where_they_lie():
