@@ -1,0 +1,66 @@
+"""Measures what the VGG losses say of SR with more or less contrast than HR.
+
+    python benchmarks/vgg_fade.py --data BSD100 --vgg FILE
+
+Each SR is brought to HR's mean and standard deviation, then its contrast is multiplied. The loss
+should be lowest at 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from srgan_tf import Upscaler
+from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.files import written_whole
+from srgan_tf.losses import content_loss
+
+OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
+CONTRASTS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
+SCALE = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder with HR and LRx4")
+    parser.add_argument("--vgg", default="imagenet", help="VGG19's weights without its top")
+    parser.add_argument("--model", default="srresnet-mse", help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=20, help="the first ones; default: 20")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+
+    upscaler = Upscaler(arguments.model)
+    losses = {name: content_loss(name, arguments.vgg) for name in ("mse", "vgg22", "vgg54")}
+    measured = {name: {contrast: [] for contrast in CONTRASTS} for name in losses}
+    (images,) = open_sets(arguments.data.parent, [arguments.data.name], SCALE).values()
+    for image in images[: arguments.images]:
+        lr, hr = image.load()
+        hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
+        mean = hr.mean((1, 2), keepdims=True)
+        detail = (sr - sr.mean((1, 2), keepdims=True)) * hr.std() / sr.std()
+        for name, loss in losses.items():
+            for contrast in CONTRASTS:
+                measured[name][contrast].append(float(loss(hr, mean + contrast * detail)))
+    report = {
+        "command": f"python benchmarks/vgg_fade.py --data {arguments.data.name} --vgg FILE",
+        "model": arguments.model,
+        "images": arguments.images,
+        "losses": {
+            name: {str(contrast): float(np.mean(values)) for contrast, values in of_loss.items()}
+            for name, of_loss in measured.items()
+        },
+    }
+    with written_whole(arguments.out) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    json.dump(report["losses"], sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()
