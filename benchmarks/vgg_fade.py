@@ -38,7 +38,9 @@ def main() -> None:
 
     upscaler = Upscaler(arguments.model)
     losses = {name: content_loss(name, arguments.vgg) for name in ("mse", "vgg22", "vgg54")}
-    measured = {name: {contrast: [] for contrast in CONTRASTS} for name in losses}
+    measured: dict[str, dict[float, list[float]]] = {
+        name: {contrast: [] for contrast in CONTRASTS} for name in losses
+    }
     (images,) = open_sets(arguments.data.parent, [arguments.data.name], SCALE).values()
     for image in images[: arguments.images]:
         lr, hr = image.load()
