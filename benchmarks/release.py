@@ -4,7 +4,7 @@
 
 DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without the border of
 `scale` pixels, of the PNG files that the upscaler writes. A release of the same name is replaced
-only by one with a higher mean PSNR. The card gets the scores, the curves of the
+only by one with a higher mean PSNR, or with --replace. The card gets the scores, the curves of the
 training and the weights' SHA-256.
 """
 
@@ -30,7 +30,7 @@ from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
-GAN_LOGS = ("content", "adversarial", "d_loss", "d_hr", "d_sr")
+GAN_LOGS = ("content", "adversarial", "consistency", "grid", "d_loss", "d_hr", "d_sr")
 
 
 def score(model: Path | str, folder: Path) -> dict[str, float]:
@@ -52,15 +52,15 @@ def score(model: Path | str, folder: Path) -> dict[str, float]:
 def curve(logs: Path) -> list[dict[str, float]]:
     """What a run logged in TensorBoard, a row a step: validations and, of a GAN, each loss and D.
 
-    Validations are `psnr` and `ssim`; a GAN's `content`, `adversarial`, `d_loss`, `d_hr` and
-    `d_sr` are of one batch.
+    Validations are `psnr` and `ssim`; a GAN's `content`, `adversarial`, `consistency`,
+    `grid`, `d_loss`, `d_hr` and `d_sr` are of one batch.
     """
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
     names = {f"validation/{measure}": measure for measure in ("psnr", "ssim")}
     if "train/d_loss" in logged:
-        names |= {f"train/{loss}": loss for loss in GAN_LOGS}
+        names |= {f"train/{loss}": loss for loss in GAN_LOGS if f"train/{loss}" in logged}
     rows: dict[int, dict[str, float]] = {}  # by step: a resumed run may have logged one twice
     for tag, name in names.items():
         for event in events.Tensors(tag):
@@ -76,6 +76,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--note", metavar="TEXT", help="for the card: what a user should know")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="also what has a higher PSNR: an adversary trades it for detail",
+    )
     arguments = parser.parse_args()
 
     card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
@@ -94,7 +99,7 @@ def main() -> None:
     card_file = target.with_suffix(".json")
     if card_file.exists():
         before = json.loads(card_file.read_text(encoding="utf-8"))["scores"]
-        if _mean_psnr(before) >= _mean_psnr(card["scores"]):
+        if not arguments.replace and _mean_psnr(before) >= _mean_psnr(card["scores"]):
             print(f"The released {card['name']} scores higher; it stays.", file=sys.stderr)
             return
     with written_whole(target) as temporary:
