@@ -54,8 +54,9 @@ def main() -> None:
         draw.text((column * cell, 0), method.label, "black", font)
         for row, image in enumerate(images):
             lr, hr = image.load()
-            top, left = choose_crop(lr, hr, min(SIDE, *hr.shape[:2]))
-            crop = method.enlarge(image, lr, hr)[top : top + SIDE, left : left + SIDE]
+            side = min(SIDE, *hr.shape[:2])
+            top, left = choose_crop(lr, hr, side)
+            crop = method.enlarge(image, lr, hr)[top : top + side, left : left + side]
             sheet.paste(Image.fromarray(crop), (column * cell, LINE + row * cell))
     with written_whole(arguments.out) as temporary:
         sheet.save(temporary, "JPEG", quality=92, subsampling=0)

@@ -211,19 +211,19 @@ class Config(_Section):
             raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
         if self.data.validation_crop % self.generator.scale:
             raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
-        of_luma = self.generator.architecture != "srresnet"
-        if of_luma and self.pretrain and self.pretrain.content not in ("mse", "l1"):
-            raise ValueError(
-                f"{self.generator.architecture} learns on luma: pretrain.content must be mse or l1"
-            )
-        for key in ("consistency_weight", "grid_weight"):
-            if of_luma and self.pretrain and getattr(self.pretrain, key):
-                raise ValueError(
-                    f"{self.generator.architecture} learns on luma: pretrain.{key} must be 0"
-                )
+        if self.pretrain and self.generator.architecture != "srresnet":
+            self._fits_luma(self.pretrain)
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")
         return self
+
+    def _fits_luma(self, pretrain: PretrainConfig) -> None:
+        learner = f"{self.generator.architecture} learns on luma"
+        if pretrain.content not in ("mse", "l1"):
+            raise ValueError(f"{learner}: pretrain.content must be mse or l1")
+        for key in ("consistency_weight", "grid_weight"):
+            if getattr(pretrain, key):
+                raise ValueError(f"{learner}: pretrain.{key} must be 0")
 
     def stage(self, stage: Stage) -> PretrainConfig | GanConfig:
         """The section of a stage. Raises RequestError when the recipe has none."""
