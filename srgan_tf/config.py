@@ -23,7 +23,7 @@ from srgan_tf.files import written_whole
 
 Stage = Literal["pretrain", "gan"]
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
-Content = Literal["mse", "l1", "vgg22", "vgg54"]
+Content = Literal["mse", "l1", "psnr", "vgg22", "vgg54"]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
 # PyYAML lets through what the constructors of dates and numbers raise (2024-99-99, 0x_).

@@ -6,6 +6,7 @@ over the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def content_loss(name: str, vgg_weights: str = "imagenet", precision="float32") 
     """A content loss by name: a function of (hr, sr).
 
     Args:
-        name: `mse` (equation 4), `l1`, `vgg22` or `vgg54` (equation 5).
+        name: `mse` (equation 4), `l1`, `psnr`, `vgg22` or `vgg54` (equation 5).
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
         precision: the dtype policy that VGG19 computes in.
 
@@ -38,6 +39,8 @@ def content_loss(name: str, vgg_weights: str = "imagenet", precision="float32") 
         return mse_loss
     if name == "l1":
         return l1_loss
+    if name == "psnr":
+        return psnr_loss
     features = VggFeatures(name, vgg_weights, precision)
     return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
 
@@ -50,6 +53,17 @@ def mse_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
 def l1_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
     """The mean absolute difference of the pixels."""
     return tf.reduce_mean(tf.abs(hr - sr))
+
+
+def psnr_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+    """The mean of the images' negative PSNR, in dB.
+
+    An image counts as much as another, whether its detail can be guessed or not, where the MSE of a
+    batch is that of its hardest texture. An error of a grey level is added to each image's, so that
+    a flat one does not count without end.
+    """
+    mse = tf.reduce_mean(tf.square(hr - sr), [1, 2, 3])
+    return tf.reduce_mean(tf.math.log((mse + (2 / 255) ** 2) / 4)) * (10 / math.log(10))
 
 
 def consistency_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageFilter
+from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
@@ -44,6 +45,14 @@ def test_mse_and_l1():
 @pytest.mark.parametrize("name", ["mse", "l1", "vgg22", "vgg54"])
 def test_equal_images_cost_nothing(name, vgg_file):
     assert float(content_loss(name, vgg_file)(HR, HR)) == 0
+
+
+def test_psnr_is_that_of_each_image():
+    psnr = [peak_signal_noise_ratio(hr, sr, data_range=2) for hr, sr in zip(HR, SR, strict=True)]
+    assert float(content_loss("psnr")(HR, SR)) == pytest.approx(-np.mean(psnr), abs=1e-3)
+    flat = np.zeros_like(HR)  # a level off, whose PSNR is 48.13 dB
+    loss = content_loss("psnr")(flat, flat + 2 / 255)
+    assert float(loss) == pytest.approx(-48.13 + 10 * np.log10(2), abs=0.01)
 
 
 def log_sigmoid(x):
@@ -92,7 +101,7 @@ def test_adversarial_losses_stay_finite_and_steep_at_large_logits(logit):
     assert float(tape.gradient(d_loss, logits)[0, 0]) == pytest.approx(2 * (logit > 0), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mse", "l1", "vgg22", "vgg54", "adversarial"])
+@pytest.mark.parametrize("name", ["mse", "l1", "psnr", "vgg22", "vgg54", "adversarial"])
 def test_every_loss_moves_the_generator(name, vgg_file):
     generator = SRResNet(blocks=1, filters=4)
     if name == "adversarial":
