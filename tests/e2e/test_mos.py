@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf import cli
+from srgan_tf import cli, weights
 from srgan_tf.mos.study import Study
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -119,7 +119,8 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
     store.close()
 
 
-def test_requests_that_can_not_be_met(srgan, data, tmp_path):
+def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_FOLDER", tmp_path)  # nothing is released
     (tmp_path / "there").mkdir()
     study = tmp_path / "study"
     for arguments, words in [
