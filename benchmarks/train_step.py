@@ -87,7 +87,7 @@ def main() -> None:
     data = DataConfig(source="samples")
     store = open_store(open_source("samples"), min_side=data.hr_crop)
     photos, _ = split_photos(store, data, seed=0)
-    pair = to_pair(hr_batch(store, photos, data.hr_crop, data.batch_size, 0, 0), 4)
+    pair = to_pair(hr_batch(store, photos, data, 0, 0), 4)
     lr, hr = (np.asarray(a) for a in pair)
 
     results: dict = {"command": "python benchmarks/train_step.py", "cores": os.cpu_count()}

@@ -113,6 +113,9 @@ class DataConfig(_Section):
     """A folder, `tfds:NAME`, or `samples`."""
     hr_crop: int = Field(96, ge=16)
     """Side of the square HR crops, in pixels."""
+    crop_candidates: int = Field(1, ge=1)
+    """Crops that are drawn for one that is trained on: the one with the most detail. A photo's
+    sky teaches little, and a step costs the same."""
     batch_size: int = Field(16, ge=1)
     """Crops in a mini-batch, over all replicas."""
     validation_photos: int = Field(16, ge=1)

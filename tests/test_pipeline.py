@@ -42,6 +42,11 @@ STORE = make_store((40, 50), (16, 70), (64, 16), (33, 33))
 PHOTOS = [0, 1, 2, 3]
 
 
+def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
+    changes = {"hr_crop": side, "batch_size": batch_size, "crop_candidates": candidates}
+    return CONFIG.model_copy(update=changes)
+
+
 def batches(steps: range, context=None, **changes):
     config = CONFIG.model_copy(update=changes)
     return list(training_dataset(STORE, PHOTOS, config, 4, 7, steps, context))
@@ -63,21 +68,21 @@ def place_in(photo: np.ndarray, crop: np.ndarray) -> int | None:
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    batch = hr_batch(STORE, PHOTOS, 16, 8, seed=1, step=2)
-    np.testing.assert_array_equal(batch, hr_batch(STORE, PHOTOS, 16, 8, seed=1, step=2))
+    batch = hr_batch(STORE, PHOTOS, CONFIG, seed=1, step=2)
+    np.testing.assert_array_equal(batch, hr_batch(STORE, PHOTOS, CONFIG, seed=1, step=2))
     for seed, step in ((1, 3), (2, 2), (2, 1)):
-        assert np.any(batch != hr_batch(STORE, PHOTOS, 16, 8, seed, step))
+        assert np.any(batch != hr_batch(STORE, PHOTOS, CONFIG, seed, step))
 
 
 def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
-    crops = hr_batch(STORE, PHOTOS, 16, 200, seed=0, step=0)
+    crops = hr_batch(STORE, PHOTOS, cropped(16, 200), seed=0, step=0)
     found = [(crop[0, 0, 2], place_in(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
     assert {photo for photo, _ in found} == set(PHOTOS)
     assert {symmetry for _, symmetry in found} == set(range(8))
 
 
 def test_crops_reach_every_corner():
-    crops = hr_batch(make_store((18, 18)), [0], 16, 300, seed=0, step=0)
+    crops = hr_batch(make_store((18, 18)), [0], cropped(16, 300), seed=0, step=0)
     counters = crops[..., 1].astype(int) * 256 + crops[..., 0]
     corners = {0, 17, 17 * 18, 18 * 18 - 1}
     assert corners <= set(counters.ravel().tolist())
@@ -86,9 +91,21 @@ def test_crops_reach_every_corner():
 @given(st.integers(16, 40), st.integers(16, 40), st.integers(1, 16), st.integers(0, 2**32 - 1))
 def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, crop, seed):
     photo = make_store((height, width))
-    (piece,) = hr_batch(photo, [0], crop, 1, seed, step=0)
+    (piece,) = hr_batch(photo, [0], cropped(crop, 1), seed, step=0)
     assert piece.shape == (crop, crop, 3)
     assert place_in(photo[0], piece) is not None
+
+
+def test_of_several_candidates_the_crop_with_the_most_detail_is_kept():
+    photo = np.full((64, 256, 3), 128, np.uint8)
+    photo[:, 128:] += np.random.default_rng(0).integers(0, 64, (64, 128, 1), np.uint8)
+    store = PhotoStore(("half.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
+    flat = [
+        np.mean(hr_batch(store, [0], cropped(16, 400, candidates), 0, 0).std((1, 2, 3)) == 0)
+        for candidates in (1, 3)
+    ]
+    # 113 of the 241 places are flat.
+    np.testing.assert_allclose(flat, [113 / 241, (113 / 241) ** 3], atol=0.07)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -105,7 +122,7 @@ def test_pairs_have_the_models_ranges_and_lr_is_the_bicubic_of_hr(scale):
 
 def test_the_dataset_gives_the_batches_of_its_steps():
     for step, (lr, hr) in zip(range(3, 6), batches(range(3, 6)), strict=True):
-        expected = to_pair(hr_batch(STORE, PHOTOS, 16, 8, 7, step), 4)
+        expected = to_pair(hr_batch(STORE, PHOTOS, CONFIG, 7, step), 4)
         np.testing.assert_array_equal(lr, expected[0])
         np.testing.assert_array_equal(hr, expected[1])
         assert (lr.shape, hr.shape) == ((8, 4, 4, 3), (8, 16, 16, 3))
@@ -127,7 +144,7 @@ def test_workers_and_replicas_share_the_global_batch(workers, replicas):
         slices.append(elements)
     for number, step in enumerate((5, 6)):
         parts = [s[number * replicas + r] for s in slices for r in range(replicas)]
-        expected = to_pair(hr_batch(STORE, PHOTOS, 16, 8, 7, step), 4)[1]
+        expected = to_pair(hr_batch(STORE, PHOTOS, CONFIG, 7, step), 4)[1]
         np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 

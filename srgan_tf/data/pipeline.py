@@ -24,24 +24,34 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[list
 
 
 def hr_batch(
-    store: PhotoStore, photos: list[int], crop: int, batch_size: int, seed: int, step: int
+    store: PhotoStore, photos: list[int], config: DataConfig, seed: int, step: int
 ) -> np.ndarray:
     """Random crops, flipped and turned by quarters: a pure function of its arguments.
 
     Returns:
-        uint8 [batch_size, crop, crop, 3].
+        uint8 [config.batch_size, config.hr_crop, config.hr_crop, 3].
     """
     rng = np.random.default_rng((seed, step))
-    batch = np.empty((batch_size, crop, crop, 3), np.uint8)
-    for i in range(batch_size):
+    crop = config.hr_crop
+    batch = np.empty((config.batch_size, crop, crop, 3), np.uint8)
+    for i in range(config.batch_size):
         photo = store[photos[rng.integers(len(photos))]]
-        y = rng.integers(photo.shape[0] - crop + 1)
-        x = rng.integers(photo.shape[1] - crop + 1)
-        piece = photo[y : y + crop, x : x + crop]
+        candidates = []
+        for _ in range(config.crop_candidates):
+            y = rng.integers(photo.shape[0] - crop + 1)
+            x = rng.integers(photo.shape[1] - crop + 1)
+            candidates.append(photo[y : y + crop, x : x + crop])
+        piece = max(candidates, key=_detail) if len(candidates) > 1 else candidates[0]
         if rng.integers(2):
             piece = piece[:, ::-1]
         batch[i] = np.rot90(piece, int(rng.integers(4)))
     return batch
+
+
+def _detail(crop: np.ndarray) -> float:
+    """The mean squared difference of neighbouring pixels of the green channel."""
+    green = crop[..., 1].astype(np.float32)
+    return sum(float(np.mean(np.square(np.diff(green, axis=axis)))) for axis in (0, 1))
 
 
 def to_pair(hr, scale: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -78,7 +88,7 @@ def training_dataset(
 
     def load(element):
         step, replica = divmod(int(element), local)
-        batch = hr_batch(store, photos, crop, config.batch_size, seed, step)
+        batch = hr_batch(store, photos, config, seed, step)
         start = (first + replica) * share
         return batch[start : start + share]
 
