@@ -42,15 +42,15 @@ def main() -> None:
     for run in arguments.runs:
         text = (run / CONFIG_FILE).read_text(encoding="utf-8")
         recipes[run.name] = flattened(yaml.safe_load(text))
-    keys = sorted({key for recipe in recipes.values() for key in recipe})
     paths = {"data.source", "vgg.weights"}
+    keys = sorted({key for recipe in recipes.values() for key in recipe} - paths)
     first = next(iter(recipes.values()))
     differing = [
         key for key in keys if any(recipe.get(key) != first.get(key) for recipe in recipes.values())
     ]
     results: dict[str, Any] = {
         "command": f"python benchmarks/recipes.py {' '.join(recipes)}",
-        "recipe": {k: first.get(k) for k in keys if k not in differing and k not in paths},
+        "recipe": {k: first.get(k) for k in keys if k not in differing},
         "runs": {},
     }
     for run in arguments.runs:

@@ -52,8 +52,7 @@ def score(model: Path | str, folder: Path) -> dict[str, float]:
 def curve(logs: Path) -> list[dict[str, float]]:
     """What a run logged in TensorBoard, a row a step: validations and, of a GAN, each loss and D.
 
-    Validations are `psnr` and `ssim`; a GAN's `content`, `adversarial`, `consistency`,
-    `grid`, `d_loss`, `d_hr` and `d_sr` are of one batch.
+    Validations are `psnr` and `ssim`; a GAN's logs (GAN_LOGS) are of one batch.
     """
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
