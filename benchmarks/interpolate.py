@@ -1,0 +1,94 @@
+"""Network interpolation: weights between those of a finished run and of where it started.
+
+    python benchmarks/interpolate.py RUN_DIR OTHER [--share 0.5] --out DIR
+
+A leg with a larger adversarial weight has more of the finest detail and more artefacts; between the
+two networks there is less of both (Wang et al. 2018, ESRGAN, section 3.4). DIR gets what
+benchmarks/release.py takes: the generator, its card and the run's logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from srgan_tf.errors import RequestError
+from srgan_tf.models import Generator
+from srgan_tf.training.run import save_generator
+from srgan_tf.weights import (
+    CARD_FILE,
+    GENERATOR_FILE,
+    find_generator,
+    load_generator,
+    with_precision,
+)
+
+
+def interpolated(one: Generator, other: Generator, share: float) -> Generator:
+    """A generator with `share` of one's weights, 0 to 1, and the rest of the other's.
+
+    Raises:
+        RequestError: the two are not of one architecture, or `share` is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise RequestError(f"--share {share}: must be from 0 to 1")
+    if _architecture(one) != _architecture(other):
+        raise RequestError("only generators of the same architecture can be interpolated")
+    between = with_precision(one, "float32")
+    between.set_weights(
+        [
+            share * a + (1 - share) * b
+            for a, b in zip(one.get_weights(), other.get_weights(), strict=True)
+        ]
+    )
+    return between
+
+
+def _architecture(generator: Generator) -> dict[str, Any]:
+    config = generator.get_config()
+    return {key: config[key] for key in config.keys() - {"name", "dtype", "trainable"}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("other", help="a run folder, a .keras file or a released name")
+    parser.add_argument("--share", type=float, default=0.5, help="RUN_DIR's, 0 to 1 (default: 0.5)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    arguments = parser.parse_args()
+
+    try:
+        generator = interpolated(
+            load_generator(arguments.run), load_generator(arguments.other), arguments.share
+        )
+        card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
+    except (RequestError, OSError) as error:
+        parser.error(str(error))
+    if arguments.out.exists():
+        parser.error(f"{arguments.out}: exists; name a new folder")
+
+    del card["validation"]  # was of RUN_DIR's weights
+    card["interpolated"] = {
+        "share": arguments.share,
+        "other_sha256": hashlib.sha256(find_generator(arguments.other).read_bytes()).hexdigest(),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent) as temporary:
+        whole = Path(temporary) / "whole"
+        whole.mkdir()
+        save_generator(generator, whole / GENERATOR_FILE)
+        (whole / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        shutil.copytree(arguments.run / "logs", whole / "logs")
+        whole.rename(arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
