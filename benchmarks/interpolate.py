@@ -49,9 +49,10 @@ def interpolated(one: Generator, other: Generator, share: float) -> Generator:
     return between
 
 
-def _architecture(generator: Generator) -> dict[str, Any]:
+def _architecture(generator: Generator) -> tuple[type[Generator], dict[str, Any]]:
     config = generator.get_config()
-    return {key: config[key] for key in config.keys() - {"name", "dtype", "trainable"}}
+    size = {key: config[key] for key in config.keys() - {"name", "dtype", "trainable"}}
+    return type(generator), size
 
 
 def main() -> None:
@@ -64,23 +65,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     arguments = parser.parse_args()
 
+    if arguments.out.exists():
+        parser.error(f"{arguments.out}: exists; name a new folder")
     try:
+        other = find_generator(arguments.other)
         generator = interpolated(
-            load_generator(arguments.run), load_generator(arguments.other), arguments.share
+            load_generator(arguments.run), load_generator(other), arguments.share
         )
         card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
     except (RequestError, OSError) as error:
         parser.error(str(error))
-    if arguments.out.exists():
-        parser.error(f"{arguments.out}: exists; name a new folder")
 
     del card["validation"]  # was of RUN_DIR's weights
     card["interpolated"] = {
         "share": arguments.share,
-        "other_sha256": hashlib.sha256(find_generator(arguments.other).read_bytes()).hexdigest(),
+        "other_sha256": hashlib.sha256(other.read_bytes()).hexdigest(),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".partial-") as temporary:
         whole = Path(temporary) / "whole"
         whole.mkdir()
         save_generator(generator, whole / GENERATOR_FILE)
