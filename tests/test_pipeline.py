@@ -47,6 +47,17 @@ def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
     return CONFIG.model_copy(update=changes)
 
 
+def slopes(height: int, config: DataConfig) -> np.ndarray:
+    """How far neighbouring pixels of crops are apart, in a photo where they are by 2."""
+    row = np.arange(0, 256, 2, dtype=np.uint8)
+    photo = np.broadcast_to(row[:, None], (height, 128, 3))
+    store = PhotoStore(("ramp.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
+    green = hr_batch(store, [0], config, seed=0, step=0)[..., 1].astype(float)
+    inner = green[:, 4:-4, 4:-4]  # a downscaled ramp bends at its ends
+    along_rows, along_columns = (np.abs(np.diff(inner, axis=axis)) for axis in (1, 2))
+    return np.maximum(along_rows.mean((1, 2)), along_columns.mean((1, 2)))
+
+
 def batches(steps: range, context=None, **changes):
     config = CONFIG.model_copy(update=changes)
     return list(training_dataset(STORE, PHOTOS, config, 4, 7, steps, context))
@@ -79,6 +90,19 @@ def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
     found = [(crop[0, 0, 2], place_in(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
     assert {photo for photo, _ in found} == set(PHOTOS)
     assert {symmetry for _, symmetry in found} == set(range(8))
+
+
+def test_photos_are_downscaled_by_any_factor_from_photo_scale_to_1():
+    config = cropped(24, 200).model_copy(update={"photo_scale": 0.5})
+    found = slopes(64, config)
+    assert 1.9 < found.min() < 2.2
+    assert 3.8 < found.max() < 4.1
+    np.testing.assert_allclose(slopes(64, cropped(24, 20)), 2)
+
+
+def test_a_photo_too_small_to_downscale_so_far_is_downscaled_as_far_as_it_goes():
+    config = cropped(24, 100).model_copy(update={"photo_scale": 0.25})
+    assert 2.4 < slopes(30, config).max() < 2.6
 
 
 def test_crops_reach_every_corner():

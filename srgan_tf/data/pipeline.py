@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from srgan_tf.config import DataConfig
 from srgan_tf.data.degrade import bicubic_downscale
@@ -26,7 +27,7 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[list
 def hr_batch(
     store: PhotoStore, photos: list[int], config: DataConfig, seed: int, step: int
 ) -> np.ndarray:
-    """Random crops, flipped and turned by quarters: a pure function of its arguments.
+    """Random crops, downscaled, flipped and turned by quarters: a pure function of its arguments.
 
     Returns:
         uint8 [config.batch_size, config.hr_crop, config.hr_crop, 3].
@@ -36,16 +37,25 @@ def hr_batch(
     batch = np.empty((config.batch_size, crop, crop, 3), np.uint8)
     for i in range(config.batch_size):
         photo = store[photos[rng.integers(len(photos))]]
+        side = crop
+        if config.photo_scale < 1:
+            side = min(round(crop / rng.uniform(config.photo_scale, 1)), *photo.shape[:2])
         candidates = []
         for _ in range(config.crop_candidates):
-            y = rng.integers(photo.shape[0] - crop + 1)
-            x = rng.integers(photo.shape[1] - crop + 1)
-            candidates.append(photo[y : y + crop, x : x + crop])
+            y = rng.integers(photo.shape[0] - side + 1)
+            x = rng.integers(photo.shape[1] - side + 1)
+            candidates.append(_downscaled(photo[y : y + side, x : x + side], crop))
         piece = max(candidates, key=_detail) if len(candidates) > 1 else candidates[0]
         if rng.integers(2):
             piece = piece[:, ::-1]
         batch[i] = np.rot90(piece, int(rng.integers(4)))
     return batch
+
+
+def _downscaled(piece: np.ndarray, side: int) -> np.ndarray:
+    if len(piece) == side:
+        return piece
+    return np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _detail(crop: np.ndarray) -> float:
