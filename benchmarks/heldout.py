@@ -1,0 +1,86 @@
+"""PSNR on photos held out of training, at their own size and downscaled.
+
+    python benchmarks/heldout.py MODEL [MODEL …] --data PHOTOS [--seed 0] [--out FILE]
+
+Validation during training sees the held-out photos at their own size, where a camera's blur and
+JPEG leave little detail in a pixel. Downscaled they are as sharp as the benchmark sets, so that
+recipes can be chosen without those. MODEL is a run folder, a `.keras` file or a released name;
+the seed is the recipe's, whose held-out photos these are. Y channel, PNG's 8 bits, without a
+border of `scale` pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from PIL import Image
+
+from srgan_tf import Upscaler
+from srgan_tf.config import DataConfig
+from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.pipeline import split_photos
+from srgan_tf.data.sources import open_source
+from srgan_tf.data.store import open_store
+from srgan_tf.metrics import psnr_y
+
+FACTORS = (1.0, 0.75, 0.5)
+SIDE = 320  # of the central part that is measured, at most
+
+
+def central(photo: np.ndarray, factor: float, multiple: int) -> np.ndarray:
+    """The centre of a photo downscaled by `factor`, its sides multiples of `multiple`."""
+    image = Image.fromarray(photo)
+    size = (round(image.width * factor), round(image.height * factor))
+    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    height, width = (min(side, SIDE) // multiple * multiple for side in pixels.shape[:2])
+    y, x = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[y : y + height, x : x + width]
+
+
+def psnr_of(upscaler: Upscaler, hr: np.ndarray) -> float:
+    """PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo."""
+    lr = np.asarray(bicubic_downscale(hr[None], upscaler.scale))[0].astype(np.uint8)
+    return psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", required=True, help="the photos that were trained on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    arguments = parser.parse_args()
+
+    store = open_store(open_source(arguments.data), min_side=DataConfig().hr_crop)
+    _, held_out = split_photos(store, DataConfig(), arguments.seed)
+    names = [Path(model).name for model in arguments.models]
+    scores: dict[str, dict[str, float]] = {}
+    for name, model in zip(names, arguments.models, strict=True):
+        upscaler = Upscaler(model)
+        scores[name] = {}
+        for factor in FACTORS:
+            photos = [central(store[i], factor, upscaler.scale) for i in held_out]
+            mean = np.mean([psnr_of(upscaler, photo) for photo in photos])
+            scores[name][str(factor)] = round(float(mean), 3)
+        print(f"{name}: {scores[name]}", flush=True)
+    if arguments.out:
+        results = {
+            "command": f"python benchmarks/heldout.py {' '.join(names)} --data PHOTOS "
+            f"--seed {arguments.seed}",
+            "photos": len(held_out),
+            "fingerprint": store.fingerprint,
+            "psnr": scores,
+        }
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
