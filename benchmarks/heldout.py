@@ -24,7 +24,7 @@ from PIL import Image
 from srgan_tf import Upscaler
 from srgan_tf.config import DataConfig
 from srgan_tf.data.degrade import bicubic_downscale
-from srgan_tf.data.pipeline import split_photos
+from srgan_tf.data.pipeline import central_crop, split_photos
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store
 from srgan_tf.metrics import psnr_y
@@ -33,19 +33,17 @@ FACTORS = (1.0, 0.75, 0.5)
 SIDE = 320  # of the central part that is measured, at most
 
 
-def central(photo: np.ndarray, factor: float, multiple: int) -> np.ndarray:
-    """The centre of a photo downscaled by `factor`, its sides multiples of `multiple`."""
+def downscaled(photo: np.ndarray, factor: float) -> np.ndarray:
+    """A uint8 [H, W, 3] photo by Pillow's bicubic, as `data.photo_scale` does it."""
     image = Image.fromarray(photo)
     size = (round(image.width * factor), round(image.height * factor))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    height, width = (min(side, SIDE) // multiple * multiple for side in pixels.shape[:2])
-    y, x = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return pixels[y : y + height, x : x + width]
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
 
 
-def psnr_of(upscaler: Upscaler, hr: np.ndarray) -> float:
-    """PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo."""
-    lr = np.asarray(bicubic_downscale(hr[None], upscaler.scale))[0].astype(np.uint8)
+def psnr_of(upscaler: Upscaler, photo: np.ndarray) -> float:
+    """PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo's centre."""
+    hr = central_crop(photo, SIDE, upscaler.scale)
+    lr = np.asarray(bicubic_downscale(hr, upscaler.scale)).astype(np.uint8)
     return psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale)
 
 
@@ -62,14 +60,14 @@ def main() -> None:
     store = open_store(open_source(arguments.data), min_side=DataConfig().hr_crop)
     _, held_out = split_photos(store, DataConfig(), arguments.seed)
     names = [Path(model).name for model in arguments.models]
-    scores: dict[str, dict[str, float]] = {}
+    photos = {factor: [downscaled(store[i], factor) for i in held_out] for factor in FACTORS}
+    scores = {}
     for name, model in zip(names, arguments.models, strict=True):
         upscaler = Upscaler(model)
-        scores[name] = {}
-        for factor in FACTORS:
-            photos = [central(store[i], factor, upscaler.scale) for i in held_out]
-            mean = np.mean([psnr_of(upscaler, photo) for photo in photos])
-            scores[name][str(factor)] = round(float(mean), 3)
+        scores[name] = {
+            str(factor): round(float(np.mean([psnr_of(upscaler, p) for p in photos[factor]])), 3)
+            for factor in FACTORS
+        }
         print(f"{name}: {scores[name]}", flush=True)
     if arguments.out:
         results = {

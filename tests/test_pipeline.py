@@ -47,11 +47,15 @@ def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
     return CONFIG.model_copy(update=changes)
 
 
+def store_of(photo: np.ndarray) -> PhotoStore:
+    return PhotoStore(("photo.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
+
+
 def slopes(height: int, config: DataConfig) -> np.ndarray:
     """How far neighbouring pixels of crops are apart, in a photo where they are by 2."""
     row = np.arange(0, 256, 2, dtype=np.uint8)
     photo = np.broadcast_to(row[:, None], (height, 128, 3))
-    store = PhotoStore(("ramp.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
+    store = store_of(photo)
     green = hr_batch(store, [0], config, seed=0, step=0)[..., 1].astype(float)
     inner = green[:, 4:-4, 4:-4]  # a downscaled ramp bends at its ends
     along_rows, along_columns = (np.abs(np.diff(inner, axis=axis)) for axis in (1, 2))
@@ -123,7 +127,7 @@ def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, crop, se
 def test_of_several_candidates_the_crop_with_the_most_detail_is_kept():
     photo = np.full((64, 256, 3), 128, np.uint8)
     photo[:, 128:] += np.random.default_rng(0).integers(0, 64, (64, 128, 1), np.uint8)
-    store = PhotoStore(("half.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
+    store = store_of(photo)
     flat = [
         np.mean(hr_batch(store, [0], cropped(16, 400, candidates), 0, 0).std((1, 2, 3)) == 0)
         for candidates in (1, 3)

@@ -116,10 +116,13 @@ def validation_pairs(
     """The central crops of the held-out photos as pairs (lr, hr) of one image each."""
     pairs = []
     for index in photos:
-        photo = store[index]
-        height, width = (
-            min(side, config.validation_crop) // scale * scale for side in photo.shape[:2]
-        )
-        y, x = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
-        pairs.append(to_pair(photo[None, y : y + height, x : x + width], scale))
+        crop = central_crop(store[index], config.validation_crop, scale)
+        pairs.append(to_pair(crop[None], scale))
     return pairs
+
+
+def central_crop(photo: np.ndarray, side: int, multiple: int) -> np.ndarray:
+    """The centre of a photo [H, W, 3]: at most `side` pixels a side, multiples of `multiple`."""
+    height, width = (min(side, length) // multiple * multiple for length in photo.shape[:2])
+    y, x = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
+    return photo[y : y + height, x : x + width]
