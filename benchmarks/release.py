@@ -87,8 +87,10 @@ def main() -> None:
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    for section, key in (("data", "source"), ("vgg", "weights")):  # names, no one's paths
-        card["recipe"][section][key] = Path(card["recipe"][section][key]).name
+    paths = (("data", "source"), ("vgg", "weights"), (card["stage"], "start_from"))
+    for section, key in paths:  # names, no one's folders
+        if path := card["recipe"][section].get(key):
+            card["recipe"][section][key] = Path(path).name
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
