@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from release import curve
+from release import curve, drop_folders
 
 from srgan_tf.training.run import CONFIG_FILE
 
@@ -40,8 +40,9 @@ def main() -> None:
 
     recipes = {}
     for run in arguments.runs:
-        text = (run / CONFIG_FILE).read_text(encoding="utf-8")
-        recipes[run.name] = flattened(yaml.safe_load(text))
+        recipe = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+        drop_folders(recipe)
+        recipes[run.name] = flattened(recipe)
     paths = {"data.source", "vgg.weights"}
     keys = sorted({key for recipe in recipes.values() for key in recipe} - paths)
     first = next(iter(recipes.values()))

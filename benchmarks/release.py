@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,7 @@ from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
+PATHS = (("data", "source"), ("vgg", "weights"), ("pretrain", "start_from"), ("gan", "start_from"))
 GAN_LOGS = ("content", "adversarial", "consistency", "grid", "d_loss", "d_hr", "d_sr")
 
 
@@ -68,6 +70,13 @@ def curve(logs: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
+def drop_folders(recipe: dict[str, Any]) -> None:
+    """Leaves of the paths in a recipe the last part alone: no one's folders."""
+    for section, key in PATHS:
+        if path := recipe.get(section, {}).get(key):
+            recipe[section][key] = Path(path).name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,10 +96,7 @@ def main() -> None:
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    paths = (("data", "source"), ("vgg", "weights"), (card["stage"], "start_from"))
-    for section, key in paths:  # names, no one's folders
-        if path := card["recipe"][section].get(key):
-            card["recipe"][section][key] = Path(path).name
+    drop_folders(card["recipe"])
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
