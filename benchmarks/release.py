@@ -73,7 +73,7 @@ def curve(logs: Path) -> list[dict[str, float]]:
 def drop_folders(recipe: dict[str, Any]) -> None:
     """Leaves of the paths in a recipe the last part alone: no one's folders."""
     for section, key in PATHS:
-        if path := recipe.get(section, {}).get(key):
+        if path := (recipe.get(section) or {}).get(key):  # null: the other stage's
             recipe[section][key] = Path(path).name
 
 
