@@ -43,8 +43,7 @@ def main() -> None:
         recipe = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
         drop_folders(recipe)
         recipes[run.name] = flattened(recipe)
-    paths = {"data.source", "vgg.weights"}
-    keys = sorted({key for recipe in recipes.values() for key in recipe} - paths)
+    keys = sorted({key for recipe in recipes.values() for key in recipe})
     first = next(iter(recipes.values()))
     differing = [
         key for key in keys if any(recipe.get(key) != first.get(key) for recipe in recipes.values())
