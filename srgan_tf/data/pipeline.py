@@ -5,6 +5,9 @@ Arrays: LR float32 in [0, 1], HR float32 in [-1, 1], NHWC.
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -12,6 +15,10 @@ from PIL import Image
 from srgan_tf.config import DataConfig
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.store import PhotoStore
+
+# The iterator of a run that was stopped is in a reference cycle. Collected only when Python is
+# shutting down, it would wait for ever for a batch under way, which can't have the GIL any more.
+atexit.register(gc.collect)
 
 
 def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[list[int], list[int]]:

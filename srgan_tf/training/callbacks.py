@@ -65,15 +65,13 @@ class StopOnSignal(keras.callbacks.Callback):
         }
 
     def on_train_end(self, logs=None):
-        self._restore()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _stop(self, number, frame):
         self.model.stop_requested = True
-        self._restore()
-
-    def _restore(self):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Saver(StepCallback):

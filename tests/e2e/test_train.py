@@ -182,6 +182,28 @@ def test_sigterm_keeps_the_step_and_resume_finishes_the_run(recipe, tmp_path):
     assert list((out / "logs").glob("events*"))
 
 
+def test_a_run_that_is_stopped_while_a_batch_is_being_made_ends(recipe, tmp_path):
+    slow_batches = (
+        "import time; from srgan_tf.data import pipeline; real = pipeline.hr_batch;"
+        "pipeline.hr_batch = lambda *arguments: (time.sleep(2), real(*arguments))[1];"
+        "from srgan_tf.cli.train import main; main()"
+    )
+    words = ["--stage", "pretrain", "--config", recipe, "--out", tmp_path, "--steps", "1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", slow_batches, *map(str, words), "--set", "checkpoint_every=1"],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not list((tmp_path / "checkpoints").glob("step-[1-9]*.index")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(recipe, tmp_path):
     out = tmp_path / "run"
     diverged = run("pretrain", recipe, out, "--set", "pretrain.learning_rate=1e18")
