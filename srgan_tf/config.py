@@ -114,8 +114,8 @@ class DataConfig(_Section):
     hr_crop: int = Field(96, ge=16)
     """Side of the square HR crops, in pixels."""
     crop_candidates: int = Field(1, ge=1)
-    """Crops that are drawn for one that is trained on: the one with the most detail. A photo's
-    sky teaches little, and a step costs the same."""
+    """Crops that are drawn for one that is trained on: the one with the most detail that LR
+    shows. A photo's sky teaches little, and a step costs the same."""
     photo_scale: float = Field(1.0, gt=0, le=1)
     """Photos are downscaled by a random factor from this to 1 before they are cropped: sharper
     pixels, without a camera's blur and JPEG's blocks."""

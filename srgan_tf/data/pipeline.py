@@ -51,8 +51,11 @@ def hr_batch(
         for _ in range(config.crop_candidates):
             y = rng.integers(photo.shape[0] - side + 1)
             x = rng.integers(photo.shape[1] - side + 1)
-            candidates.append(_downscaled(photo[y : y + side, x : x + side], crop))
-        piece = max(candidates, key=_detail) if len(candidates) > 1 else candidates[0]
+            candidates.append(photo[y : y + side, x : x + side])
+        piece = candidates[0]
+        if len(candidates) > 1:
+            piece = max(candidates, key=lambda candidate: _detail(candidate, crop // 4))
+        piece = _downscaled(piece, crop)
         if rng.integers(2):
             piece = piece[:, ::-1]
         batch[i] = np.rot90(piece, int(rng.integers(4)))
@@ -65,10 +68,14 @@ def _downscaled(piece: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _detail(crop: np.ndarray) -> float:
-    """The mean squared difference of neighbouring pixels of the green channel."""
-    green = crop[..., 1].astype(np.float32)
-    return sum(float(np.mean(np.square(np.diff(green, axis=axis)))) for axis in (0, 1))
+def _detail(piece: np.ndarray, side: int) -> float:
+    """The mean squared difference of neighbouring pixels of the green channel at LR's size.
+
+    What differs between pixels of HR alone, grain and grass, nobody can restore.
+    """
+    green = Image.fromarray(np.ascontiguousarray(piece[..., 1]))
+    small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
+    return sum(float(np.mean(np.square(np.diff(small, axis=axis)))) for axis in (0, 1))
 
 
 def to_pair(hr, scale: int) -> tuple[tf.Tensor, tf.Tensor]:
