@@ -56,10 +56,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
+    names = [Path(model).name for model in arguments.models]
+    if len(set(names)) < len(names):
+        parser.error("two of the models have the same last part of their path, which names them")
 
     store = open_store(open_source(arguments.data), min_side=DataConfig().hr_crop)
     _, held_out = split_photos(store, DataConfig(), arguments.seed)
-    names = [Path(model).name for model in arguments.models]
     photos = {factor: [downscaled(store[i], factor) for i in held_out] for factor in FACTORS}
     scores = {}
     for name, model in zip(names, arguments.models, strict=True):

@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
     arguments = parser.parse_args()
+    if len({run.name for run in arguments.runs}) < len(arguments.runs):
+        parser.error("two of the runs have the same last part of their path, which names them")
 
     recipes = {}
     for run in arguments.runs:
