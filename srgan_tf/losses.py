@@ -85,6 +85,31 @@ def grid_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(phases, 8, 8, "SAME")))
 
 
+def spectrum_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+    """The mean squared excess of SR's log power over HR's, at each frequency of Y, U and V.
+
+    A grid, of any period, and coloured noise have power where HR has none; power that SR lacks
+    costs nothing (after Durall et al. 2020, who compare spectra around the origin, both ways).
+    Power is an image's mean over its windows of 32×32 pixels, and a grey level of white noise
+    more.
+    """
+    excess = _log_power(sr) - _log_power(hr)
+    return tf.reduce_mean(tf.square(tf.nn.relu(excess)))
+
+
+def _log_power(images: tf.Tensor) -> tf.Tensor:
+    side = min(32, *images.shape[1:3])
+    window = tf.signal.hann_window(side)
+    window = window[:, None] * window
+    frames = tf.image.rgb_to_yuv(images)
+    for axis in (1, 3):
+        frames = tf.signal.frame(frames, side, side // 2, axis=axis)
+    spectra = tf.signal.rfft2d(window * tf.transpose(frames, [0, 1, 3, 5, 2, 4]))
+    power = tf.square(tf.math.real(spectra)) + tf.square(tf.math.imag(spectra))
+    grey_level = tf.reduce_sum(tf.square(window)) * (2 / 255) ** 2
+    return tf.math.log(tf.reduce_mean(power, [1, 2]) + grey_level)
+
+
 class VggFeatures:
     """Scaled VGG19 feature maps of images in [-1, 1].
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageFilter
+from scipy import signal
 from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_tf.data.sources import read_photo
@@ -18,6 +19,7 @@ from srgan_tf.losses import (
     content_loss,
     discriminator_loss,
     grid_loss,
+    spectrum_loss,
 )
 from srgan_tf.models import Discriminator, SRResNet
 
@@ -77,6 +79,41 @@ def test_grid_is_of_what_the_blocks_have_in_common():
     checkerboard = np.indices((64, 32)).sum(0)[None, :, :, None] % 2 - 0.5
     assert float(grid_loss(hr, hr + checkerboard, 4)) == pytest.approx(0.25, rel=1e-5)
     assert float(grid_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
+
+
+def test_spectrum_is_of_the_power_that_is_too_much():
+    rng = np.random.default_rng(0)
+    hr = rng.uniform(-0.1, 0.1, (2, 96, 96, 3)).astype("float32")
+    loss = float(spectrum_loss(hr, 3 * hr))  # log power + log 9, but for a grey level of noise
+    assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
+    assert float(spectrum_loss(3 * hr, hr)) == 0
+    moved = np.roll(hr, (5, 3), (1, 2))  # other photos of the same texture
+    period_of_3 = np.where(np.arange(96) % 3 == 0, 0.05, 0).astype("float32")[:, None]
+    assert float(spectrum_loss(hr, moved + period_of_3)) > 2 * float(spectrum_loss(hr, moved))
+
+
+def test_spectrum_is_welchs():
+    rng = np.random.default_rng(0)
+    hr, sr = rng.uniform(-1, 1, (2, 1, 64, 48, 3)).astype("float32")
+
+    def log_power(image):
+        luma = image @ [0.299, 0.587, 0.114]
+        rows = range(0, 33, 16), range(0, 17, 16)
+        windows = np.stack([luma[i : i + 32, j : j + 32] for i in rows[0] for j in rows[1]])
+        hann = signal.windows.hann(32, sym=False)
+        power = np.abs(np.fft.rfft2(windows * np.outer(hann, hann))) ** 2
+        return np.log(power.mean(0) + (2 / 255) ** 2 * np.sum(np.outer(hann, hann) ** 2))
+
+    grey = [np.repeat(x @ [[0.299], [0.587], [0.114]], 3, -1).astype("float32") for x in (hr, sr)]
+    excess = np.maximum(log_power(sr[0]) - log_power(hr[0]), 0)
+    assert float(spectrum_loss(*grey)) == pytest.approx(np.mean(excess**2) / 3, rel=1e-3)
+
+
+def test_spectrum_has_a_gradient_everywhere():
+    flat = tf.Variable(tf.zeros((1, 16, 32, 3)))  # smaller than a window, and no power at all
+    with tf.GradientTape() as tape:
+        loss = spectrum_loss(flat - 0.5, flat)
+    assert np.isfinite(tape.gradient(loss, flat)).all()
 
 
 def test_adversarial_losses_are_the_papers():

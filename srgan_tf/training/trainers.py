@@ -15,6 +15,7 @@ from srgan_tf.losses import (
     discriminator_loss,
     grid_loss,
     l1_loss,
+    spectrum_loss,
 )
 from srgan_tf.models import Discriminator, Generator
 from srgan_tf.models.baselines import unit_luma
@@ -69,15 +70,20 @@ class _GeneratorTrainer(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """All is built; Keras would reduce a batch over the workers to build with."""
 
+    def _weight(self, loss: str) -> float:
+        return getattr(self.config, f"{loss}_weight")
+
     def _weighted(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.add_n([getattr(self.config, f"{name}_weight") * losses[name] for name in losses])
+        return tf.add_n([self._weight(name) * losses[name] for name in losses])
 
     def _fidelity(self, hr, sr) -> dict[str, tf.Tensor]:
         scale = self.generator.scale
-        return {
-            "consistency": consistency_loss(hr, sr, scale),
-            "grid": grid_loss(hr, sr, scale),
+        losses = {
+            "consistency": lambda: consistency_loss(hr, sr, scale),
+            "grid": lambda: grid_loss(hr, sr, scale),
+            "spectrum": lambda: spectrum_loss(hr, sr),
         }
+        return {name: loss() for name, loss in losses.items() if self._weight(name)}
 
     def _enlarge(self, lr):
         return self.generator(lr, training=self.config.bn_statistics == "batch")
@@ -92,8 +98,8 @@ class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, `content`, `consistency` and `grid` (before their weights) and
-    `gradient_norm`, means over the replicas.
+    Logs: `loss`, `content`, those of `consistency`, `grid` and `spectrum` that have a weight
+    (before it) and `gradient_norm`, means over the replicas.
 
     Args:
         generator: built, under the strategy's scope.
@@ -153,11 +159,12 @@ class GanTrainer(_GeneratorTrainer):
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
     content_weight · l_X + adversarial_weight · l_Gen against the updated D, and the
-    consistency and the grid loss with their weights.
+    consistency, grid and spectrum losses with their weights.
 
     Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
-    `content`, `adversarial`, `consistency`, `grid`, `d_loss`, `d_hr` and `d_sr` (mean D(HR)
-    and D(G(LR)), probabilities), `gradient_norm` and `d_gradient_norm`.
+    `content`, `adversarial`, those of `consistency`, `grid` and `spectrum` that have a weight,
+    `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities), `gradient_norm` and
+    `d_gradient_norm`.
     """
 
     config: GanConfig
