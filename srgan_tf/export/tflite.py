@@ -13,7 +13,7 @@ import tensorflow as tf
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.export.graph import inference_graph
-from srgan_tf.export.quantize import EightBit, measure
+from srgan_tf.export.quantize import EightBit, measure, round_weights
 from srgan_tf.files import native_messages_held_back
 from srgan_tf.models import Generator
 
@@ -40,7 +40,7 @@ def convert(
         name: of the generator, for the metadata.
         size: (height, width) of the input; None: any, chosen when the model is run.
         calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which int8 and int16x8 find
-            the ranges of numbers.
+            the ranges of numbers and which way to round weights.
 
     Raises:
         RequestError: not an SRResNet, or ai-edge-litert is missing.
@@ -54,6 +54,8 @@ def convert(
     from srgan_tf.export.metadata import ModelInfo, with_metadata
 
     graph = inference_graph(generator, eight_bit=mode in ("dynamic", *CALIBRATED))
+    if mode in CALIBRATED:
+        graph = round_weights(graph, calibration)
     enlarge: Callable[[tf.Tensor], tf.Tensor]
     if mode == "int8":
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too

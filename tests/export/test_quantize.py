@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.export.graph import inference_graph
-from srgan_tf.export.quantize import EightBit, measure
+from srgan_tf.export.quantize import EightBit, _rounded, measure, round_weights
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,54 @@ def test_weights_have_255_levels_a_channel(graph):
     assert np.abs(values - kernel).max() <= 0.5001 * step.max()
     head = graph.layers[0]
     assert rounded._round_weights("head", head.kernel) is head.kernel
+
+
+def test_weights_are_rounded_the_way_that_errors_cancel(graph, lr):
+    weights = {f"{layer.name}.weights" for layer in graph.layers}
+    rounded = round_weights(graph, [lr])
+    other = lr[:, ::-1, :, ::-1] * 0.8
+    exact = graph(other).numpy()
+    nearest, cancelling = (
+        np.abs(EightBit(g, {"tail": (0.0, 1.0)}, weights)(other) - exact).mean()
+        for g in (graph, rounded)
+    )
+    assert 0 < cancelling < 0.5 * nearest
+    for before, after in zip(graph.layers, rounded.layers, strict=True):
+        np.testing.assert_array_equal(after.bias, before.bias)
+        largest = np.abs(before.kernel).max((0, 1, 2))
+        levels = after.kernel * 127 / largest
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+        # The levels that a converter will find are the same.
+        np.testing.assert_allclose(np.abs(after.kernel).max((0, 1, 2)), largest, rtol=1e-6)
+
+
+def test_no_weight_is_better_a_level_up_or_down():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 2, 4)).astype(np.float32)
+    inputs = 0.1 * rng.normal(size=(200, 18)) + rng.normal(size=(200, 1))  # much alike
+    moments = inputs.T @ inputs
+    levels = np.abs(kernel).max((0, 1, 2)) / 127
+
+    def errors(rounded):
+        return np.square(inputs @ (rounded - kernel).reshape(18, 4)).sum(0)
+
+    result = _rounded(kernel, moments)
+    best = errors(result)
+    assert best.sum() < 0.3 * errors(np.rint(kernel / levels) * levels).sum()
+    for index in np.ndindex(3, 3, 2):
+        for step in (-1, 1):
+            changed = result.copy()
+            changed[index] += step * levels
+            largest = np.abs(kernel[index]) >= 126.9 * levels
+            assert (largest | (errors(changed) > 0.95 * best)).all()
+
+
+def test_weights_without_inputs_go_to_the_nearest_level():
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 5, 3)).astype(np.float32)
+    kernel[..., 2] = 0
+    levels = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-6) / 127
+    nearest = np.rint(kernel / levels) * levels
+    np.testing.assert_allclose(_rounded(kernel, np.zeros((5, 5))), nearest, rtol=1e-6)
 
 
 def test_only_what_is_asked_for_is_rounded(graph, lr):
