@@ -32,7 +32,17 @@ from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
 PATHS = (("data", "source"), ("vgg", "weights"), ("pretrain", "start_from"), ("gan", "start_from"))
-GAN_LOGS = ("content", "adversarial", "consistency", "grid", "spectrum", "d_loss", "d_hr", "d_sr")
+GAN_LOGS = (
+    "content",
+    "adversarial",
+    "consistency",
+    "grid",
+    "spectrum",
+    "coherence",
+    "d_loss",
+    "d_hr",
+    "d_sr",
+)
 
 
 def score(model: Path | str, folder: Path) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Measures the grids and the coloured noise in SR: the power that HR's spectrum does not have.
+"""Measures the grids and the noise in SR by its spectra.
 
     python benchmarks/spectra.py MODEL [MODEL …] --data BSD100 [--out FILE]
 
-The spectrum loss of each image, which is the mean over the frequencies of Y, U and V of the squared
-log of how many times as much power SR has as HR where it has more; 0 is best. The mean over the
-images, and the image with the most. MODEL is a run folder, a `.keras` file or a released name.
+Of the spectrum loss (SR's power against HR's) and the coherence loss (what is drawn at the same
+places between LR's pixels) the mean over the images, and the image with the most. MODEL is a run
+folder, a `.keras` file or a released name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import numpy as np
 
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.losses import spectrum_loss
+from srgan_tf.losses import coherence_loss, spectrum_loss
+
+
+def summary(losses: dict[str, float]) -> dict:
+    """The mean, and the image with the most."""
+    worst = max(losses, key=losses.__getitem__)
+    mean = float(np.mean(list(losses.values())))
+    return {"mean": round(mean, 4), "worst": {worst: round(losses[worst], 4)}}
 
 
 def main() -> None:
@@ -35,26 +42,26 @@ def main() -> None:
     if len(set(names)) < len(names):
         parser.error("two of the models have the same last part of their path, which names them")
 
-    scores = {}
+    scores: dict[str, dict] = {"HR": {}}
     for name, model in zip(names, arguments.models, strict=True):
         upscaler = Upscaler(model)
         (images,) = open_sets(arguments.data.parent, [arguments.data.name], upscaler.scale).values()
-        losses = {}
+        spectrum, coherence, of_hr = {}, {}, {}
         for image in images:
             lr, hr = image.load()
             hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
-            losses[image.name] = float(spectrum_loss(hr, sr))
-        worst = max(losses, key=losses.__getitem__)
-        scores[name] = {
-            "mean": round(float(np.mean(list(losses.values()))), 3),
-            "worst": {worst: round(losses[worst], 3)},
-        }
+            spectrum[image.name] = float(spectrum_loss(hr, sr, upscaler.scale))
+            coherence[image.name] = float(coherence_loss(sr, upscaler.scale))
+            of_hr[image.name] = float(coherence_loss(hr, upscaler.scale))
+        scores[name] = {"spectrum": summary(spectrum), "coherence": summary(coherence)}
+        scores["HR"] = {"coherence": summary(of_hr)}
         print(f"{name}: {scores[name]}", flush=True)
+    print(f"HR: {scores['HR']}")
     if arguments.out:
         results = {
             "command": f"python benchmarks/spectra.py {' '.join(names)} "
             f"--data {arguments.data.name}",
-            "spectrum_loss": scores,
+            "losses": scores,
         }
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -148,7 +148,11 @@ class _StageConfig(_Section):
     """Of the squared difference of SR's and HR's means of pixels with the same place in their
     block of scale×scale: against a grid, which the VGG losses draw. Not in the paper either."""
     spectrum_weight: float = Field(0.0, ge=0)
-    """Of SR's power beyond HR's at each frequency: against grids and coloured noise."""
+    """Of the squared difference of SR's and HR's log power at each frequency: for as much detail,
+    and against coloured noise."""
+    coherence_weight: float = Field(0.0, ge=0)
+    """Of the coherence of SR's frequencies that a grid ties together, however it changes from
+    block to block."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's (β1 0.9), at its highest."""
     schedule: Literal["constant", "drop", "cosine"] = "constant"
@@ -229,7 +233,7 @@ class Config(_Section):
         learner = f"{self.generator.architecture} learns on luma"
         if pretrain.content not in ("mse", "l1"):
             raise ValueError(f"{learner}: pretrain.content must be mse or l1")
-        for key in ("consistency_weight", "grid_weight", "spectrum_weight"):
+        for key in ("consistency_weight", "grid_weight", "spectrum_weight", "coherence_weight"):
             if getattr(pretrain, key):
                 raise ValueError(f"{learner}: pretrain.{key} must be 0")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
@@ -85,29 +86,57 @@ def grid_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(phases, 8, 8, "SAME")))
 
 
-def spectrum_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-    """The mean squared excess of SR's log power over HR's, at each frequency of Y, U and V.
+def spectrum_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+    """The mean squared difference of log power at each frequency of Y, U and V.
 
-    A grid, of any period, and coloured noise have power where HR has none; power that SR lacks
-    costs nothing (after Durall et al. 2020, who compare spectra around the origin, both ways).
     Power is an image's mean over its windows of 32×32 pixels, and a grey level of white noise
-    more.
+    more (after Durall et al. 2020, who compare spectra around the origin).
     """
-    excess = _log_power(sr) - _log_power(hr)
-    return tf.reduce_mean(tf.square(tf.nn.relu(excess)))
+    sr_power, hr_power = _power(_spectra(sr, scale)), _power(_spectra(hr, scale))
+    return tf.reduce_mean(tf.square(tf.math.log(sr_power) - tf.math.log(hr_power)))
 
 
-def _log_power(images: tf.Tensor) -> tf.Tensor:
-    side = min(32, *images.shape[1:3])
+def coherence_loss(sr: tf.Tensor, scale: int) -> tf.Tensor:
+    """The mean squared coherence of frequencies that lie multiples of 1/`scale` apart.
+
+    What is drawn at the same places of `scale`×`scale` blocks ties such frequencies together,
+    whatever its sign and strength in each block: the spectral coherence of a cyclostationary
+    process (Gardner 1986). Texture that lies anywhere has none. Of Y, U and V, a mean over the
+    windows of `spectrum_loss` and the images; from 0 to 1.
+    """
+    spectra = _spectra(sr, scale)
+    spectra /= tf.complex(tf.sqrt(_power(spectra))[:, None, None], 0.0)
+    step = spectra.shape[-1] // scale
+    losses = []
+    for rows, columns in np.ndindex(scale, scale):
+        if rows or columns:
+            apart = tf.roll(spectra, [rows * step, columns * step], [-2, -1])
+            coherence = tf.reduce_mean(spectra * tf.math.conj(apart), [0, 1, 2])
+            losses.append(tf.reduce_mean(_squared(coherence)))
+    return tf.reduce_mean(losses)
+
+
+def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
+    """Of Hann windows on Y, U and V, which overlap by half and start where a block starts:
+    complex64 [N, rows, columns, 3, side, side]."""
+    side = min(32, *images.shape[1:3]) // (2 * scale) * 2 * scale
     window = tf.signal.hann_window(side)
-    window = window[:, None] * window
     frames = tf.image.rgb_to_yuv(images)
     for axis in (1, 3):
         frames = tf.signal.frame(frames, side, side // 2, axis=axis)
-    spectra = tf.signal.rfft2d(window * tf.transpose(frames, [0, 1, 3, 5, 2, 4]))
-    power = tf.square(tf.math.real(spectra)) + tf.square(tf.math.imag(spectra))
-    grey_level = tf.reduce_sum(tf.square(window)) * (2 / 255) ** 2
-    return tf.math.log(tf.reduce_mean(power, [1, 2]) + grey_level)
+    frames = window[:, None] * window * tf.transpose(frames, [0, 1, 3, 5, 2, 4])
+    return tf.signal.fft2d(tf.cast(frames, tf.complex64))
+
+
+def _power(spectra: tf.Tensor) -> tf.Tensor:
+    """The mean over windows, and a grey level of white noise: [N, 3, side, side]."""
+    mean_squared_window = 3 / 8
+    grey_level = (mean_squared_window * spectra.shape[-1] * 2 / 255) ** 2
+    return tf.reduce_mean(_squared(spectra), [1, 2]) + grey_level
+
+
+def _squared(values: tf.Tensor) -> tf.Tensor:
+    return tf.square(tf.math.real(values)) + tf.square(tf.math.imag(values))
 
 
 class VggFeatures:

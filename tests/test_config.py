@@ -122,7 +122,7 @@ def test_each_architecture_has_its_own_keys(recipe):
     assert "generator: architecture must be one of srresnet, srcnn, espcn, drcn" in message
     message = error_of(recipe, "generator.architecture=srcnn", "pretrain.content=vgg54")
     assert "pretrain.content must be mse or l1" in message
-    for loss in ("consistency", "grid", "spectrum"):
+    for loss in ("consistency", "grid", "spectrum", "coherence"):
         key = f"pretrain.{loss}_weight"
         message = error_of(recipe, "generator.architecture=srcnn", f"{key}=1")
         assert f"{key} must be 0" in message

@@ -15,6 +15,7 @@ from srgan_tf.errors import RequestError
 from srgan_tf.losses import (
     VggFeatures,
     adversarial_loss,
+    coherence_loss,
     consistency_loss,
     content_loss,
     discriminator_loss,
@@ -81,38 +82,70 @@ def test_grid_is_of_what_the_blocks_have_in_common():
     assert float(grid_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
 
 
-def test_spectrum_is_of_the_power_that_is_too_much():
+def test_spectrum_is_of_power():
     rng = np.random.default_rng(0)
     hr = rng.uniform(-0.1, 0.1, (2, 96, 96, 3)).astype("float32")
-    loss = float(spectrum_loss(hr, 3 * hr))  # log power + log 9, but for a grey level of noise
-    assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
-    assert float(spectrum_loss(3 * hr, hr)) == 0
+    for one, other in ((hr, 3 * hr), (3 * hr, hr)):
+        loss = float(spectrum_loss(one, other, 4))  # log 9, but for a grey level of noise
+        assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
     moved = np.roll(hr, (5, 3), (1, 2))  # other photos of the same texture
     period_of_3 = np.where(np.arange(96) % 3 == 0, 0.05, 0).astype("float32")[:, None]
-    assert float(spectrum_loss(hr, moved + period_of_3)) > 2 * float(spectrum_loss(hr, moved))
+    assert float(spectrum_loss(hr, moved + period_of_3, 4)) > 2 * float(spectrum_loss(hr, moved, 4))
+
+
+def welch_windows(image):
+    """Luma's spectra of 32×32 windows."""
+    luma = image @ [0.299, 0.587, 0.114]
+    starts = [range(0, side - 31, 16) for side in luma.shape]
+    windows = np.stack([luma[i : i + 32, j : j + 32] for i in starts[0] for j in starts[1]])
+    hann = signal.windows.hann(32, sym=False)
+    return np.fft.fft2(windows * np.outer(hann, hann))
+
+
+def welch_power(image):
+    hann = signal.windows.hann(32, sym=False)
+    noise = (2 / 255) ** 2 * np.sum(np.outer(hann, hann) ** 2)
+    return np.mean(np.abs(welch_windows(image)) ** 2, 0) + noise
+
+
+def grey(*images):
+    return [np.repeat(x @ [[0.299], [0.587], [0.114]], 3, -1).astype("float32") for x in images]
 
 
 def test_spectrum_is_welchs():
+    hr, sr = grey(*np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 48, 3)))
+    difference = np.log(welch_power(sr[0])) - np.log(welch_power(hr[0]))
+    loss = float(spectrum_loss(hr, sr, 4))
+    assert loss == pytest.approx(np.mean(difference**2) / 3, rel=1e-3)  # of Y, and none of U and V
+
+
+def test_coherence_is_of_frequencies_apart():
+    (sr,) = grey(np.random.default_rng(0).uniform(-1, 1, (1, 64, 48, 3)))
+    spectra, power = welch_windows(sr[0]), welch_power(sr[0])
+    expected = []
+    for shift in [(0, 16), (16, 0), (16, 16)]:
+        product = np.mean(spectra * np.roll(spectra, shift, (1, 2)).conj(), 0)
+        expected.append(np.mean(np.abs(product) ** 2 / (power * np.roll(power, shift, (0, 1)))))
+    assert float(coherence_loss(sr, 2)) == pytest.approx(np.mean(expected) / 3, rel=1e-3)
+
+
+def test_coherence_is_of_what_is_tied_to_the_blocks():
     rng = np.random.default_rng(0)
-    hr, sr = rng.uniform(-1, 1, (2, 1, 64, 48, 3)).astype("float32")
-
-    def log_power(image):
-        luma = image @ [0.299, 0.587, 0.114]
-        rows = range(0, 33, 16), range(0, 17, 16)
-        windows = np.stack([luma[i : i + 32, j : j + 32] for i in rows[0] for j in rows[1]])
-        hann = signal.windows.hann(32, sym=False)
-        power = np.abs(np.fft.rfft2(windows * np.outer(hann, hann))) ** 2
-        return np.log(power.mean(0) + (2 / 255) ** 2 * np.sum(np.outer(hann, hann) ** 2))
-
-    grey = [np.repeat(x @ [[0.299], [0.587], [0.114]], 3, -1).astype("float32") for x in (hr, sr)]
-    excess = np.maximum(log_power(sr[0]) - log_power(hr[0]), 0)
-    assert float(spectrum_loss(*grey)) == pytest.approx(np.mean(excess**2) / 3, rel=1e-3)
+    texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")
+    dots = np.zeros_like(texture)
+    dots[:, 1::4, 2::4] = texture[:, 1::4, 2::4]  # signs at random: no mean that a grid has
+    assert float(grid_loss(np.zeros_like(dots), dots, 4)) < 1e-3
+    assert float(coherence_loss(dots, 4)) > 0.98
+    assert float(coherence_loss(texture, 4)) < 0.02
+    anywhere = rng.permuted(dots.reshape(4, -1, 3), axis=1).reshape(dots.shape)
+    assert float(coherence_loss(anywhere, 4)) < 0.02
 
 
-def test_spectrum_has_a_gradient_everywhere():
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_spectra_have_gradients_everywhere(scale):
     flat = tf.Variable(tf.zeros((1, 16, 32, 3)))  # smaller than a window, and no power at all
     with tf.GradientTape() as tape:
-        loss = spectrum_loss(flat - 0.5, flat)
+        loss = spectrum_loss(flat - 0.5, flat, scale) + coherence_loss(flat, scale)
     assert np.isfinite(tape.gradient(loss, flat)).all()
 
 

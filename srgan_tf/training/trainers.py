@@ -11,6 +11,7 @@ from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import (
     ContentLoss,
     adversarial_loss,
+    coherence_loss,
     consistency_loss,
     discriminator_loss,
     grid_loss,
@@ -81,7 +82,8 @@ class _GeneratorTrainer(keras.Model):
         losses = {
             "consistency": lambda: consistency_loss(hr, sr, scale),
             "grid": lambda: grid_loss(hr, sr, scale),
-            "spectrum": lambda: spectrum_loss(hr, sr),
+            "spectrum": lambda: spectrum_loss(hr, sr, scale),
+            "coherence": lambda: coherence_loss(sr, scale),
         }
         return {name: loss() for name, loss in losses.items() if self._weight(name)}
 
@@ -98,8 +100,8 @@ class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, `content`, those of `consistency`, `grid` and `spectrum` that have a weight
-    (before it) and `gradient_norm`, means over the replicas.
+    Logs: `loss`, `content`, those of `consistency`, `grid`, `spectrum` and `coherence` that have
+    a weight (before it) and `gradient_norm`, means over the replicas.
 
     Args:
         generator: built, under the strategy's scope.
@@ -159,12 +161,12 @@ class GanTrainer(_GeneratorTrainer):
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
     content_weight · l_X + adversarial_weight · l_Gen against the updated D, and the
-    consistency, grid and spectrum losses with their weights.
+    consistency, grid, spectrum and coherence losses with their weights.
 
     Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
-    `content`, `adversarial`, those of `consistency`, `grid` and `spectrum` that have a weight,
-    `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities), `gradient_norm` and
-    `d_gradient_norm`.
+    `content`, `adversarial`, those of `consistency`, `grid`, `spectrum` and `coherence` that have
+    a weight, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities),
+    `gradient_norm` and `d_gradient_norm`.
     """
 
     config: GanConfig

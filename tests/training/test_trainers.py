@@ -133,7 +133,7 @@ def test_discriminator_learns_to_tell_photos_from_outputs():
 
 
 def test_total_loss_joins_the_losses_with_their_weights():
-    of_both = {"content": 2.0, "consistency": 3.0, "grid": 7.0, "spectrum": 5.0}
+    of_both = {"content": 2.0, "consistency": 3.0, "grid": 7.0, "spectrum": 5.0, "coherence": 4.0}
     weights = {**of_both, "adversarial": 0.5}
 
     def total(logs, names):
