@@ -62,8 +62,8 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         "--calibration",
         default="samples",
         metavar="DIR|samples",
-        help="photos on which int8 and int16x8 find the ranges of numbers (default: samples, "
-        "which come with scikit-image)",
+        help="photos on which int8 and int16x8 find the ranges of numbers and which way to round "
+        "weights (default: samples, which come with scikit-image)",
     )
     parser.add_argument(
         "--photos",

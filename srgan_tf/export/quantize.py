@@ -56,8 +56,8 @@ def round_weights(graph: Graph, photos: Iterable[np.ndarray]) -> Graph:
 
     A weight goes up or down so that a layer's outputs on the photos change the least: of the
     errors e of an output channel's weights eᵀHe is minimized, H the second moments of what they
-    are multiplied with, by one weight after the other (Nagel et al. 2020, Up or Down?, equation
-    13, and Behdin et al. 2023, QuantEase). The largest weight, which sets the levels, stays.
+    are multiplied with, by one weight after the other (Nagel et al. 2020, Up or Down?, section
+    3.2, and Behdin et al. 2023, QuantEase). The largest weight, which sets the levels, stays.
 
     Args:
         photos: batches, float32 [N, H, W, 3] in [0, 1].

@@ -18,8 +18,8 @@ CLOSE = {
     "float32": (0.01, 0.01),
     "float16": (1.0, 0.3),
     "dynamic": (16.0, 2.0),
-    "int8": (16.0, 2.0),
-    "int16x8": (12.0, 1.5),
+    "int8": (16.0, 1.0),
+    "int16x8": (4.0, 0.3),  # 0.6 if each weight went to its nearest level
 }
 
 
