@@ -122,7 +122,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     Args:
         eight_bit: in a form whose weights and activations 8 bits can hold. Of the first and the
             last kernel the large centre taps, which carry the colours through, are computed
-            apart: beside them few levels are left to all others. And the last convolution
+            apart: beside them all others would round to nothing. And the last convolution
             comes before the last pixel shuffle, on a quarter of the positions, which integer
             kernels are fastest at; else it is computed in columns as in `NarrowConv2D`.
 
