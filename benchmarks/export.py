@@ -128,23 +128,26 @@ def layers(model: str, photos: str) -> dict:
         return compare(tested, results, generator.scale, Bar()).psnr_loss
 
     losses = {}
+
+    def measure_part(part: str, enlarge: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        losses[part] = loss(enlarge)
+        print(f"{part:34} {losses[part]:8.4f} dB", flush=True)
+
     weights = {f"{layer.name}.weights" for layer in graph.layers} | {"tail.centre.weights"}
-    losses["all weights"] = loss(EightBit(rounded, ranges, weights))
+    measure_part("all weights", EightBit(rounded, ranges, weights))
     parts = {"all weights, each to its nearest": weights}
     for name in ranges:
         layer = name.split(".")[0]
         part = "residual blocks" if layer.startswith("block") else layer
         parts.setdefault(f"{part}: activations", set()).add(name)
     for part, only in parts.items():
-        losses[part] = loss(EightBit(graph, ranges, only))
-        print(f"{part:34} {losses[part]:8.4f} dB", flush=True)
-    losses["all"] = loss(EightBit(rounded, ranges))
+        measure_part(part, EightBit(graph, ranges, only))
+    measure_part("all", EightBit(rounded, ranges))
     plain = inference_graph(generator)
-    losses["all weights, each to its nearest, centre taps not apart"] = loss(
-        EightBit(plain, {}, {f"{layer.name}.weights" for layer in plain.layers})
+    measure_part(
+        "all weights, each to its nearest, centre taps not apart",
+        EightBit(plain, {}, {f"{layer.name}.weights" for layer in plain.layers}),
     )
-    for part in ("all weights", "all", "all weights, each to its nearest, centre taps not apart"):
-        print(f"{part:34} {losses[part]:8.4f} dB", flush=True)
     return {"command": "python benchmarks/export.py --layers Set5/HR", "psnr_loss": losses}
 
 

@@ -42,20 +42,21 @@ def main() -> None:
     if len(set(names)) < len(names):
         parser.error("two of the models have the same last part of their path, which names them")
 
-    scores: dict[str, dict] = {"HR": {}}
+    scores, of_hr = {}, {}
     for name, model in zip(names, arguments.models, strict=True):
         upscaler = Upscaler(model)
         (images,) = open_sets(arguments.data.parent, [arguments.data.name], upscaler.scale).values()
-        spectrum, coherence, of_hr = {}, {}, {}
+        spectrum, coherence = {}, {}
         for image in images:
             lr, hr = image.load()
             hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
             spectrum[image.name] = float(spectrum_loss(hr, sr, upscaler.scale))
             coherence[image.name] = float(coherence_loss(sr, upscaler.scale))
-            of_hr[image.name] = float(coherence_loss(hr, upscaler.scale))
+            if image.name not in of_hr:
+                of_hr[image.name] = float(coherence_loss(hr, upscaler.scale))
         scores[name] = {"spectrum": summary(spectrum), "coherence": summary(coherence)}
-        scores["HR"] = {"coherence": summary(of_hr)}
         print(f"{name}: {scores[name]}", flush=True)
+    scores["HR"] = {"coherence": summary(of_hr)}
     print(f"HR: {scores['HR']}")
     if arguments.out:
         results = {

@@ -7,8 +7,8 @@ What is rounded where, and why (figures of srresnet-mse in docs/export.md):
 - what convolutions read to 8 bits with one scale for each tensor, over the whole range met:
   ranges cut at quantiles or by least squares cost 0.1 to 0.2 dB more;
 - with PReLU the first layer, which makes 1% of the work, and the sums of residual blocks, each of
-  which would add its error, not at all. A generator with ReLU is made for hardware that has
-  integers alone: all of it is rounded.
+  which would add its error, are in float (the first layer's weights lie on their levels even so).
+  A generator with ReLU is made for hardware that has integers alone: all of it is rounded.
 """
 
 from __future__ import annotations
