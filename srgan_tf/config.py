@@ -23,8 +23,22 @@ from srgan_tf.files import written_whole
 
 Stage = Literal["pretrain", "gan"]
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
-Content = Literal["mse", "l1", "psnr", "vgg22", "vgg54"]
+ResizeFilter = Literal["bicubic", "bilinear", "box", "lanczos"]
+LossName = Literal[
+    "mse",
+    "l1",
+    "psnr",
+    "vgg22",
+    "vgg54",
+    "perceptual",
+    "lowres_mse",
+    "grid_mse",
+    "log_spectrum_mse",
+    "coherence",
+    "adversarial",
+]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+LOSSES: tuple[LossName, ...] = typing.get_args(LossName)
 
 # PyYAML lets through what the constructors of dates and numbers raise (2024-99-99, 0x_).
 _YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
@@ -106,6 +120,82 @@ GeneratorConfig = Annotated[
 ]
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Range(_Section):
+    """A section with ranges (low, high)."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self):
+        for key, value in self:
+            if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str):
+                if value[0] > value[1]:
+                    raise ValueError(f"{key} must be [low, high], not {list(value)}")
+        return self
+
+
+class BlurConfig(_Range):
+    """A separable low-pass filter."""
+
+    probability: Probability = 0.5
+    sigma: tuple[float, float] = Field((0.05, 0.7))
+    """Standard deviation of the Gaussian, in pixels of the smaller of the images before and after."""
+    anisotropy: float = Field(1.4, ge=1)
+    """How many times wider than on average the Gaussian may be along one axis."""
+    sinc: Probability = 0.0
+    """Share of sinc filters, which ring, instead of Gaussians."""
+
+
+class NoiseConfig(_Range):
+    """Noise added to each pixel."""
+
+    probability: Probability = 0.5
+    sigma: tuple[float, float] = Field((0.0, 15.0))
+    """Standard deviation in grey levels; of Poisson noise that at mid-grey."""
+    poisson: Probability = 0.0
+    """Share of noise whose variance grows with the brightness."""
+    grey: Probability = 0.4
+    """Share of noise that is equal in all three channels."""
+
+
+class CompressionConfig(_Range):
+    """Saving as a lossy file, its grid of blocks at a random place."""
+
+    probability: Probability = 0.85
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] = (
+        30,
+        95,
+    )
+    subsampled: Probability = 0.67
+    """Share of JPEGs with chroma at half the resolution (4:2:0) instead of 4:4:4."""
+
+
+class DegradationPass(_Range):
+    """Blur, resizing, noise and compression, in this order."""
+
+    probability: Probability = 1.0
+    """Of a pass before the last, which always happens."""
+    size: tuple[float, float] = (0.4, 1.0)
+    """Of a pass before the last: the side it resizes to, as a share of HR's."""
+    filters: tuple[ResizeFilter, ...] = Field(("bicubic", "lanczos", "box", "bilinear"), min_length=1)
+    """Resizing filters, drawn with equal probability; one may be named twice."""
+    blur: BlurConfig | None = None
+    noise: NoiseConfig | None = None
+    webp: CompressionConfig | None = None
+    """Instead of JPEG, where it is drawn."""
+    jpeg: CompressionConfig | None = None
+
+
+class DegradationConfig(_Section):
+    """How LR is made of HR crops."""
+
+    clean: Probability = 0.1
+    """Share of crops whose LR is MATLAB's bicubic alone."""
+    passes: tuple[DegradationPass, ...] = Field((DegradationPass(),), min_length=1)
+    """What happens one after the other; the last resizes to LR."""
+
+
 class DataConfig(_Section):
     """Where HR photos come from and how they are cut into batches."""
 
@@ -119,6 +209,8 @@ class DataConfig(_Section):
     photo_scale: float = Field(1.0, gt=0, le=1)
     """Photos are downscaled by a random factor from this to 1 before they are cropped: sharper
     pixels, without a camera's blur and JPEG's blocks."""
+    degradation: DegradationConfig | None = None
+    """How LR is made of HR; none: MATLAB's bicubic downscaling, as in the paper."""
     batch_size: int = Field(16, ge=1)
     """Crops in a mini-batch, over all replicas."""
     validation_photos: int = Field(16, ge=1)
@@ -134,25 +226,19 @@ class VggConfig(_Section):
     """`imagenet`: downloaded by Keras; else the path of a `.weights.h5` without top."""
 
 
+Losses = dict[LossName, Annotated[float, Field(gt=0)]]
+
+
 class _StageConfig(_Section):
     steps: int = Field(ge=1)
     """Updates of the generator."""
     start_from: str | None = None
     """Weights to start from: a run folder, a `.keras` file or a released name."""
-    content: Content = "mse"
-    content_weight: float = Field(1.0, gt=0)
-    consistency_weight: float = Field(0.0, ge=0)
-    """Of the squared difference of SR's and HR's means of blocks of scale×scale pixels: holds
-    colours and contrast, which the VGG losses let fade. The paper has no such term."""
-    grid_weight: float = Field(0.0, ge=0)
-    """Of the squared difference of SR's and HR's means of pixels with the same place in their
-    block of scale×scale: against a grid, which the VGG losses draw. Not in the paper either."""
-    spectrum_weight: float = Field(0.0, ge=0)
-    """Of the squared difference of SR's and HR's log power at each frequency: for as much detail,
-    and against coloured noise."""
-    coherence_weight: float = Field(0.0, ge=0)
-    """Of the coherence of SR's frequencies that a grid ties together, however it changes from
-    block to block."""
+    losses: Losses
+    """What the generator minimises: weights of the losses in `srgan_tf.losses`, by name."""
+    jitter: bool = False
+    """Shift HR and SR alike at random, by up to `scale` - 1 pixels, before the VGG losses and the
+    discriminator see them: against a grid. Not in the paper."""
     learning_rate: float = Field(1e-4, gt=0)
     """Adam's (β1 0.9), at its highest."""
     schedule: Literal["constant", "drop", "cosine"] = "constant"
@@ -166,20 +252,39 @@ class _StageConfig(_Section):
     is trained as it is used; for weights that are trained already."""
 
     @model_validator(mode="after")
-    def _warmup_fits(self):
+    def _fits(self):
         if self.warmup_steps and self.schedule != "cosine":
             raise ValueError("warmup_steps needs schedule: cosine")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps")
+        if not self.losses:
+            raise ValueError("losses must name at least one loss")
         return self
 
 
 class PretrainConfig(_StageConfig):
-    """The generator alone, on a content loss (paper, section 3.2: 10⁶ updates at 1e-4)."""
+    """The generator alone, on content losses (paper, section 3.2: 10⁶ updates at 1e-4)."""
 
     steps: int = Field(1_000_000, ge=1)
+    losses: Losses = {"mse": 1.0}
     l1_steps: int = Field(0, ge=0)
-    """First steps that use L1 in place of `content`: at a high rate it learns faster."""
+    """First steps that minimise L1 instead of `losses`: at a high rate it learns faster."""
+
+    @model_validator(mode="after")
+    def _has_no_discriminator(self):
+        if "adversarial" in self.losses:
+            raise ValueError("losses.adversarial needs the stage gan")
+        return self
+
+
+class DiscriminatorConfig(_Section):
+    """The network that judges the generator's photos."""
+
+    architecture: Literal["srgan", "unet"] = "srgan"
+    """`srgan`: one logit a crop, as in the paper; `unet`: one a pixel, with spectral
+    normalization, as in Real-ESRGAN."""
+    filters: int = Field(64, ge=1)
+    """Channels of the first convolution."""
 
 
 class GanConfig(_StageConfig):
@@ -187,9 +292,9 @@ class GanConfig(_StageConfig):
 
     steps: int = Field(200_000, ge=1)
     start_from: str | None = "srresnet-mse"
-    content: Content = "vgg54"
+    losses: Losses = {"vgg54": 1.0, "adversarial": 1e-3}
     schedule: Literal["constant", "drop", "cosine"] = "drop"
-    adversarial_weight: float = Field(1e-3, ge=0)
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
 
 class Config(_Section):
@@ -230,12 +335,11 @@ class Config(_Section):
         return self
 
     def _fits_luma(self, pretrain: PretrainConfig) -> None:
-        learner = f"{self.generator.architecture} learns on luma"
-        if pretrain.content not in ("mse", "l1"):
-            raise ValueError(f"{learner}: pretrain.content must be mse or l1")
-        for key in ("consistency_weight", "grid_weight", "spectrum_weight", "coherence_weight"):
-            if getattr(pretrain, key):
-                raise ValueError(f"{learner}: pretrain.{key} must be 0")
+        if other := set(pretrain.losses) - {"mse", "l1"}:
+            raise ValueError(
+                f"{self.generator.architecture} learns on luma: pretrain.losses can be mse and l1, "
+                f"not {', '.join(sorted(other))}"
+            )
 
     def stage(self, stage: Stage) -> PretrainConfig | GanConfig:
         """The section of a stage. Raises RequestError when the recipe has none."""
@@ -329,7 +433,15 @@ def _explain(error: ValidationError) -> str:
         location = [str(part) for part in problem["loc"]]
         # The location of a key of the generator names its architecture too.
         key = ".".join(part for part in location if part not in _GENERATORS)
-        if problem["type"] == "extra_forbidden":
+        if location[-1] == "[key]":
+            name = str(problem["input"])
+            near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.4)
+            section = ".".join(location[:-2])
+            hint = f", did you mean {section}.{near[0]}?" if near else ""
+            lines.append(
+                f"unknown loss {section}.{name}{hint}; the losses are {', '.join(LOSSES)}"
+            )
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_nearest_key(location)}")
         elif problem["type"] == "missing":
             lines.append(f"{key} is missing")

@@ -1,13 +1,15 @@
-"""Content losses and the adversarial loss (Ledig et al. 2017, section 2.2).
+"""The losses of the generator and the discriminator, by name.
 
 Images are float32 RGB [N, H, W, 3] in [-1, 1]; every loss is a float32 scalar, the mean
-over the batch.
+over the batch. `LOSSES` has those that a recipe weighs by name; adding one is a function, its
+entry there and its name in `srgan_tf.config.LossName`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -22,41 +24,53 @@ FEATURE_SCALE = 1 / 12.75
 # VGG(i,j): after the activation of the j-th convolution before the i-th max-pooling.
 _VGG_LAYERS = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
 
+PERCEPTUAL_LAYERS = {
+    "block1_conv2": (0.1, 138.0),
+    "block2_conv2": (0.1, 315.0),
+    "block3_conv4": (1.0, 817.0),
+    "block4_conv4": (1.0, 719.0),
+    "block5_conv4": (1.0, 50.5),
+}
+"""Of the perceptual loss: each layer's weight, Real-ESRGAN's, and the mean magnitude of its output
+on the centres of 200 training photos, by which it is divided."""
+
 ContentLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def content_loss(name: str, vgg_weights: str = "imagenet", precision="float32") -> ContentLoss:
-    """A content loss by name: a function of (hr, sr).
+def content_losses(
+    names: Iterable[str], scale: int, vgg_weights: str = "imagenet", precision: str = "float32"
+) -> dict[str, ContentLoss]:
+    """Return losses by name, each a function of (hr, sr).
 
     Args:
-        name: `mse` (equation 4), `l1`, `psnr`, `vgg22` or `vgg54` (equation 5).
+        names: from `LOSSES` or `VGG_LOSSES`.
+        scale: how many times HR is larger than LR.
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
         precision: the dtype policy that VGG19 computes in.
 
     Raises:
         RequestError: VGG19's weights can't be had.
     """
-    if name == "mse":
-        return mse_loss
-    if name == "l1":
-        return l1_loss
-    if name == "psnr":
-        return psnr_loss
-    features = VggFeatures(name, vgg_weights, precision)
-    return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
+    losses: dict[str, ContentLoss] = {}
+    for name in names:
+        if name in VGG_LOSSES:
+            losses[name] = VGG_LOSSES[name](vgg_weights, precision)
+        else:
+            losses[name] = functools.partial(LOSSES[name], scale=scale)
+    return losses
 
 
-def mse_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+def mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
     """The mean squared difference of the pixels (equation 4)."""
     return tf.reduce_mean(tf.square(hr - sr))
 
 
-def l1_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+def l1_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
     """The mean absolute difference of the pixels."""
     return tf.reduce_mean(tf.abs(hr - sr))
 
 
-def psnr_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+def psnr_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
     """The mean of the images' negative PSNR, in dB.
 
     An image counts as much as another, whether its detail can be guessed or not, where the MSE of a
@@ -67,7 +81,7 @@ def psnr_loss(hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.math.log((mse + (2 / 255) ** 2) / 4)) * (10 / math.log(10))
 
 
-def consistency_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+def lowres_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     """The mean squared difference of the means of `scale`×`scale` blocks of pixels.
 
     It holds colours and contrast where LR shows them and leaves detail free. The VGG losses
@@ -76,7 +90,7 @@ def consistency_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(hr - sr, scale, scale, "VALID")))
 
 
-def grid_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+def grid_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     """The mean squared difference at each place within `scale`×`scale` blocks, over 8×8 blocks.
 
     A grid with the period of LR's pixels is the cheapest texture that a pixel shuffle draws, and
@@ -86,7 +100,7 @@ def grid_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(phases, 8, 8, "SAME")))
 
 
-def spectrum_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+def log_spectrum_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     """The mean squared difference of log power at each frequency of Y, U and V.
 
     Power is an image's mean over its windows of 32×32 pixels, and a grey level of white noise
@@ -96,24 +110,34 @@ def spectrum_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.reduce_mean(tf.square(tf.math.log(sr_power) - tf.math.log(hr_power)))
 
 
-def coherence_loss(sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """The mean squared coherence of frequencies that lie multiples of 1/`scale` apart.
+def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+    """Return the mean squared coherence of SR's frequencies multiples of 1/`scale` apart.
 
     What is drawn at the same places of `scale`×`scale` blocks ties such frequencies together,
     whatever its sign and strength in each block: the spectral coherence of a cyclostationary
     process (Gardner 1986). Texture that lies anywhere has none. Of Y, U and V, a mean over the
-    windows of `spectrum_loss` and the images; from 0 to 1.
+    windows of `log_spectrum_mse_loss` and the images. 1 where they are tied, 0 on average where
+    they are not, whatever the number of windows.
     """
     spectra = _spectra(sr, scale)
     spectra /= tf.complex(tf.sqrt(_power(spectra))[:, None, None], 0.0)
     step = spectra.shape[-1] // scale
-    losses = []
-    for rows, columns in np.ndindex(scale, scale):
-        if rows or columns:
-            apart = tf.roll(spectra, [rows * step, columns * step], [-2, -1])
-            coherence = tf.reduce_mean(spectra * tf.math.conj(apart), [0, 1, 2])
-            losses.append(tf.reduce_mean(_squared(coherence)))
-    return tf.reduce_mean(losses)
+    losses, seen = [], set()
+    for shift in np.ndindex(scale, scale):
+        opposite = tuple(-i % scale for i in shift)  # has the conjugate coherence
+        if shift == (0, 0) or opposite in seen:
+            continue
+        seen.add(shift)
+        apart = tf.roll(spectra, [shift[0] * step, shift[1] * step], [-2, -1])
+        coherence = tf.reduce_mean(spectra * tf.math.conj(apart), [0, 1, 2])
+        losses += [tf.reduce_mean(_squared(coherence))] * (1 if shift == opposite else 2)
+    # The squared mean of n independent windows is 1/n where there is no coherence. Hann windows
+    # that overlap by half correlate by 1/6 (Welch 1967): n of them count as n/(1 + 2/36) an axis.
+    independent = [
+        windows / (1 + (windows > 1) / 18) for windows in (spectra.shape[1], spectra.shape[2])
+    ]
+    count = tf.cast(tf.shape(spectra)[0], tf.float32) * float(np.prod(independent))
+    return (count * tf.reduce_mean(losses) - 1.0) / (count - 1.0)
 
 
 def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
@@ -157,6 +181,49 @@ class VggFeatures:
         return FEATURE_SCALE * tf.cast(features, tf.float32)
 
 
+def _vgg_loss(name: str, weights: str, precision: str) -> ContentLoss:
+    features = VggFeatures(name, weights, precision)
+    return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
+
+
+class PerceptualLoss:
+    """The mean absolute difference of VGG19's features at five depths (Wang et al. 2021).
+
+    Features are taken before the activation, as ESRGAN does (Wang et al. 2018, section 3.3), and
+    divided by their mean magnitude on photos: `PERCEPTUAL_LAYERS`.
+    """
+
+    def __init__(self, weights: str = "imagenet", precision: str = "float32"):
+        vgg = _vgg19(weights, precision)
+        for name in PERCEPTUAL_LAYERS:
+            vgg.get_layer(name).activation = keras.activations.linear
+        # Keras' graph holds activations inside the convolutions: rebuild it with them apart.
+        x, outputs = vgg.input, []
+        for layer in vgg.layers[1:]:
+            x = layer(x)
+            if layer.name in PERCEPTUAL_LAYERS:
+                outputs.append(x)
+                if len(outputs) == len(PERCEPTUAL_LAYERS):
+                    break
+                x = keras.layers.ReLU(dtype=precision)(x)
+        self.model = keras.Model(vgg.input, outputs)
+        self.model.trainable = False
+
+    def features(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """Return float32 features of images [N, H, W, 3] in [-1, 1], a tensor a layer."""
+        bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
+        return [tf.cast(x, tf.float32) for x in self.model(bgr_minus_mean, training=False)]
+
+    def __call__(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        terms = [
+            weight / magnitude * tf.reduce_mean(tf.abs(of_hr - of_sr))
+            for of_hr, of_sr, (weight, magnitude) in zip(
+                self.features(hr), self.features(sr), PERCEPTUAL_LAYERS.values(), strict=True
+            )
+        ]
+        return tf.add_n(terms)
+
+
 def _vgg19(weights: str, precision: str) -> keras.Model:
     ways = (
         "with a network Keras downloads them by itself; without one, put "
@@ -183,3 +250,22 @@ def adversarial_loss(sr_logits: tf.Tensor) -> tf.Tensor:
 def discriminator_loss(hr_logits: tf.Tensor, sr_logits: tf.Tensor) -> tf.Tensor:
     """-log D(HR) - log(1 - D(G(LR))), averaged (equation 2)."""
     return tf.reduce_mean(tf.nn.softplus(-hr_logits)) + tf.reduce_mean(tf.nn.softplus(sr_logits))
+
+
+LOSSES: dict[str, Callable[..., tf.Tensor]] = {
+    "mse": mse_loss,
+    "l1": l1_loss,
+    "psnr": psnr_loss,
+    "lowres_mse": lowres_mse_loss,
+    "grid_mse": grid_mse_loss,
+    "log_spectrum_mse": log_spectrum_mse_loss,
+    "coherence": coherence_loss,
+}
+"""Functions of (hr, sr, scale)."""
+
+VGG_LOSSES: dict[str, Callable[[str, str], ContentLoss]] = {
+    "vgg22": functools.partial(_vgg_loss, "vgg22"),
+    "vgg54": functools.partial(_vgg_loss, "vgg54"),
+    "perceptual": PerceptualLoss,
+}
+"""Functions of VGG19's weights and precision that return functions of (hr, sr)."""

@@ -36,6 +36,7 @@ examples:
   python train.py --stage pretrain --out runs/mine --resume
   python train.py --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
   python train.py --stage pretrain --config configs/quickstart.yaml --workers 2
+  python train.py --stage gan --export-step step/ --set precision=mixed_bfloat16
 
 Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on from there.
 With TF_CONFIG set, this process is one of several workers: see docs/multi_worker.md.""",
@@ -64,6 +65,13 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         default=[],
         metavar="KEY=VALUE",
         help="override a key of the recipe, such as pretrain.ema=0.999; repeatable",
+    )
+    parser.add_argument(
+        "--export-step",
+        type=Path,
+        metavar="DIR",
+        help="don't train: write the step for srgan_tf.training.runner, which needs JAX instead of "
+        "TensorFlow",
     )
     parser.add_argument(
         "--workers",
@@ -97,8 +105,16 @@ def _train(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import_tensorflow()
     from srgan_tf.training import callbacks, distribution
+    from srgan_tf.training.portable import export_step
     from srgan_tf.training.run import train
 
+    if arguments.export_step is not None:
+        export_step(config, arguments.stage, arguments.export_step)
+        print(
+            f"Done: {arguments.export_step}. Train with it where JAX is:\n"
+            f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS --out {folder}"
+        )
+        return 0
     try:
         with distribution.losing_a_worker_is_an_error():
             finished = train(config, arguments.stage, folder, arguments.resume)

@@ -1,37 +1,103 @@
-"""MATLAB's bicubic `imresize`, of one axis, as a sparse matrix."""
+"""Resize one axis as MATLAB's `imresize` does, as a matrix product; NumPy and SciPy only."""
 
+from __future__ import annotations
+
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
+
+Kernel = Callable[[np.ndarray], np.ndarray]
 
 
-def resize_matrix(size: int, new_size: int) -> sparse.csr_array:
-    """What resizes one axis: `matrix @ pixels`. Cubic kernel, repeated borders.
+def resize_weights(
+    size: int, new_size: int, kernel: Kernel | None = None, radius: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the taps and weights that resize one axis, with antialiasing.
 
-    A kernel that shrinks an axis is wider by the same factor (antialiasing).
+    A kernel that shrinks an axis is wider by the same factor. Pixels at the border are repeated.
+
+    Args:
+        size: of the axis.
+        new_size: of the resized axis.
+        kernel: of distances in pixels, by default the cubic one.
+        radius: beyond which the kernel is 0.
 
     Returns:
-        float32 [new_size, size], rows that sum to 1.
+        Two arrays [new_size, taps]: which pixels a new one is made of, and their weights, which
+        sum to 1.
     """
     scale = new_size / size
-    width = 4.0 * max(1.0, 1.0 / scale)
+    width = 2.0 * radius * max(1.0, 1.0 / scale)
     stretch = min(1.0, scale)
     centers = (np.arange(new_size) + 0.5) / scale - 0.5
     first = np.floor(centers - width / 2).astype(int)
     taps = first[:, None] + np.arange(math.ceil(width) + 2)
-    values = cubic(stretch * (centers[:, None] - taps))
+    values = (kernel or cubic)(stretch * (centers[:, None] - taps))
     values /= values.sum(axis=1, keepdims=True)
+    return taps.clip(0, size - 1), values
+
+
+def resize_matrix(size: int, new_size: int):
+    """Return MATLAB's bicubic resizing of one axis: `matrix @ pixels`.
+
+    Returns:
+        A SciPy sparse array, float32 [new_size, size], whose rows sum to 1.
+    """
+    from scipy import sparse
+
+    taps, values = resize_weights(size, new_size)
     rows = np.broadcast_to(np.arange(new_size)[:, None], taps.shape)
-    entries = values.ravel(), (rows.ravel(), taps.clip(0, size - 1).ravel())
+    entries = values.ravel(), (rows.ravel(), taps.ravel())
     matrix = sparse.coo_array(entries, shape=(new_size, size)).tocsr()  # adds up equal places
     matrix.eliminate_zeros()
     return matrix.astype(np.float32)
 
 
+def dense_matrix(
+    size: int, new_size: int, kernel: Kernel | None = None, radius: float = 2.0
+) -> np.ndarray:
+    """Return the resizing of one axis as a dense matrix, float32 [new_size, size]."""
+    taps, values = resize_weights(size, new_size, kernel, radius)
+    matrix = np.zeros((new_size, size))
+    np.add.at(matrix, (np.arange(new_size)[:, None], taps), values)
+    return matrix.astype(np.float32)
+
+
 def cubic(x: np.ndarray) -> np.ndarray:
-    """The cubic convolution kernel with a = -0.5 (Keys 1981)."""
+    """Evaluate the cubic convolution kernel with a = -0.5 (Keys 1981)."""
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1.0
     far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+@functools.lru_cache(maxsize=64)
+def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
+    """Return MATLAB's bicubic resizing of one axis, float32 [new_size, size], cached."""
+    return dense_matrix(size, new_size)
+
+
+def bicubic_lr(hr: np.ndarray, scale: int) -> np.ndarray:
+    """Downscale an HR image as MATLAB's `imresize(hr, 1/scale)` does a uint8 image.
+
+    Rows come first, and each pass rounds to whole grey levels.
+
+    Args:
+        hr: uint8 [H, W, 3]; H and W multiples of `scale`.
+        scale: an integer of at least 1.
+
+    Returns:
+        uint8 [H/scale, W/scale, 3].
+    """
+    height, width, channels = hr.shape
+    rows = bicubic_matrix(height, height // scale) @ hr.reshape(height, -1).astype(np.float32)
+    rows = grey_levels(rows).reshape(-1, width, channels).transpose(1, 0, 2).reshape(width, -1)
+    columns = bicubic_matrix(width, width // scale) @ rows.astype(np.float32)
+    return grey_levels(columns).reshape(-1, height // scale, channels).transpose(1, 0, 2)
+
+
+def grey_levels(pixels: np.ndarray) -> np.ndarray:
+    """Round float pixels in [0, 255] to uint8, halves upwards as MATLAB does."""
+    return np.clip(np.floor(pixels + 0.5), 0, 255).astype(np.uint8)

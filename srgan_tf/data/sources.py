@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from srgan_tf.data.store import PhotoSource
 from srgan_tf.errors import RequestError
 from srgan_tf.files import IMAGE_SUFFIXES, first_line
 from srgan_tf.images import read_image
@@ -22,23 +21,6 @@ SAMPLES = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-
-
-@dataclass(frozen=True)
-class PhotoSource:
-    """HR photos that can be read one after the other.
-
-    Attributes:
-        name: as the user wrote it.
-        key: changes whenever the photos may have changed.
-        count: how many photos `photos()` yields, None when not known beforehand.
-        photos: yields (name, uint8 [H, W, 3]), or (name, Exception) for an unreadable one.
-    """
-
-    name: str
-    key: str
-    count: int | None
-    photos: Callable[[], Iterator[tuple[str, np.ndarray | Exception]]]
 
 
 def open_source(name: str) -> PhotoSource:
@@ -92,7 +74,8 @@ def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
     digest = hashlib.sha256()
     for path in files:
         status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        name_in_source = path.relative_to(root).as_posix()
+        digest.update(f"{name_in_source}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return PhotoSource(name, digest.hexdigest(), len(files), lambda: _read_files(root, files))
 
 

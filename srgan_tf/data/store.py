@@ -7,22 +7,46 @@ import json
 import os
 import tempfile
 import warnings
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from srgan_tf.data.sources import PhotoSource
 from srgan_tf.errors import RequestError
+
+if TYPE_CHECKING:
+    from srgan_tf.config import DataConfig
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """HR photos that can be read one after the other.
+
+    Attributes:
+        name: as the user wrote it.
+        key: changes whenever the photos may have changed.
+        count: how many photos `photos()` yields, None when not known beforehand.
+        photos: yields (name, uint8 [H, W, 3]), or (name, Exception) for an unreadable one.
+    """
+
+    name: str
+    key: str
+    count: int | None
+    photos: Callable[[], Iterator[tuple[str, np.ndarray | Exception]]]
 
 
 @dataclass(frozen=True)
 class PhotoStore:
-    """Photos by index, each a uint8 [H, W, 3] view of the memory-mapped file.
+    """Photos by index, each a uint8 [H, W, 3] view of a memory-mapped file.
 
     Attributes:
-        fingerprint: SHA-256 of the names, shapes and pixels.
+        open: opens the same photos again, in another process.
+        fingerprint: SHA-256 of the names, shapes and pixels of all photos of the source.
     """
 
     names: tuple[str, ...]
@@ -30,6 +54,7 @@ class PhotoStore:
     offsets: tuple[int, ...]
     pixels: np.ndarray
     fingerprint: str
+    open: Callable[[], PhotoStore]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -38,6 +63,45 @@ class PhotoStore:
         shape, start = self.shapes[index], self.offsets[index]
         return self.pixels[start : start + shape[0] * shape[1] * 3].reshape(shape)
 
+    def subset(self, indices: list[int]) -> PhotoStore:
+        """Return the photos of some indices, in their order."""
+        return PhotoStore(
+            tuple(self.names[i] for i in indices),
+            tuple(self.shapes[i] for i in indices),
+            tuple(self.offsets[i] for i in indices),
+            self.pixels,
+            self.fingerprint,
+            partial(_subset, self.open, indices),
+        )
+
+
+def _subset(open_store: Callable[[], PhotoStore], indices: list[int]) -> PhotoStore:
+    return open_store().subset(indices)
+
+
+def split_photos(
+    store: PhotoStore, config: DataConfig, seed: int
+) -> tuple[PhotoStore, PhotoStore]:
+    """Split into the photos to train on and those held out for validation.
+
+    Whether a photo is held out depends on the seed and its name alone, not on the size of the
+    crops: another recipe of the same photos and seed holds out the same ones. At most a fifth of
+    the photos is held out; a single photo serves as both.
+
+    Raises:
+        RequestError: no photo has `hr_crop` pixels a side.
+    """
+    order = sorted(store.names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
+    held_out = set(order[: min(config.validation_photos, len(order) // 5) or 1])
+    large = [i for i, shape in enumerate(store.shapes) if min(shape[:2]) >= config.hr_crop]
+    if not large:
+        raise RequestError(
+            f"{config.source}: no photo of at least {config.hr_crop} pixels a side (data.hr_crop)"
+        )
+    train = [i for i in large if store.names[i] not in held_out]
+    validate = [i for i in large if store.names[i] in held_out]
+    return store.subset(train or large), store.subset(validate or large[:1])
+
 
 def cache_folder() -> Path:
     """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder."""
@@ -45,38 +109,46 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SRGAN_TF_CACHE") or default)
 
 
-def open_store(source: PhotoSource, min_side: int) -> PhotoStore:
-    """Decodes a source's photos into the cache, or finds them there.
-
-    Args:
-        source: the photos.
-        min_side: photos with a shorter side, in pixels, are skipped.
+def open_store(source: PhotoSource) -> PhotoStore:
+    """Decode a source's photos into the cache, or find them there.
 
     Raises:
-        RequestError: no usable photo, or no room for the cache.
+        RequestError: no readable photo, or no room for the cache.
     """
-    key = hashlib.sha256(f"1\0{source.key}\0{min_side}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"2\0{source.key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
     if not (folder / "index.json").exists():
         try:
-            _decode(source, min_side, folder)
+            _decode(source, folder)
         except OSError as error:
             raise RequestError(
                 f"{folder}: can't write the photo cache ({error}); SRGAN_TF_CACHE=DIR moves it"
             ) from error
+    store = read_store(folder)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:
         warnings.warn(f"{name}: skipped, {reason}", stacklevel=2)
-    if not index["photos"]:
-        raise RequestError(f"{source.name}: no usable photo of at least {min_side} pixels a side")
-    names, shapes = zip(*((name, tuple(shape)) for name, shape in index["photos"]), strict=True)
+    if not len(store):
+        raise RequestError(f"{source.name}: no readable photo")
+    return store
+
+
+def read_store(folder: Path) -> PhotoStore:
+    """Open the decoded photos in a folder."""
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    names = tuple(name for name, _ in index["photos"])
+    shapes = tuple(tuple(shape) for _, shape in index["photos"])
     sizes = [height * width * 3 for height, width, _ in shapes]
-    offsets = np.concatenate([[0], np.cumsum(sizes[:-1], dtype=np.int64)])
-    pixels = np.memmap(folder / "pixels.u8", mode="r", dtype=np.uint8, shape=(sum(sizes),))
-    return PhotoStore(names, shapes, tuple(map(int, offsets)), pixels, index["fingerprint"])
+    offsets = tuple(int(end) - size for end, size in zip(np.cumsum(sizes), sizes, strict=True))
+    pixels = np.zeros(0, np.uint8)
+    if sizes:
+        pixels = np.memmap(folder / "pixels.u8", mode="r", dtype=np.uint8, shape=(sum(sizes),))
+    return PhotoStore(
+        names, shapes, offsets, pixels, index["fingerprint"], partial(read_store, folder)
+    )
 
 
-def _decode(source: PhotoSource, min_side: int, folder: Path) -> None:
+def _decode(source: PhotoSource, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     photos, skipped, digest = [], [], hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
@@ -88,9 +160,6 @@ def _decode(source: PhotoSource, min_side: int, folder: Path) -> None:
             ):
                 if isinstance(photo, Exception):
                     skipped.append((name, f"unreadable ({photo})"))
-                elif min(photo.shape[:2]) < min_side:
-                    size = f"{photo.shape[1]}×{photo.shape[0]}"
-                    skipped.append((name, f"{size} is smaller than {min_side} pixels"))
                 else:
                     data = np.ascontiguousarray(photo, np.uint8).tobytes()
                     digest.update(f"{name}{photo.shape}".encode() + data)

@@ -1,7 +1,7 @@
 """Keras models: the generators and the discriminator."""
 
 from srgan_tf.models.baselines import DRCN, ESPCN, SRCNN, LumaGenerator
-from srgan_tf.models.discriminator import Discriminator
+from srgan_tf.models.discriminator import Discriminator, UNetDiscriminator
 from srgan_tf.models.srresnet import SRResNet
 
 Generator = SRResNet | LumaGenerator
@@ -11,9 +11,11 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     "espcn": ESPCN,
     "drcn": DRCN,
 }
+DISCRIMINATORS = {"srgan": Discriminator, "unet": UNetDiscriminator}
 
 __all__ = [
     "ARCHITECTURES",
+    "DISCRIMINATORS",
     "DRCN",
     "ESPCN",
     "SRCNN",
@@ -21,4 +23,5 @@ __all__ = [
     "Generator",
     "LumaGenerator",
     "SRResNet",
+    "UNetDiscriminator",
 ]

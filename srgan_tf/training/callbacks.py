@@ -90,8 +90,18 @@ class Saver(StepCallback):
             self.checkpoints.save()
 
 
+class FollowSchedule(StepCallback):
+    """Give the optimizers the learning rate of each step."""
+
+    def on_train_begin(self, logs=None):
+        self.model.set_learning_rate(self.checkpoints.step)
+
+    def on_step(self, step, logs):
+        self.model.set_learning_rate(step)
+
+
 class Validation(StepCallback):
-    """Measures the averaged generator on held-out photos, and keeps the best checkpoint.
+    """Measure the averaged generator on held-out photos.
 
     `scores` has the last PSNR (dB) and SSIM on Y. TensorBoard gets both, and the first photo as
     a row LR-bicubic | SR | HR, which is also written to `picture`.
@@ -114,7 +124,7 @@ class Validation(StepCallback):
             self.validate(step)
 
     def validate(self, step: int) -> None:
-        """Measures, logs and saves, as of step number `step`."""
+        """Measure and log, as of step number `step`."""
         scale = self.model.generator.scale
         psnr, ssim = [], []
         for index, (lr, hr) in enumerate(self.pairs):
@@ -122,10 +132,9 @@ class Validation(StepCallback):
             psnr.append(psnr_y(hr, sr, border=scale))
             ssim.append(ssim_y(hr, sr, border=scale))
             if index == 0:
-                bicubic = tf.cast(bicubic_upscale(lr * 255.0, scale), tf.uint8)
+                bicubic = tf.cast(bicubic_upscale(tf.round(lr * 255.0), scale), tf.uint8)
                 row = tf.concat([bicubic, sr, hr], axis=2)
         self.scores = {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim))}
-        self.checkpoints.save(self.scores["psnr"])
         write_image(self.picture, row[0].numpy())
         with self.writer.as_default(step):
             tf.summary.scalar("validation/psnr", self.scores["psnr"])

@@ -6,20 +6,22 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 
 
 class Checkpoints:
-    """The newest few checkpoints of a trainer, and the one with the best validation PSNR.
+    """The newest few checkpoints of a trainer.
 
-    A checkpoint holds both models, the average, the optimizers' slots and step counters and
-    the best PSNR so far. TensorFlow writes it under a temporary name and renames it, and
-    every tensor carries a checksum.
+    A checkpoint holds both models, the average and the optimizers' slots and step counters.
+    TensorFlow writes it under a temporary name and renames it, and every tensor carries a
+    checksum. The runner without TensorFlow leaves its state as `step-N.npz` instead, which is
+    restored like the others.
 
     Args:
-        folder: where they lie; the best one in `best/`.
+        folder: where they lie.
         trainer: a Pretrainer or GanTrainer.
         keep: how many of the newest to keep.
 
@@ -30,21 +32,15 @@ class Checkpoints:
     def __init__(self, folder: Path, trainer, keep: int):
         self.folder = folder
         self._step = trainer.optimizer.iterations
-        self._best_psnr = tf.Variable(float("-inf"), trainable=False, name="best_psnr")
-        parts = [("generator", trainer.generator), ("average", trainer.average)]
-        parts.append(("optimizer", trainer.optimizer))
-        if hasattr(trainer, "discriminator"):
-            parts.append(("discriminator", trainer.discriminator))
-            parts.append(("d_optimizer", trainer.d_optimizer))
         # Variable by variable: TensorFlow does not see Keras layers that are kept in lists.
-        states = {name: _state(part.variables) for name, part in parts}
-        self.variables = [v for state in states.values() for v in state]
-        self._checkpoint = tf.train.Checkpoint(best_psnr=self._best_psnr, **states)
+        self.state = training_state(trainer)
+        states: dict[str, list[tf.Variable]] = {}
+        for key, variable in self.state.items():
+            states.setdefault(key.split("/")[0], []).append(variable)
+        self.variables = list(self.state.values())
+        self._checkpoint = tf.train.Checkpoint(**states)
         self._newest = tf.train.CheckpointManager(
             self._checkpoint, str(folder), keep, checkpoint_name="step"
-        )
-        self._best = tf.train.CheckpointManager(
-            self._checkpoint, str(folder / "best"), 1, checkpoint_name="step"
         )
 
     @property
@@ -52,24 +48,15 @@ class Checkpoints:
         """Updates of the generator so far."""
         return int(self._step.numpy())
 
-    @property
-    def best_psnr(self) -> float:
-        """The highest validation PSNR so far, in dB; -inf before the first."""
-        return float(self._best_psnr.numpy())
-
-    def save(self, psnr: float | None = None) -> bool:
-        """Saves the present state, also as the best when `psnr` is the highest so far.
+    def save(self) -> bool:
+        """Save the present state.
 
         Returns:
             False when it could not be written (a full disk, say); the earlier checkpoints are
             then still there, and a warning has said so.
         """
         try:
-            if psnr is not None and psnr > self.best_psnr:
-                self._best_psnr.assign(psnr)
-                self._best.save(self.step)
-            else:
-                self._newest.save(self.step)
+            self._newest.save(self.step)
             return True
         except (tf.errors.OpError, OSError) as error:
             self._remove_partial()
@@ -96,11 +83,14 @@ class Checkpoints:
             RequestError: there are checkpoints, but none can be read.
         """
         self._remove_partial()
-        newest = [p for p in reversed(self._newest.checkpoints) if Path(f"{p}.index").exists()]
-        candidates = [*newest, *self._best.checkpoints]
-        for path in candidates:
+        candidates = [p for p in self._newest.checkpoints if Path(f"{p}.index").exists()]
+        candidates += map(str, self.folder.glob("step-*.npz"))
+        for path in sorted(candidates, key=_step_of, reverse=True):
             try:
-                self._checkpoint.restore(path).assert_consumed()
+                if path.endswith(".npz"):
+                    self._restore_arrays(path)
+                else:
+                    self._checkpoint.restore(path).assert_consumed()
                 return True
             except Exception as error:  # a damaged file may raise anything
                 reason = str(error).partition("\n")[0]
@@ -111,11 +101,35 @@ class Checkpoints:
             raise RequestError(f"{self.folder}: no checkpoint in it can be read")
         return False
 
+    def _restore_arrays(self, path: str) -> None:
+        with np.load(path) as arrays:
+            values = {key: arrays[key] for key in self.state}
+        for key, variable in self.state.items():
+            variable.assign(values[key])
+
     def _remove_partial(self) -> None:
         for leftover in self.folder.rglob("*_temp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _state(variables) -> list[tf.Variable]:
-    # The learning rate is the recipe's: a resumed run may have been given another one.
-    return [v.value for v in variables if not v.path.endswith("/learning_rate")]
+def training_state(trainer) -> dict[str, tf.Variable]:
+    """Return all that training changes, by keys such as `generator/0`.
+
+    The learning rate is left out: it follows from the recipe and the step.
+    """
+    parts = [("generator", trainer.generator), ("average", trainer.average)]
+    parts.append(("optimizer", trainer.optimizer))
+    if hasattr(trainer, "discriminator"):
+        parts.append(("discriminator", trainer.discriminator))
+        parts.append(("d_optimizer", trainer.d_optimizer))
+    return {
+        f"{part}/{index}": variable
+        for part, owner in parts
+        for index, variable in enumerate(
+            v.value for v in owner.variables if not v.path.endswith("/learning_rate")
+        )
+    }
+
+
+def _step_of(path: str) -> int:
+    return int(Path(path).stem.rpartition("-")[2])

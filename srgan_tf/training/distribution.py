@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,37 @@ def _tf_config() -> tuple[list[str], int]:
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         )
     return addresses, index
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """Name the devices that a strategy computes on, such as `2 × NVIDIA H100 80GB HBM3`."""
+    gpus = tf.config.list_physical_devices("GPU")
+    name = "CPU"
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        name = details.get("device_name", "GPU")
+    return f"{strategy.num_replicas_in_sync} × {name}"
+
+
+def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
+    """Raise RequestError where the workers have different texts, such as a fingerprint."""
+    if workers() == 1:
+        return
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3], "big")  # exact in float32
+
+    @tf.function
+    def gathered():
+        def of_replica():
+            context = tf.distribute.get_replica_context()
+            value = tf.constant(float(number))
+            count = float(context.num_replicas_in_sync)
+            mean = context.all_reduce("SUM", value) / count
+            return context.all_reduce("SUM", tf.abs(value - mean))
+
+        return strategy.experimental_local_results(strategy.run(of_replica))[0]
+
+    if float(gathered()) > 1.0:
+        raise RequestError(f"{what} of the workers differ; each needs the same ones")
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:

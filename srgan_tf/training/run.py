@@ -13,16 +13,22 @@ import keras
 import tensorflow as tf
 
 from srgan_tf.config import Config, PretrainConfig, Stage, write_config
-from srgan_tf.data.pipeline import split_photos, training_dataset, validation_pairs
+from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
-from srgan_tf.data.store import open_store
+from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.errors import RequestError
 from srgan_tf.files import written_whole
-from srgan_tf.losses import content_loss
-from srgan_tf.models import ARCHITECTURES, Discriminator, Generator, LumaGenerator
+from srgan_tf.losses import content_losses
+from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.training import callbacks
 from srgan_tf.training.checkpoints import Checkpoints
-from srgan_tf.training.distribution import broadcast, is_chief, open_strategy
+from srgan_tf.training.distribution import (
+    broadcast,
+    describe_devices,
+    is_chief,
+    open_strategy,
+    same_on_all_workers,
+)
 from srgan_tf.training.precision import resolve_precision
 from srgan_tf.training.trainers import GanTrainer, LumaPretrainer, Pretrainer
 from srgan_tf.weights import (
@@ -35,15 +41,17 @@ from srgan_tf.weights import (
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
+HISTORY_FILE = "history.json"
 
 
 def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> bool:
-    """Carries out a stage of a recipe and leaves its results in a run folder.
+    """Run a stage of a recipe and leave its results in a run folder.
 
     With `TF_CONFIG` set it is one of several workers: each has the photos and trains on its
     slice of the same batches, the chief alone reads and writes the run folder.
 
-    The folder gets `config.yaml`, `checkpoints/`, `logs/` (TensorBoard), `validation.png`
+    The folder gets `config.yaml`, `history.json` (the photos' fingerprint and each session's
+    device, steps and seconds), `checkpoints/`, `logs/` (TensorBoard), `validation.png`
     (LR-bicubic | SR | HR) and, at the end, `generator.keras` and `card.json`.
 
     Args:
@@ -70,13 +78,22 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     start = None
     if chief and not begun and section.start_from is not None:
         start = find_generator(section.start_from)
-    store = open_store(open_source(config.data.source), min_side=config.data.hr_crop)
+
+    strategy = open_strategy()  # before any other operation: several workers wait here for each other
+    store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
+    same_on_all_workers(strategy, store.fingerprint, "the photos (--data)")
+    history = read_history(folder) if begun else {"sessions": []}
+    known = history.setdefault("fingerprint", store.fingerprint)
+    if known != store.fingerprint:
+        raise RequestError(
+            f"{config.data.source}: not the photos that the run in {folder} was begun with; resume "
+            "it with those, or start a new run with another --out"
+        )
 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = open_strategy()
     config = resolve_precision(config)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise RequestError(
@@ -89,6 +106,9 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
 
     if begun and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+        if checkpoints.step >= section.steps and (folder / CARD_FILE).exists():
+            print("All its steps are done; nothing is left to do", file=sys.stderr)
+            return True
     elif chief:
         checkpoints.save()
     broadcast(strategy, checkpoints.variables)
@@ -96,13 +116,17 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         write_config(config, folder / CONFIG_FILE)
 
     started, first_step = time.monotonic(), checkpoints.step
-    watchers = [callbacks.StopOnSignal(), callbacks.StopOnDivergence(checkpoints)]
+    watchers: list[keras.callbacks.Callback] = [
+        callbacks.StopOnSignal(),
+        callbacks.StopOnDivergence(checkpoints),
+        callbacks.FollowSchedule(checkpoints),
+    ]
     if chief:
         writer = tf.summary.create_file_writer(str(folder / "logs"))
         validation = callbacks.Validation(
             checkpoints,
             writer,
-            validation_pairs(store, held_out, config.data, config.generator.scale),
+            validation_pairs(held_out, config.data, config.generator.scale, config.seed),
             config.validate_every,
             section.steps,
             folder / "validation.png",
@@ -116,7 +140,6 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     if first_step < section.steps:
         dataset = strategy.distribute_datasets_from_function(
             lambda context: training_dataset(
-                store,
                 photos,
                 config.data,
                 config.generator.scale,
@@ -125,17 +148,33 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
                 context,
             )
         )
-        trainer.fit(
-            dataset,
-            steps_per_epoch=section.steps - first_step,
-            shuffle=False,
-            verbose=0,
-            callbacks=watchers,
-        )
+        try:
+            trainer.fit(
+                dataset,
+                steps_per_epoch=section.steps - first_step,
+                shuffle=False,
+                verbose=0,
+                callbacks=watchers,
+            )
+        finally:
+            if chief:
+                history["sessions"].append(
+                    {
+                        "device": describe_devices(strategy),
+                        "first_step": first_step,
+                        "last_step": checkpoints.step,
+                        "seconds": round(time.monotonic() - started),
+                    }
+                )
+                write_json(history, folder / HISTORY_FILE)
     if checkpoints.step < section.steps:
         return False
     if not chief:
         return True
+    if not validation.scores:
+        validation.set_model(trainer)
+        validation.on_train_begin()
+        validation.validate(checkpoints.step)
     writer.close()
     save_generator(trainer.average, folder / GENERATOR_FILE)
     card = {
@@ -150,14 +189,26 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
             "held_out": len(held_out),
             "fingerprint": store.fingerprint,
         },
-        "seconds": round(time.monotonic() - started),
-        "steps_timed": checkpoints.step - first_step,
+        "sessions": history["sessions"],
         "validation": validation.scores,
         "versions": _versions(),
     }
-    with written_whole(folder / CARD_FILE) as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_json(card, folder / CARD_FILE)
     return True
+
+
+def read_history(folder: Path) -> dict:
+    """Read a run folder's `history.json`; a run of an earlier version has none."""
+    try:
+        return json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"sessions": []}
+
+
+def write_json(value: dict, path: Path) -> None:
+    """Write a JSON file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretrainer | GanTrainer:
@@ -187,13 +238,20 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
                 f"{architecture.__name__} of {size}"
             )
         generator.set_weights(weights.get_weights())
-    loss = content_loss(section.content, config.vgg.weights, config.precision)
+    losses = content_losses(
+        [name for name in section.losses if name != "adversarial"],
+        config.generator.scale,
+        config.vgg.weights,
+        config.precision,
+    )
     if isinstance(section, PretrainConfig):
         of_luma = isinstance(generator, LumaGenerator)
-        return (LumaPretrainer if of_luma else Pretrainer)(generator, average, loss, section)
-    discriminator = Discriminator(dtype=config.precision)
+        return (LumaPretrainer if of_luma else Pretrainer)(generator, average, losses, section)
+    discriminator = DISCRIMINATORS[section.discriminator.architecture](
+        section.discriminator.filters, dtype=config.precision
+    )
     discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))
-    return GanTrainer(generator, average, discriminator, loss, section)
+    return GanTrainer(generator, average, discriminator, losses, section)
 
 
 def save_generator(generator: Generator, path: Path) -> None:

@@ -9,22 +9,20 @@ import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import (
+    VGG_LOSSES,
     ContentLoss,
     adversarial_loss,
-    coherence_loss,
-    consistency_loss,
     discriminator_loss,
-    grid_loss,
     l1_loss,
-    spectrum_loss,
 )
-from srgan_tf.models import Discriminator, Generator
+from srgan_tf.models import Discriminator, Generator, UNetDiscriminator
 from srgan_tf.models.baselines import unit_luma
 from srgan_tf.training.ema import MovingAverage
+from srgan_tf.training.schedule import learning_rate
 
 
 class _GeneratorTrainer(keras.Model):
-    """A generator, its moving average, its content loss and its optimizer."""
+    """A generator, its moving average, its losses and its optimizer."""
 
     train_function: Callable | None
 
@@ -32,11 +30,11 @@ class _GeneratorTrainer(keras.Model):
         self,
         generator: Generator,
         average: Generator,
-        content_loss: ContentLoss,
+        losses: dict[str, ContentLoss],
         config: PretrainConfig | GanConfig,
     ):
         super().__init__()
-        self.generator, self.content_loss, self.config = generator, content_loss, config
+        self.generator, self.content_losses, self.config = generator, losses, config
         self.ema = MovingAverage(generator, average, config.ema)
         self.compile(optimizer=adam(config, generator))
         self.built = True
@@ -71,21 +69,31 @@ class _GeneratorTrainer(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """All is built; Keras would reduce a batch over the workers to build with."""
 
-    def _weight(self, loss: str) -> float:
-        return getattr(self.config, f"{loss}_weight")
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """Those whose learning rate follows the schedule."""
+        return [self.optimizer]
+
+    def set_learning_rate(self, step: int) -> None:
+        """Give the optimizers the learning rate of an update, counted from 0."""
+        rate = learning_rate(self.config, step)
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = rate
+
+    def _moved(self, hr, sr, step):
+        if not self.config.jitter:
+            return hr, sr
+        return shifted_alike(hr, sr, self.generator.scale, step)
+
+    def _compared(self, hr, sr, step) -> dict[str, tf.Tensor]:
+        moved = self._moved(hr, sr, step)
+        return {
+            name: loss(*(moved if name in VGG_LOSSES else (hr, sr)))
+            for name, loss in self.content_losses.items()
+        }
 
     def _weighted(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.add_n([self._weight(name) * losses[name] for name in losses])
-
-    def _fidelity(self, hr, sr) -> dict[str, tf.Tensor]:
-        scale = self.generator.scale
-        losses = {
-            "consistency": lambda: consistency_loss(hr, sr, scale),
-            "grid": lambda: grid_loss(hr, sr, scale),
-            "spectrum": lambda: spectrum_loss(hr, sr, scale),
-            "coherence": lambda: coherence_loss(sr, scale),
-        }
-        return {name: loss() for name, loss in losses.items() if self._weight(name)}
+        return tf.add_n([weight * losses[name] for name, weight in self.config.losses.items()])
 
     def _enlarge(self, lr):
         return self.generator(lr, training=self.config.bn_statistics == "batch")
@@ -100,13 +108,13 @@ class Pretrainer(_GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
-    Logs: `loss`, `content`, those of `consistency`, `grid`, `spectrum` and `coherence` that have
-    a weight (before it) and `gradient_norm`, means over the replicas.
+    Logs: `loss`, each loss of the recipe by its name, before its weight, and `gradient_norm`, means
+    over the replicas.
 
     Args:
         generator: built, under the strategy's scope.
         average: a built model like the generator, kept as its moving average.
-        content_loss: of (hr, sr).
+        losses: of (hr, sr), by name, as `srgan_tf.losses.content_losses` makes them.
         config: the stage's section.
     """
 
@@ -118,27 +126,25 @@ class Pretrainer(_GeneratorTrainer):
         with tf.GradientTape() as tape:
             losses = self._losses_of(lr, hr, step)
             loss = self._weighted(losses)
+            if self.config.l1_steps:
+                loss = tf.where(step < self.config.l1_steps, losses["l1"], loss)
             scaled = loss / _replicas()
         norm = _apply(self.optimizer, tape, scaled, self.generator)
         self.ema.update(step)
         return {"loss": loss, **losses, "gradient_norm": norm}
 
     def _losses_of(self, lr, hr, step):
-        sr = self._enlarge(lr)
-        fidelity = self._fidelity(hr, sr)
-        if self.config.content.startswith("vgg"):
-            hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
-        return {"content": self._compare(hr, sr, step), **fidelity}
+        return self._compared(hr, self._enlarge(lr), step)
 
-    def _compare(self, hr, sr, step):
-        content = self.content_loss(hr, sr)
+    def _compared(self, hr, sr, step):
+        losses = super()._compared(hr, sr, step)
         if self.config.l1_steps:
-            return tf.where(step < self.config.l1_steps, l1_loss(hr, sr), content)
-        return content
+            losses.setdefault("l1", l1_loss(hr, sr))
+        return losses
 
 
 class LumaPretrainer(Pretrainer):
-    """Trains a generator of luma alone: the content loss compares Y in [0, 1].
+    """Trains a generator of luma alone: the losses compare Y in [0, 1].
 
     Of a DRCN the recursions' own predictions are supervised too: their mean loss has a weight
     that falls from 1 to 0 over the training, the result's has the rest (Kim et al. 2016,
@@ -148,25 +154,27 @@ class LumaPretrainer(Pretrainer):
     def _losses_of(self, lr, hr, step):
         y = unit_luma((hr + 1.0) / 2.0)
         result, *others = self.generator.predictions(unit_luma(lr))
-        content = self._compare(y, result, step)
+        losses = self._compared(y, result, step)
         if not others:
-            return {"content": content}
-        of_others = tf.add_n([self._compare(y, other, step) for other in others]) / len(others)
+            return losses
+        of_others = [self._compared(y, other, step) for other in others]
         share = 1.0 - tf.cast(step, tf.float32) / self.config.steps
-        return {"content": share * of_others + (1.0 - share) * content}
+        return {
+            name: share * tf.add_n([other[name] for other in of_others]) / len(others)
+            + (1.0 - share) * loss
+            for name, loss in losses.items()
+        }
 
 
 class GanTrainer(_GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
-    D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises
-    content_weight · l_X + adversarial_weight · l_Gen against the updated D, and the
-    consistency, grid, spectrum and coherence losses with their weights.
+    D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises the recipe's
+    losses, the adversarial one against the updated D.
 
     Batches and arguments are the Pretrainer's, and a built discriminator. Logs: `loss` (G's),
-    `content`, `adversarial`, those of `consistency`, `grid`, `spectrum` and `coherence` that have
-    a weight, `d_loss`, `d_hr` and `d_sr` (mean D(HR) and D(G(LR)), probabilities),
-    `gradient_norm` and `d_gradient_norm`.
+    each loss of the recipe by its name, before its weight, `d_loss`, `d_hr` and `d_sr` (mean D(HR)
+    and D(G(LR)), probabilities), `gradient_norm` and `d_gradient_norm`.
     """
 
     config: GanConfig
@@ -175,33 +183,33 @@ class GanTrainer(_GeneratorTrainer):
         self,
         generator: Generator,
         average: Generator,
-        discriminator: Discriminator,
-        content_loss: ContentLoss,
+        discriminator: Discriminator | UNetDiscriminator,
+        losses: dict[str, ContentLoss],
         config: GanConfig,
     ):
-        super().__init__(generator, average, content_loss, config)
+        super().__init__(generator, average, losses, config)
         self.discriminator = discriminator
         self.d_optimizer = adam(config, discriminator)
+
+    @property
+    def optimizers(self):
+        return [self.optimizer, self.d_optimizer]
 
     def train_step(self, data):
         lr, hr = data
         step = tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as g_tape:
             sr = self._enlarge(lr)
-            fidelity = self._fidelity(hr, sr)
-            hr, sr = shifted_alike(hr, sr, self.generator.scale, step)
+            losses = self._compared(hr, sr, step)
+            hr, sr = self._moved(hr, sr, step)
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
-                hr_logits = self.discriminator(hr, training=True)
-                sr_logits = self.discriminator(tf.stop_gradient(sr), training=True)
+                hr_logits, sr_logits = self.discriminator.judge(hr, tf.stop_gradient(sr))
                 d_loss = discriminator_loss(hr_logits, sr_logits)
                 d_scaled = d_loss / _replicas()
             with g_tape.stop_recording():
                 d_norm = _apply(self.d_optimizer, d_tape, d_scaled, self.discriminator)
-            losses = {
-                "content": self.content_loss(hr, sr),
-                "adversarial": adversarial_loss(self.discriminator(sr, training=True)),
-                **fidelity,
-            }
+            if "adversarial" in self.config.losses:
+                losses["adversarial"] = adversarial_loss(self.discriminator.judge_generated(sr))
             loss = self._weighted(losses)
             scaled = loss / _replicas()
         norm = _apply(self.optimizer, g_tape, scaled, self.generator)
@@ -242,21 +250,8 @@ def shifted_alike(
 
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
-    """Adam with a stage's learning-rate schedule, its slots built for `model`."""
-    peak = config.learning_rate
-    schedules = keras.optimizers.schedules
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = peak
-    if config.schedule == "drop":
-        rate = schedules.PiecewiseConstantDecay([config.steps // 2 - 1], [peak, peak / 10])
-    elif config.schedule == "cosine":
-        rate = schedules.CosineDecay(
-            0.0 if config.warmup_steps else peak,
-            config.steps - config.warmup_steps,
-            alpha=0.01,
-            warmup_target=peak if config.warmup_steps else None,
-            warmup_steps=config.warmup_steps,
-        )
-    optimizer = keras.optimizers.Adam(rate, beta_1=0.9)
+    """Build Adam for `model`, at the stage's highest rate until `set_learning_rate`."""
+    optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.9)
     optimizer.build(model.trainable_variables)
     return optimizer
 

@@ -1,0 +1,87 @@
+"""(seed, step) to the crops of a batch, LR and HR: pure functions, on NumPy and Pillow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from srgan_tf.data.degradation import degrade
+
+if TYPE_CHECKING:
+    from srgan_tf.config import DataConfig
+
+Photos = Sequence[np.ndarray]
+"""Photos by index, each uint8 [H, W, 3]."""
+
+
+def crop_batch(
+    photos: Photos, config: DataConfig, scale: int, seed: int, step: int, crops: range | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the batch of a step, or some of its crops: a pure function of the arguments.
+
+    Args:
+        photos: at least `hr_crop` pixels a side.
+        config: the recipe's `data`.
+        scale: how many times smaller LR is.
+        seed: the recipe's.
+        step: counted from 0.
+        crops: which crops of the batch; all by default.
+
+    Returns:
+        (lr, hr): uint8 [n, hr_crop/scale, hr_crop/scale, 3] and [n, hr_crop, hr_crop, 3].
+    """
+    crops = range(config.batch_size) if crops is None else crops
+    side = config.hr_crop
+    hr = np.empty((len(crops), side, side, 3), np.uint8)
+    lr = np.empty((len(crops), side // scale, side // scale, 3), np.uint8)
+    for i, crop in enumerate(crops):
+        rng = np.random.default_rng((seed, step, crop))
+        hr[i] = hr_crop(photos, config, scale, rng)
+        lr[i] = degrade(hr[i], scale, config.degradation, rng)
+    return lr, hr
+
+
+def hr_crop(
+    photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Cut a random crop out of a random photo, downscaled, flipped and turned by quarters.
+
+    Returns:
+        uint8 [hr_crop, hr_crop, 3].
+    """
+    photo = photos[int(rng.integers(len(photos)))]
+    crop = config.hr_crop
+    side = crop
+    if config.photo_scale < 1:
+        side = min(round(crop / rng.uniform(config.photo_scale, 1)), *photo.shape[:2])
+    candidates = []
+    for _ in range(config.crop_candidates):
+        y = rng.integers(photo.shape[0] - side + 1)
+        x = rng.integers(photo.shape[1] - side + 1)
+        candidates.append(photo[y : y + side, x : x + side])
+    piece = candidates[0]
+    if len(candidates) > 1:
+        piece = max(candidates, key=lambda candidate: _detail(candidate, crop // scale))
+    piece = _downscaled(piece, crop)
+    if rng.integers(2):
+        piece = piece[:, ::-1]
+    return np.rot90(piece, int(rng.integers(4)))
+
+
+def _downscaled(piece: np.ndarray, side: int) -> np.ndarray:
+    if len(piece) == side:
+        return piece
+    return np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _detail(piece: np.ndarray, side: int) -> float:
+    """Measure the mean squared difference of neighbouring green pixels at LR's size.
+
+    What differs between pixels of HR alone, grain and grass, nobody can restore.
+    """
+    green = Image.fromarray(np.ascontiguousarray(piece[..., 1]))
+    small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
+    return sum(float(np.mean(np.square(np.diff(small, axis=axis)))) for axis in (0, 1))

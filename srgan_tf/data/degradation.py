@@ -1,0 +1,177 @@
+"""HR crops to LR as people have it: blurred, resized, noisy, compressed, and all of it again.
+
+Pure functions of an image and a random generator, on NumPy and Pillow alone, with the real
+libjpeg and libwebp. The order of a pass (blur, resizing, noise, compression) and the second pass
+follow Real-ESRGAN (Wang et al. 2021, section 3).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from srgan_tf.data.bicubic import bicubic_lr, cubic, dense_matrix, grey_levels
+
+if TYPE_CHECKING:
+    from srgan_tf.config import (
+        BlurConfig,
+        CompressionConfig,
+        DegradationConfig,
+        DegradationPass,
+        NoiseConfig,
+    )
+
+
+def degrade(
+    hr: np.ndarray, scale: int, config: DegradationConfig | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Make LR of an HR crop.
+
+    Args:
+        hr: uint8 [H, W, 3]; H and W multiples of `scale`.
+        scale: how many times smaller LR is.
+        config: the recipe's `data.degradation`; None: MATLAB's bicubic downscaling, always.
+        rng: where all random choices come from.
+
+    Returns:
+        uint8 [H/scale, W/scale, 3].
+    """
+    if config is None or rng.random() < config.clean:
+        return bicubic_lr(hr, scale)
+    *earlier, last = config.passes
+    image = hr
+    for one in earlier:
+        if rng.random() < one.probability:
+            factor = rng.uniform(*one.size)
+            image = _one_pass(image, [round(side * factor) for side in hr.shape[:2]], one, rng)
+    return _one_pass(image, [side // scale for side in hr.shape[:2]], last, rng)
+
+
+def _one_pass(
+    image: np.ndarray, shape: list[int], config: DegradationPass, rng: np.random.Generator
+) -> np.ndarray:
+    kernel = str(rng.choice(config.filters))
+    matrices = [resizing(old, new, kernel) for old, new in zip(image.shape, shape, strict=False)]
+    if config.blur is not None and rng.random() < config.blur.probability:
+        # Of the pixels that come out where they are fewer than those that go in.
+        unit = max(1.0, image.shape[0] / shape[0])
+        blurs = _blurs(image.shape, unit, config.blur, rng)
+        matrices = [resize @ blur for resize, blur in zip(matrices, blurs, strict=True)]
+    rows, columns = matrices
+    pixels = (rows @ image.reshape(len(image), -1).astype(np.float32)).reshape(shape[0], -1, 3)
+    pixels = columns @ pixels.transpose(1, 0, 2).reshape(len(columns[0]), -1)
+    pixels = pixels.reshape(*shape[::-1], 3).transpose(1, 0, 2)
+    if config.noise is not None and rng.random() < config.noise.probability:
+        pixels = _noisy(pixels, config.noise, rng)
+    result = grey_levels(pixels)
+    for codec in ("webp", "jpeg"):
+        settings: CompressionConfig | None = getattr(config, codec)
+        if settings is not None and rng.random() < settings.probability:
+            return _compressed(result, codec, settings, rng)
+    return result
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def _box(x: np.ndarray) -> np.ndarray:
+    return ((x >= -0.5) & (x < 0.5)).astype(float)
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+
+
+_KERNELS = {
+    "bicubic": (cubic, 2.0),
+    "bilinear": (_triangle, 1.0),
+    "box": (_box, 0.5),
+    "lanczos": (_lanczos, 3.0),
+}
+
+
+@functools.lru_cache(maxsize=1024)
+def resizing(size: int, new_size: int, kernel: str) -> np.ndarray:
+    """Return the antialiased resizing of one axis, float32 [new_size, size].
+
+    Args:
+        size: of the axis.
+        new_size: of the resized axis.
+        kernel: `bicubic` (a = -0.5), `bilinear`, `box` or `lanczos` (3 lobes).
+    """
+    return dense_matrix(size, new_size, *_KERNELS[kernel])
+
+
+def _blurs(
+    shape: tuple[int, ...], unit: float, config: BlurConfig, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Draw a separable blur: a matrix for the rows and one for the columns."""
+    if rng.random() < config.sinc:
+        cutoff = rng.uniform(0.5, 1.0) / unit  # of the Nyquist frequency: rings, as sharpening does
+        return [_low_pass(side, cutoff) for side in shape[:2]]
+    sigma = rng.uniform(*config.sigma)
+    stretch = rng.uniform(1.0, config.anisotropy)
+    sigmas = [sigma * stretch, sigma / stretch]
+    if rng.integers(2):
+        sigmas.reverse()
+    return [_gaussian(side, s * unit) for side, s in zip(shape, sigmas, strict=False)]
+
+
+def _distances(side: int) -> np.ndarray:
+    pixels = np.arange(side, dtype=np.float32)
+    return pixels[:, None] - pixels
+
+
+def _gaussian(side: int, sigma: float) -> np.ndarray:
+    weights = np.exp(-0.5 * np.square(_distances(side) / max(sigma, 0.05)))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _low_pass(side: int, cutoff: float) -> np.ndarray:
+    reach = 4.0 / cutoff
+    distances = _distances(side)
+    window = np.where(np.abs(distances) < reach, np.cos(0.5 * np.pi * distances / reach), 0.0)
+    weights = (np.sinc(cutoff * distances) * window).astype(np.float32)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise, or noise whose variance grows with the brightness as photons' does."""
+    sigma = np.float32(rng.uniform(*config.sigma))
+    channels = 1 if rng.random() < config.grey else 3
+    noise = rng.standard_normal((*pixels.shape[:2], channels), np.float32)
+    if rng.random() < config.poisson:
+        light = pixels.mean(-1, keepdims=True) if channels == 1 else pixels
+        noise = noise * np.sqrt(np.maximum(light, 0.0) / np.float32(128))
+    return pixels + sigma * noise
+
+
+def _compressed(
+    image: np.ndarray, codec: str, config: CompressionConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Save and load, with the codec's grid of blocks at a random place."""
+    quality = int(rng.integers(config.quality[0], config.quality[1] + 1))
+    offsets = rng.integers(0, 16, 2)
+    rows, columns = (
+        _mirrored(side, int(offset)) for side, offset in zip(image.shape, offsets, strict=False)
+    )
+    # 4:4:4 or 4:2:0; WebP knows the latter alone.
+    options = {"subsampling": 2 if rng.random() < config.subsampled else 0} if codec == "jpeg" else {}
+    if codec == "webp":
+        options = {"method": 2}
+    file = io.BytesIO()
+    Image.fromarray(image[rows[:, None], columns]).save(file, codec, quality=quality, **options)
+    saved = np.asarray(Image.open(file).convert("RGB"))
+    height, width = image.shape[:2]
+    return saved[offsets[0] : offsets[0] + height, offsets[1] : offsets[1] + width]
+
+
+def _mirrored(side: int, before: int) -> np.ndarray:
+    """Return indices of an axis with `before` pixels in front, mirrored until it is long enough."""
+    indices = np.abs(np.arange(-before, side)) % (2 * side)
+    return np.minimum(indices, 2 * side - 1 - indices)

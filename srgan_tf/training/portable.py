@@ -1,0 +1,173 @@
+"""Write a training step as a StableHLO module, for the runner that has no TensorFlow.
+
+The module is the committed `train_step` itself, optimizers and moving average included, as XLA
+gets it from TensorFlow. `srgan_tf.training.runner` trains with it where JAX is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.config import Config, Stage, write_config
+from srgan_tf.data.pipeline import to_pair
+from srgan_tf.data.sources import open_source
+from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.errors import RequestError
+from srgan_tf.files import written_whole
+from srgan_tf.training.checkpoints import training_state
+from srgan_tf.training.run import CONFIG_FILE, build_trainer, write_json
+from srgan_tf.training.runner import (
+    PLAN_FILE,
+    STATE_FILE,
+    STEP_FILE,
+    VALIDATION_FILE,
+    draw_uniform,
+)
+from srgan_tf.weights import find_generator
+
+DRAWN_SIZE = 100_000
+"""Weights of a new discriminator with more values than this are drawn where they are needed."""
+
+
+def export_step(config: Config, stage: Stage, folder: Path) -> None:
+    """Write all that the runner needs but the photos.
+
+    The folder gets `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and
+    `config.yaml`.
+
+    Args:
+        config: the recipe, its precision not `auto`.
+        stage: `pretrain` or `gan`.
+        folder: is made.
+
+    Raises:
+        RequestError: something the recipe names is not there or does not fit.
+    """
+    if config.precision == "auto":
+        raise RequestError(
+            "precision: auto measures the machine that it is on; name the runner's, such as "
+            "--set precision=mixed_bfloat16"
+        )
+    section = config.stage(stage)
+    if config.generator.architecture == "drcn":
+        raise RequestError("drcn's loss depends on the number of steps: it can't be exported")
+    store = open_store(open_source(config.data.source))
+    photos, held_out = split_photos(store, config.data, config.seed)
+    start = find_generator(section.start_from) if section.start_from is not None else None
+    keras.utils.set_random_seed(config.seed)
+    trainer = build_trainer(config, stage, start)
+    draws = _draw_discriminator(trainer, config.seed)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    batch, crop, scale = config.data.batch_size, config.data.hr_crop, config.generator.scale
+    lr = tf.TensorSpec([batch, crop // scale, crop // scale, 3], tf.uint8)
+    hr = tf.TensorSpec([batch, crop, crop, 3], tf.uint8)
+    names = {id(v.handle): key for key, v in training_state(trainer).items()}
+    for optimizer in trainer.optimizers:
+        names[id(optimizer._learning_rate.value.handle)] = "learning_rate"
+    step = _lowered(
+        lambda lr, hr: trainer.train_step(to_pair(lr, hr)), (lr, hr), names, folder / STEP_FILE
+    )
+    side = config.data.validation_crop
+    small = tf.TensorSpec([1, side // scale, side // scale, 3], tf.uint8)
+    validation = _lowered(
+        lambda lr: {"sr": trainer.average(tf.cast(lr, tf.float32) / 255.0, training=False)},
+        (small,),
+        names,
+        folder / VALIDATION_FILE,
+    )
+    variables = step.pop("variables") | validation.pop("variables")
+    arrays, described = _described(variables, draws)
+    with written_whole(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    write_config(config, folder / CONFIG_FILE)
+    plan = {
+        "stage": stage,
+        "config": config.model_dump(),
+        "step": step,
+        "validation": validation,
+        "variables": described,
+        "fingerprint": store.fingerprint,
+        "names": store.names,
+        "photos": [store.names.index(name) for name in photos.names],
+        "held_out": [store.names.index(name) for name in held_out.names],
+    }
+    write_json(plan, folder / PLAN_FILE)
+
+
+def _draw_discriminator(trainer, seed: int) -> dict[int, dict[str, Any]]:
+    """Give a new discriminator's large kernels values that the runner can draw for itself."""
+    draws: dict[int, dict[str, Any]] = {}
+    if not hasattr(trainer, "discriminator"):
+        return draws
+    for index, weight in enumerate(trainer.discriminator.trainable_variables):
+        if np.prod(weight.shape) > DRAWN_SIZE:
+            *receptive, inputs, outputs = weight.shape
+            field = int(np.prod(receptive))
+            limit = float(np.sqrt(6.0 / (field * (inputs + outputs))))  # Glorot and Bengio 2010
+            draw = {"seed": [seed, index], "limit": limit}
+            weight.assign(draw_uniform(draw, tuple(weight.shape)))
+            draws[id(weight.value.handle)] = draw
+    return draws
+
+
+def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, Any]:
+    """Write a function's StableHLO and describe what goes in and what comes out."""
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    graph = compiled.get_concrete_function(*inputs)
+    variables = {id(v.handle): v for v in graph.graph.variables}
+    captured = [variables[id(handle)] for handle in graph.captured_inputs]
+    intermediate = compiled.experimental_get_compiler_ir(
+        *(tf.zeros(spec.shape, spec.dtype) for spec in inputs)
+    )
+    # TensorFlow copies what it returns with an operation that GPU plugins of JAX don't take.
+    module = intermediate(stage="stablehlo").replace(" mhlo.copy ", " stablehlo.optimization_barrier ")
+    with written_whole(path) as temporary:
+        temporary.write_text(module, encoding="utf-8")
+    header = intermediate(stage="hlo").split("\n", 1)[0]
+    aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)
+    keys = [
+        names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)
+    ]
+    first = len(inputs)
+    return {
+        "inputs": keys,
+        "logs": sorted(graph.structured_outputs),
+        # From the outputs' numbers to the keys of the inputs that they replace.
+        "replaces": {output: keys[int(number) - first] for output, number in aliases},
+        "variables": dict(zip(keys, captured, strict=True)),
+    }
+
+
+def _described(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Describe variables in as few bytes as give back the same values."""
+    arrays: dict[str, np.ndarray] = {}
+    described: dict[str, Any] = {}
+    seen: dict[tuple, str] = {}
+    for key, variable in variables.items():
+        value = variable.numpy()
+        about: dict[str, Any] = {"shape": value.shape, "dtype": value.dtype.name}
+        described[key] = about
+        content = (value.shape, value.dtype.name, value.tobytes())
+        if id(variable.handle) in draws:
+            about["draw"] = draws[id(variable.handle)]
+        elif not value.any():
+            about["zeros"] = True
+        elif content in seen:
+            about["same_as"] = seen[content]
+        else:
+            seen[content] = key
+            levels = np.unique(value) if value.size > 1024 else value
+            if value.size > 1024 and levels.size <= 256:  # VGG19's 8-bit weights
+                codes = np.searchsorted(levels, value).astype(np.uint8)
+                arrays[f"{key}:levels"], arrays[f"{key}:codes"] = levels, codes
+            else:
+                arrays[key] = value
+    return arrays, described

@@ -1,0 +1,314 @@
+"""Train with an exported step where JAX is and TensorFlow is not, on a GPU, TPU or CPU.
+
+    python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M] [--after RUN]
+
+PLAN is the folder that `train.py --export-step` wrote, PHOTOS the same photos. It needs JAX,
+NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR` goes on
+from it, and finishes it (validation, generator.keras and card.json) when its steps are done.
+With --minutes the number of steps is fitted to the time: speed is measured over the first steps.
+With --after the generator starts from another run's average once that run has ended; compiling
+goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from srgan_tf.data.degradation import degrade
+from srgan_tf.data.loader import available_cores, load_batches
+from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
+from srgan_tf.training.schedule import learning_rate
+
+PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
+STEP_FILE, VALIDATION_FILE = "step.mlir", "validation.mlir"
+MEASURED_STEPS = 200
+
+
+def draw_uniform(draw: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Draw float32 values between -limit and limit from a seed."""
+    values = np.random.default_rng(draw["seed"]).random(shape, np.float32)
+    return (2.0 * values - 1.0) * np.float32(draw["limit"])
+
+
+def read_state(folder: Path, plan: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Read the first values of all variables, by key."""
+    values: dict[str, np.ndarray] = {}
+    with np.load(folder / STATE_FILE) as arrays:
+        for key, about in plan["variables"].items():
+            shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
+            if "zeros" in about:
+                values[key] = np.zeros(shape, dtype)
+            elif "same_as" in about:
+                values[key] = values[about["same_as"]]
+            elif "draw" in about:
+                values[key] = draw_uniform(about["draw"], shape)
+            elif f"{key}:codes" in arrays:
+                values[key] = arrays[f"{key}:levels"][arrays[f"{key}:codes"]]
+            else:
+                values[key] = arrays[key]
+    return values
+
+
+def namespace(value: Any) -> Any:
+    """Turn nested dictionaries into objects with attributes; losses and other leaves stay."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{key: namespace(inner) for key, inner in value.items()})
+    return [namespace(inner) for inner in value] if isinstance(value, list) else value
+
+
+class Executable:
+    """A StableHLO module, compiled for JAX's first device."""
+
+    def __init__(self, path: Path):
+        import jax
+        import jax.extend.backend
+        from jaxlib import xla_client
+
+        backend = jax.extend.backend.get_backend()
+        self.device = backend.local_devices()[0]
+        self._loaded = backend.compile_and_load(
+            path.read_bytes(), xla_client.DeviceList((self.device,)), xla_client.CompileOptions()
+        )
+
+    def __call__(self, arguments: list) -> list:
+        """Run it; arrays that an output replaces are donated and gone afterwards."""
+        results = self._loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
+        return [result[0] for result in results]
+
+
+class Training:
+    """The state of a run on the device, and the steps that change it."""
+
+    def __init__(self, folder: Path):
+        import jax
+
+        self._put = jax.device_put
+        self.plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        self.config = namespace(self.plan["config"])
+        self.section = getattr(self.config, self.plan["stage"])
+        self._step = Executable(folder / STEP_FILE)
+        self._validation = Executable(folder / VALIDATION_FILE)
+        self.device = self._step.device
+        self.set_state(read_state(folder, self.plan))
+        self.step = 0
+
+    def set_state(self, values: dict[str, np.ndarray]) -> None:
+        """Put values of all variables on the device, each in a buffer of its own."""
+        self._values = {key: self._put(np.array(v), self.device) for key, v in values.items()}
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Start the generator and its average from the average in another run's checkpoint."""
+        with np.load(checkpoint) as arrays:
+            for key in arrays.files:
+                part, _, index = key.partition("/")
+                if part == "average":
+                    for name in (f"generator/{index}", key):
+                        self._values[name] = self._put(np.array(arrays[key]), self.device)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Fetch all that training changes."""
+        return {
+            key: np.asarray(value)
+            for key, value in self._values.items()
+            if not key.startswith(("constant/", "learning_rate"))
+        }
+
+    def update(self, lr: np.ndarray, hr: np.ndarray) -> list:
+        """Run one step on uint8 LR and HR; returns the logs, still on the device."""
+        rate = self._put(np.float32(learning_rate(self.section, self.step)), self.device)
+        self._values["learning_rate"] = rate
+        about = self.plan["step"]
+        arguments = [self._put(lr, self.device), self._put(hr, self.device)]
+        arguments += [self._values[key] for key in about["inputs"]]
+        outputs = self._step(arguments)
+        for output, key in about["replaces"].items():
+            self._values[key] = outputs[int(output)]
+        self.step += 1
+        return outputs[: len(about["logs"])]
+
+    def enlarge(self, lr: np.ndarray) -> np.ndarray:
+        """Enlarge uint8 [1, h, w, 3] with the average: uint8 [1, H, W, 3]."""
+        about = self.plan["validation"]
+        arguments = [self._put(lr, self.device), *(self._values[key] for key in about["inputs"])]
+        (sr,) = self._validation(arguments)
+        return np.clip(np.rint((np.asarray(sr) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def psnr_y(hr: np.ndarray, sr: np.ndarray, border: int) -> float:
+    """Measure PSNR in dB on BT.601's Y of uint8 images [H, W, 3], without the border."""
+    luma = np.array([65.481, 128.553, 24.966]) / 255.0
+    inner = slice(border, -border)
+    difference = (hr.astype(float) - sr.astype(float))[inner, inner] @ luma
+    return float(10 * np.log10(255.0**2 / np.mean(difference**2)))
+
+
+def open_photos(folder: Path, names: list[str]) -> PhotoStore:
+    """Decode photos by name; each is RGB, in the orientation that it is stored in."""
+
+    def photos() -> Iterator[tuple[str, np.ndarray | Exception]]:
+        for name in names:
+            yield name, np.asarray(Image.open(folder / name).convert("RGB"))
+
+    key = "\0".join(["runner", str(folder.resolve()), *names])
+    return open_store(PhotoSource(str(folder), key, len(names), photos))
+
+
+def validation_crops(held_out: PhotoStore, config, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut (lr, hr) pairs out of the centres of those held-out photos that are large enough."""
+    side, scale, pairs = config.data.validation_crop, config.generator.scale, []
+    for index in range(len(held_out)):
+        photo = held_out[index]
+        y, x = ((length - side) // 2 for length in photo.shape[:2])
+        if min(y, x) >= 0:
+            hr = photo[y : y + side, x : x + side]
+            rng = np.random.default_rng((seed, index))
+            pairs.append((degrade(hr, scale, config.data.degradation, rng), hr))
+    return pairs
+
+
+def save(training: Training, out: Path) -> None:
+    """Write the state as a checkpoint that `train.py --resume` reads; keeps the newest two."""
+    folder = out / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{training.step}.npz"
+    partial = folder / ".partial.npz"
+    np.savez(partial, **training.state())
+    partial.replace(path)
+    for old in checkpoints(out)[:-2]:
+        old.unlink()
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """List the checkpoints of a run, the newest last."""
+    saved = (run / "checkpoints").glob("step-*.npz")
+    return sorted(saved, key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
+def wait_for(run: Path) -> Path:
+    """Wait until another run has ended; returns its newest checkpoint."""
+    history = run / "history.json"
+    while not (history.exists() and json.loads(history.read_text(encoding="utf-8"))["ended"]):
+        time.sleep(0.2)
+    return checkpoints(run)[-1]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train until the steps are done, the time is over or a signal comes."""
+    started = time.monotonic()
+    training = Training(arguments.plan)
+    plan, config, out = training.plan, training.config, arguments.out
+    store = open_photos(arguments.data, plan["names"])
+    if store.fingerprint != plan["fingerprint"]:
+        print("warning: the photos' pixels are not those that the step was exported with", flush=True)
+    photos, held_out = store.subset(plan["photos"]), store.subset(plan["held_out"])
+    pairs = validation_crops(held_out, config, config.seed)
+    rows: list[dict[str, float]] = []
+    compiled = time.monotonic() - started
+    if arguments.after is not None:
+        training.start_from(wait_for(arguments.after))
+    started = time.monotonic()
+    stop = False
+
+    def request_stop(*_) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+    elements = (
+        (step, range(config.data.batch_size)) for step in range(training.step, 10**9)
+    )
+    batches = load_batches(
+        photos.open, config.data, config.generator.scale, config.seed, elements, available_cores()
+    )
+    logs: list = []
+    print(f"{training.device.device_kind}; compiled in {compiled:.0f} s", flush=True)
+    with tqdm(total=training.section.steps, unit="step", mininterval=10) as bar:
+        first = time.monotonic()
+        for lr, hr in batches:
+            logs = training.update(lr, hr)
+            bar.update(1)
+            step = training.step
+            if arguments.minutes and step in (MEASURED_STEPS // 4, MEASURED_STEPS):
+                np.asarray(logs[0])  # waits for the device
+                if step == MEASURED_STEPS:
+                    rate = (step - MEASURED_STEPS // 4) / (time.monotonic() - first)
+                    left = 60 * arguments.minutes - (time.monotonic() - started)
+                    training.section.steps = step + int(left * rate * 0.97)
+                    bar.reset(training.section.steps)
+                    bar.update(step)
+                    print(f"{rate:.1f} steps/s: {training.section.steps} steps", flush=True)
+                first = time.monotonic()
+            done = step >= training.section.steps
+            over = arguments.minutes and time.monotonic() - started > 60 * arguments.minutes
+            if step % config.validate_every == 0 or done or over or stop:
+                row = {"step": step, **dict(zip(plan["step"]["logs"], map(float, logs), strict=True))}
+                row["psnr"] = float(
+                    np.mean([psnr_y(b, training.enlarge(a[None])[0], 4) for a, b in pairs])
+                )
+                rows.append(row)
+                print(json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
+                if not all(np.isfinite(value) for value in row.values()):
+                    raise SystemExit(f"step {step}: a loss is not finite; the last checkpoint is good")
+            if step % config.checkpoint_every == 0 or done or over or stop:
+                save(training, out)
+                ended = bool(done or over or stop)
+                _write_history(training, out, rows, time.monotonic() - started, ended)
+            if done or over or stop:
+                break
+    os._exit(0)  # the batches under way are of no use any more
+
+
+def _write_history(
+    training: Training, out: Path, rows: list, seconds: float, ended: bool
+) -> None:
+    session = {
+        "device": f"1 × {training.device.device_kind}",
+        "first_step": 0,
+        "last_step": training.step,
+        "seconds": round(seconds),
+        "curve": rows,
+    }
+    history = {
+        "fingerprint": training.plan["fingerprint"],
+        "ended": ended,
+        "sessions": [session],
+    }
+    config = dict(training.plan["config"])
+    stage = training.plan["stage"]
+    config[stage] = {**config[stage], "steps": training.section.steps}
+    for name, value in (("config.yaml", config), ("history.json", history)):
+        partial = out / f".partial-{name}"
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        partial.replace(out / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m srgan_tf.training.runner",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("plan", type=Path, metavar="PLAN")
+    parser.add_argument("--data", type=Path, required=True, metavar="PHOTOS")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR")
+    parser.add_argument("--minutes", type=float, metavar="M", help="fit the steps to this time")
+    parser.add_argument("--after", type=Path, metavar="RUN", help="start from this run's average")
+    os.environ.setdefault("JAX_ENABLE_X64", "1")  # optimizers count in int64
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Pack training photos small, to take them where there is little room.
+
+    python tools/pack_photos.py PHOTOS OUT --scale 0.6 --quality 90
+
+Each photo is downscaled (Lanczos) by the scale, but not below --min-side pixels a side, and saved
+as JPEG with full chroma under the same relative name. Training on OUT is training on sharper,
+smaller photos: say so on the card. PHOTOS/FOLDER=SCALE gives a subfolder a scale of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from srgan_tf.data.sources import open_source
+
+
+def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int:
+    """Write one photo; returns the size of its file."""
+    name, pixels = name_and_pixels
+    if isinstance(pixels, Exception):
+        return 0
+    image = Image.fromarray(pixels)
+    scale = next((s for folder, s in scales.items() if name.startswith(folder)), arguments.scale)
+    scale = min(1.0, max(scale, arguments.min_side / min(image.size)))
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    path = out / Path(name).with_suffix(".jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
+    small.save(path, quality=arguments.quality, subsampling=0, optimize=True, progressive=True)
+    return path.stat().st_size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", metavar="PHOTOS")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("scales", nargs="*", metavar="FOLDER=SCALE")
+    parser.add_argument("--scale", type=float, default=0.6)
+    parser.add_argument("--min-side", type=int, default=200, metavar="N")
+    parser.add_argument("--quality", type=int, default=90)
+    arguments = parser.parse_args()
+    scales = {folder: float(scale) for folder, scale in (s.split("=") for s in arguments.scales)}
+    source = open_source(arguments.photos)
+    with ProcessPoolExecutor() as pool:
+        sizes = list(
+            pool.map(
+                partial(pack, out=arguments.out, scales=scales, arguments=arguments),
+                source.photos(),
+            )
+        )
+    print(f"{sum(size > 0 for size in sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
