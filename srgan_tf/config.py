@@ -152,7 +152,7 @@ class NoiseConfig(_Range):
 
     probability: Probability = 0.5
     sigma: tuple[float, float] = Field((0.0, 15.0))
-    """Standard deviation in grey levels; of Poisson noise that at mid-grey."""
+    """Standard deviation in grey levels, weaker ones more often; of Poisson noise that at mid-grey."""
     poisson: Probability = 0.0
     """Share of noise whose variance grows with the brightness."""
     grey: Probability = 0.4

@@ -142,7 +142,8 @@ def _low_pass(side: int, cutoff: float) -> np.ndarray:
 
 def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise, or noise whose variance grows with the brightness as photons' does."""
-    sigma = np.float32(rng.uniform(*config.sigma))
+    low, high = config.sigma
+    sigma = np.float32(low + (high - low) * rng.random() ** 2)  # most photos have little
     channels = 1 if rng.random() < config.grey else 3
     noise = rng.standard_normal((*pixels.shape[:2], channels), np.float32)
     if rng.random() < config.poisson:

@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 Pair = tuple[np.ndarray, np.ndarray]
 
+AHEAD = 4
+"""Batches that each process is ahead of the training."""
+
 _photos: Photos
+_memory: SharedMemory
 
 
 def available_cores() -> int:
@@ -35,7 +40,7 @@ def load_batches(
     seed: int,
     elements: Iterable[tuple[int, range]],
     processes: int,
-) -> Iterator[Pair]:
+) -> Generator[Pair, None, None]:
     """Yield `crop_batch` of each (step, crops), computed ahead of time by other processes.
 
     Args:
@@ -44,37 +49,68 @@ def load_batches(
         scale: how many times smaller LR is.
         seed: the recipe's.
         elements: the steps and which crops of their batches.
-        processes: how many compute at once; each is four batches ahead.
+        processes: how many compute at once.
     """
+    # Pixels go through shared memory: through pipes they would wait for Python's lock, in pieces.
+    slots = AHEAD * processes
+    largest = sum(_bytes(config, scale, config.batch_size))
+    memory = SharedMemory(create=True, size=slots * largest)
     context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's locks
-    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(open_photos,))
-    waiting: deque[Future[Pair]] = deque()
+    pool = ProcessPoolExecutor(
+        processes, context, initializer=_start, initargs=(open_photos, memory.name)
+    )
     # Read by NumPy when it is imported: threads cost more than they give with small matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    waiting: deque[tuple[Future[None], int, int]] = deque()
+
+    def take() -> Pair:
+        future, start, count = waiting.popleft()
+        future.result()
+        lr, hr = _views(memory, start, config, scale, count)
+        return lr.copy(), hr.copy()
+
     try:
-        for step, crops in elements:
-            waiting.append(pool.submit(_make, config, scale, seed, step, crops))
-            if len(waiting) >= 4 * processes:
-                yield waiting.popleft().result()
+        for number, (step, crops) in enumerate(elements):
+            if len(waiting) == slots:
+                yield take()
+            start = number % slots * largest
+            future = pool.submit(_make, start, config, scale, seed, step, crops)
+            waiting.append((future, start, len(crops)))
         while waiting:
-            yield waiting.popleft().result()
+            yield take()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        memory.unlink()
+        memory.close()
 
 
-def _start(open_photos: Callable[[], Photos]) -> None:
-    global _photos
+def _bytes(config: DataConfig, scale: int, count: int) -> tuple[int, int]:
+    return (3 * count * (config.hr_crop // scale) ** 2, 3 * count * config.hr_crop**2)
+
+
+def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, count: int) -> Pair:
+    """Return the arrays of a batch that lie in the memory from `start` on."""
+    side = config.hr_crop
+    first, second = _bytes(config, scale, count)
+    pixels = np.frombuffer(memory.buf, np.uint8, first + second, start)
+    lr = pixels[:first].reshape(count, side // scale, side // scale, 3)
+    return lr, pixels[first:].reshape(count, side, side, 3)
+
+
+def _start(open_photos: Callable[[], Photos], memory: str) -> None:
+    global _photos, _memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    _photos = open_photos()
+    _photos, _memory = open_photos(), SharedMemory(memory)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()  # else the killed run's processes would wait for work forever
+    parent.join()  # else the processes of a killed run would wait for work forever
     os._exit(0)
 
 
-def _make(config: DataConfig, scale: int, seed: int, step: int, crops: range) -> Pair:
-    return crop_batch(_photos, config, scale, seed, step, crops)
+def _make(start: int, config: DataConfig, scale: int, seed: int, step: int, crops: range) -> None:
+    lr, hr = _views(_memory, start, config, scale, len(crops))
+    lr[...], hr[...] = crop_batch(_photos, config, scale, seed, step, crops)

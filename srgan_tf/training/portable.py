@@ -133,6 +133,10 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
         temporary.write_text(module, encoding="utf-8")
     header = intermediate(stage="hlo").split("\n", 1)[0]
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)
+    main = module[module.index("func.func @main") :]
+    unread = [a for _, a in aliases if len(re.findall(rf"%arg{a}\b", main)) < 2]
+    if unread:  # XLA would train with these variables' values of now at every step
+        raise AssertionError(f"the step takes {len(unread)} variables for constants")
     keys = [
         names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)
     ]

@@ -1,13 +1,13 @@
 """Train with an exported step where JAX is and TensorFlow is not, on a GPU, TPU or CPU.
 
-    python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M] [--after RUN]
+    python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M]
 
 PLAN is the folder that `train.py --export-step` wrote, PHOTOS the same photos. It needs JAX,
 NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR` goes on
 from it, and finishes it (validation, generator.keras and card.json) when its steps are done.
-With --minutes the number of steps is fitted to the time: speed is measured over the first steps.
-With --after the generator starts from another run's average once that run has ended; compiling
-goes on meanwhile.
+With --minutes the number of steps is fitted to the time, by the speed of the first quarter. With
+--after training waits until another run has ended, as compiling needs no accelerator; with
+--start-from it waits and starts the generator from that run's average.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from srgan_tf.training.schedule import learning_rate
 
 PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
 STEP_FILE, VALIDATION_FILE = "step.mlir", "validation.mlir"
-MEASURED_STEPS = 200
+MEASURED_STEPS = 500
 
 
 def draw_uniform(draw: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -178,13 +178,22 @@ def validation_crops(held_out: PhotoStore, config, seed: int) -> list[tuple[np.n
     return pairs
 
 
-def save(training: Training, out: Path) -> None:
-    """Write the state as a checkpoint that `train.py --resume` reads; keeps the newest two."""
+def save(training: Training, out: Path, average_alone: bool = False) -> None:
+    """Write the state as a checkpoint that `train.py --resume` reads; keeps the newest two.
+
+    Args:
+        training: of which the state is.
+        out: the run folder.
+        average_alone: leave out all that a run which has ended does not need.
+    """
     folder = out / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{training.step}.npz"
     partial = folder / ".partial.npz"
-    np.savez(partial, **training.state())
+    state = training.state()
+    if average_alone:
+        state = {k: v for k, v in state.items() if k == "optimizer/0" or k.startswith("average/")}
+    np.savez(partial, **state)
     partial.replace(path)
     for old in checkpoints(out)[:-2]:
         old.unlink()
@@ -217,7 +226,9 @@ def run(arguments: argparse.Namespace) -> None:
     rows: list[dict[str, float]] = []
     compiled = time.monotonic() - started
     if arguments.after is not None:
-        training.start_from(wait_for(arguments.after))
+        wait_for(arguments.after)
+    if arguments.start_from is not None:
+        training.start_from(wait_for(arguments.start_from))
     started = time.monotonic()
     stop = False
 
@@ -241,14 +252,13 @@ def run(arguments: argparse.Namespace) -> None:
             logs = training.update(lr, hr)
             bar.update(1)
             step = training.step
-            if arguments.minutes and step in (MEASURED_STEPS // 4, MEASURED_STEPS):
+            if arguments.minutes and step % MEASURED_STEPS == 0:
                 np.asarray(logs[0])  # waits for the device
-                if step == MEASURED_STEPS:
-                    rate = (step - MEASURED_STEPS // 4) / (time.monotonic() - first)
-                    left = 60 * arguments.minutes - (time.monotonic() - started)
-                    training.section.steps = step + int(left * rate * 0.97)
-                    bar.reset(training.section.steps)
-                    bar.update(step)
+                rate = MEASURED_STEPS / (time.monotonic() - first)
+                left = 60 * arguments.minutes - (time.monotonic() - started)
+                if step > MEASURED_STEPS and left > 45 * arguments.minutes:
+                    training.section.steps = step + int(left * rate)
+                    bar.total = training.section.steps
                     print(f"{rate:.1f} steps/s: {training.section.steps} steps", flush=True)
                 first = time.monotonic()
             done = step >= training.section.steps
@@ -263,11 +273,12 @@ def run(arguments: argparse.Namespace) -> None:
                 if not all(np.isfinite(value) for value in row.values()):
                     raise SystemExit(f"step {step}: a loss is not finite; the last checkpoint is good")
             if step % config.checkpoint_every == 0 or done or over or stop:
-                save(training, out)
                 ended = bool(done or over or stop)
+                save(training, out, average_alone=ended and arguments.average_alone)
                 _write_history(training, out, rows, time.monotonic() - started, ended)
             if done or over or stop:
                 break
+    batches.close()
     os._exit(0)  # the batches under way are of no use any more
 
 
@@ -305,7 +316,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="PHOTOS")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR")
     parser.add_argument("--minutes", type=float, metavar="M", help="fit the steps to this time")
-    parser.add_argument("--after", type=Path, metavar="RUN", help="start from this run's average")
+    parser.add_argument("--after", type=Path, metavar="RUN", help="wait until this run has ended")
+    parser.add_argument(
+        "--start-from", type=Path, metavar="RUN", help="wait, and start from this run's average"
+    )
+    parser.add_argument(
+        "--average-alone",
+        action="store_true",
+        help="at the end keep what is released, a sixth of the size; the run can't go on then",
+    )
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # optimizers count in int64
     run(parser.parse_args())
 

@@ -238,15 +238,28 @@ def shifted_alike(
         scale: G's.
         step: scalar integer, the seed.
     """
-    most = scale - 1
-    start = tf.random.stateless_uniform([2], [0, tf.cast(step, tf.int32)], 0, scale, tf.int32)
-    start = tf.concat([[0], start, [0]], 0)
+    shifts = tf.random.stateless_uniform([2], [0, tf.cast(step, tf.int32)], 0, scale, tf.int32)
 
     def moved(image):
-        padded = tf.pad(image, [[0, 0], [most, 0], [most, 0], [0, 0]], "REFLECT")
-        return tf.ensure_shape(tf.slice(padded, start, tf.shape(image)), image.shape)
+        # A sum over all shifts, all but one times 0: slices at places that depend on the step would
+        # make XLA take the step for a constant.
+        for axis in (1, 2):
+            length = image.shape[axis]
+            paddings = [[scale - 1 if i == axis else 0, 0] for i in range(4)]
+            padded = tf.pad(image, paddings, "REFLECT")
+            chosen = tf.one_hot(shifts[axis - 1], scale, dtype=image.dtype)
+            image = tf.add_n(
+                [chosen[i] * _window(padded, i, length, axis) for i in range(scale)]
+            )
+        return image
 
     return moved(hr), moved(sr)
+
+
+def _window(image: tf.Tensor, start: int, length: int, axis: int) -> tf.Tensor:
+    index = [slice(None)] * 4
+    index[axis] = slice(start, start + length)
+    return image[tuple(index)]
 
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
