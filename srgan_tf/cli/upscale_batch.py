@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-from srgan_tf.cli.common import add_model_options, import_tensorflow
+from srgan_tf.cli.common import add_model_options, add_output_options, import_tensorflow, output
 from srgan_tf.errors import RequestError
 
 _SHOWN_FAILURES = 20
@@ -55,6 +55,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
         "-o", "--out", required=True, metavar="OUT", help="a folder, here or in storage"
     )
     add_model_options(parser)
+    add_output_options(parser)
     parser.add_argument(
         "--batch",
         type=int,
@@ -98,6 +99,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
             arguments.overwrite,
             arguments.workers,
             arguments.runner_options,
+            output(arguments),
         )
     except RequestError:
         raise
