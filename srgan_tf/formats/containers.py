@@ -24,6 +24,11 @@ _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_IN_PNG = b"XML:com.adobe.xmp"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _RAW_PROFILE = b"Raw profile type "  # as ImageMagick and ExifTool write them
+# By kind: what one that is read starts with.
+_METADATA_CHUNKS = dict.fromkeys(
+    (b"acTL", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"iCCP", b"eXIf"), b""
+)
+_METADATA_CHUNKS |= {b"iTXt": _XMP_IN_PNG + b"\0", b"tEXt": _RAW_PROFILE, b"zTXt": _RAW_PROFILE}
 _GAIN_MAP = re.compile(rb"hdrgm:Version|urn:iso:std:iso:ts:21496:-1|aux:hdrgainmap")
 # What no longer holds of a result, and previews.
 _STALE = rb"tiff:(?:Orientation|ImageWidth|ImageLength|[XY]Resolution|ResolutionUnit)"
@@ -114,18 +119,19 @@ def read_png(data: bytes) -> Parts:
             break
         if end > len(data) and (of_pixels or len(kind) < 4):
             raise ImageError("a damaged PNG: cut off")
-        if int.from_bytes(data[end - 4 : end]) != zlib.crc32(kind + payload):
-            name = kind.decode("latin-1")
-            if of_pixels:
+        intact = int.from_bytes(data[end - 4 : end]) == zlib.crc32(kind + payload)
+        name = kind.decode("latin-1")
+        if of_pixels:
+            if not intact:
                 raise ImageError(f"a damaged PNG: the checksum of its {name} is wrong")
-            parts.notes.append(f"its {name} is damaged and left out")
-        elif of_pixels:
             stream.append(data[position:end])
-        else:
+        elif kind in _METADATA_CHUNKS and payload.startswith(_METADATA_CHUNKS[kind]):
             try:
+                if not intact:
+                    raise ValueError
                 _read_chunk(parts, kind, payload)
             except (ValueError, struct.error, zlib.error, IndexError):
-                parts.notes.append(f"its {kind.decode('latin-1')} is damaged and left out")
+                parts.notes.append(f"its {name} is damaged and left out")
         position = end
     parts.stream = b"".join([*stream, _chunk(b"IEND", b"")])
     return parts
@@ -202,7 +208,10 @@ def read_jpeg(data: bytes) -> Parts:
         components = set(frame[7 : 7 + 3 * frame[6] : 3])
         if precise != components:
             raise ImageError("a damaged JPEG: cut off")
-    stream.append(data[position : marker.start() if marker else len(data)])
+    scan = data[position : marker.start() if marker else len(data)]
+    if marker is None and scan.endswith(bytes(16)):
+        scan = scan.rstrip(b"\0")  # not of the scan: the end was never written
+    stream.append(scan)
     parts.stream = b"".join([*stream, b"\xff\xd9"])
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
@@ -291,11 +300,11 @@ def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
         parts.exif = ifd.read_exif(payload)
         if not parts.exif:
             raise ValueError
-    elif kind == b"iTXt" and payload.startswith(_XMP_IN_PNG + b"\0"):
+    elif kind == b"iTXt":
         compressed = payload[len(_XMP_IN_PNG) + 1]
         text = payload[len(_XMP_IN_PNG) + 3 :].split(b"\0", 2)[2]
         parts.xmp = _inflated(text) if compressed else text
-    elif kind in (b"tEXt", b"zTXt") and payload.startswith(_RAW_PROFILE):
+    else:
         name, _, text = payload.partition(b"\0")
         _, _, *digits = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
         profile = bytes.fromhex(b"".join(digits).decode())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
 import pyvips
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from srgan_tf.errors import ImageError
 from srgan_tf.files import first_line
@@ -25,7 +27,11 @@ _OTHER_PHOTOMETRICS = {9: "ICC Lab", 10: "ITU Lab", 32803: "a raw photo", 34892:
 _OTHER_NUMBERS = {2: "signed integers", 3: "floating point"}
 _SUB_DIRECTORIES = 330
 # LZMA and ZSTD, which PyPI's libvips is built without.
-_COMPRESSIONS_OF_PILLOW = (34925, 50000)
+_COMPRESSIONS_OF_PILLOW = {34925: "LZMA", 50000: "ZSTD"}
+_DEFLATE = (8, 32946)
+_PIECE = 2**20
+# What libvips' modules and zlib put before their messages.
+_SPEAKER = re.compile(r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )")
 _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
 # libvips would hand out a file's former pixels after it has changed.
@@ -46,7 +52,10 @@ def decode(data: bytes) -> tuple[np.ndarray, Parts]:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything at a broken file
-        raise ImageError(f"a damaged {kind}: {_reason(error)}") from None
+        reason = _reason(error)
+        if "not configured" in reason:
+            raise ImageError(f"a {kind} that can't be read: {reason}") from None
+        raise ImageError(f"a damaged {kind}: {reason}") from None
 
 
 def _kind(data: bytes) -> str | None:
@@ -60,10 +69,9 @@ def _kind(data: bytes) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    # libvips' own last words are "load error".
-    return (
-        first_line(error) if str(getattr(error, "detail", "x")).strip() else "its header is wrong"
-    )
+    if not str(getattr(error, "detail", error)).strip():
+        return "its header is wrong"
+    return _SPEAKER.sub("", first_line(error))
 
 
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -137,14 +145,34 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
         iptc=page.bytes(ifd.IPTC) or containers.iptc_of_photoshop(page.bytes(ifd.PHOTOSHOP) or b""),
         icc=page.bytes(ifd.ICC) or b"",
     )
-    compression = page.number(ifd.COMPRESSION, 1)
+    compression = int(page.number(ifd.COMPRESSION, 1))
     if compression in _COMPRESSIONS_OF_PILLOW or (photometric, bits) == (_LAB, 8):
-        pixels = _decode_with_pillow("TIFF", data, pictures[0])
+        try:
+            pixels = _decode_with_pillow("TIFF", data, pictures[0])
+        except UnidentifiedImageError:
+            name = _COMPRESSIONS_OF_PILLOW.get(compression, "no")
+            raise ImageError(
+                f"a {bits}-bit TIFF in colour with {name} compression, which can't be read; "
+                "save it with deflate"
+            ) from None
+        if photometric == 0 and pixels.dtype == np.uint16:
+            pixels = 65535 - pixels  # which Pillow leaves as they are
         page.pop(ifd.ORIENTATION, None)  # Pillow has turned it
         return pixels, parts
     image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
-    _check_size(image.width, image.height)
+    if compression in _DEFLATE:
+        _check_deflated(data, page)
     return _decoded(_channels(image, page, parts)), parts
+
+
+def _check_deflated(data: bytes, page: ifd.Directory) -> None:
+    """Raises zlib.error when a checksum is wrong, to which libtiff does not always get."""
+    for offsets, lengths in ((ifd.STRIPS, ifd.STRIP_LENGTHS), (ifd.TILES, ifd.TILE_LENGTHS)):
+        for offset, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False):
+            inflater, rest = zlib.decompressobj(), data[int(offset) : int(offset + length)]
+            while rest:
+                inflater.decompress(rest, _PIECE)
+                rest = inflater.unconsumed_tail
 
 
 def _is_picture(page: ifd.Directory) -> bool:
@@ -155,7 +183,7 @@ def _is_picture(page: ifd.Directory) -> bool:
 
 def _check_page(page: ifd.Directory) -> tuple[int, int]:
     """(photometric interpretation, bits a channel) of a page that can be read."""
-    photometric = int(page.number(ifd.PHOTOMETRIC, -1))
+    photometric = int(page.number(ifd.PHOTOMETRIC, -1))  # as no TIFF has
     bits = {int(depth) for depth in page.numbers(ifd.BITS) or [1]}
     numbers = {int(number) for number in page.numbers(ifd.SAMPLE_FORMAT)}
     if photometric not in _CHANNELS:

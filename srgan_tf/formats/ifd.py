@@ -16,10 +16,13 @@ ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x112, 0x11A, 0x11B, 
 EXIF, GPS, INTEROP, MAKER_NOTE = 0x8769, 0x8825, 0xA005, 0x927C
 COLOR_SPACE, PIXEL_WIDTH, PIXEL_HEIGHT, INTEROP_INDEX = 0xA001, 0xA002, 0xA003, 1
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION = 254, 255, 256, 257, 258, 259
-PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 262, 277, 338, 339
+DESCRIPTION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 270, 262, 277, 338, 339
+STRIPS, STRIP_LENGTHS, TILES, TILE_LENGTHS = 273, 279, 324, 325
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 
+# As tifffile, ImageJ and microscopes describe a file's pages.
+_LAYOUTS = (b'{"shape":', b"ImageJ=", b"<?xml", b"<OME")
 _POINTERS = (EXIF, GPS, INTEROP)
 # Of a first directory, those that tell of a photo and not of how its pixels are stored: name of the
 # document, description, make, model, software, date, artist, computer, ratings, copyright, XP*.
@@ -102,7 +105,10 @@ def write_exif(directory: Directory) -> bytes:
 
 def descriptive(directory: Directory) -> Directory:
     """What of a first directory is of the photo, and not of how its pixels are stored."""
-    return Directory({tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE})
+    kept = Directory({tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE})
+    if (kept.bytes(DESCRIPTION) or b"").startswith(_LAYOUTS):
+        del kept[DESCRIPTION]
+    return kept
 
 
 def read_pages(data: bytes) -> list[Directory]:
