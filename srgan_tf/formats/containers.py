@@ -172,9 +172,10 @@ def read_jpeg(data: bytes) -> Parts:
         payload = data[start + 2 : end]
         if end > len(data):
             raise ImageError("a damaged JPEG: cut off")
+        if scans:
+            stream.append(_unpadded(data[position : marker.start()]))
         if scans or kind not in (*range(0xE0, 0xF0), 0xFE):
-            # With what of a scan's data lies before it.
-            stream.append(data[position if scans else marker.start() : end])
+            stream.append(data[marker.start() : end])
         elif payload.startswith((b"JFIF\0", b"Adobe")):
             stream.append(data[marker.start() : end])
         if kind in _SOF:
@@ -208,10 +209,7 @@ def read_jpeg(data: bytes) -> Parts:
         components = set(frame[7 : 7 + 3 * frame[6] : 3])
         if precise != components:
             raise ImageError("a damaged JPEG: cut off")
-    scan = data[position : marker.start() if marker else len(data)]
-    if marker is None and scan.endswith(bytes(16)):
-        scan = scan.rstrip(b"\0")  # not of the scan: the end was never written
-    stream.append(scan)
+    stream.append(_unpadded(data[position : marker.start() if marker else len(data)]))
     parts.stream = b"".join([*stream, b"\xff\xd9"])
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
@@ -327,6 +325,12 @@ def _inflated(data: bytes) -> bytes:
 def _chunk(kind: bytes, payload: bytes) -> bytes:
     checksum = struct.pack(">I", zlib.crc32(kind + payload))
     return struct.pack(">I", len(payload)) + kind + payload + checksum
+
+
+def _unpadded(scan: bytes) -> bytes:
+    """A JPEG's coded data without zeros at the end: some cameras' padding, or never written."""
+    unpadded = scan.rstrip(b"\0")
+    return unpadded + b"\0" if unpadded.endswith(b"\xff") else unpadded
 
 
 def _check_frame(frame: bytes) -> None:
