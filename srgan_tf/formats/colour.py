@@ -79,7 +79,7 @@ def profile_of_adobe_rgb(grey: bool) -> bytes:
 
 def check_profile(profile: bytes, grey: bool) -> None:
     """Raises ValueError when this is no ICC profile of such pixels, ImageError when it is HDR."""
-    if len(profile) < 132 or profile[36:40] != b"acsp":
+    if not 132 <= int.from_bytes(profile[:4]) <= len(profile) or profile[36:40] != b"acsp":
         raise ValueError("damaged")
     spaces = (b"GRAY", b"RGB ") if grey else (b"RGB ",)
     if profile[16:20] not in spaces:

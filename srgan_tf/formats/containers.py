@@ -41,6 +41,8 @@ _STALE_XMP = re.compile(
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])\b")
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SOS = 0xDA
+_APPLICATION = (*range(0xE0, 0xF0), 0xFE)  # and comments
 _READABLE_SOF = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE = {0xC2, 0xCA}
 _WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
@@ -157,14 +159,10 @@ def read_jpeg(data: bytes) -> Parts:
     Raises:
         ImageError: it is cut off or damaged, or not of 8 bits a channel, or lossless.
     """
-    parts, icc, photoshop = Parts(), {}, b""
-    stream, position, scans = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2, 0
-    precise: set[int] = set()  # components whose last bits a progressive file has
-    frame = b""
-    while True:
-        marker = _MARKER.search(data, position)
-        if marker is None or marker[1] == b"\xd9":
-            break
+    parts, frame, scans = Parts(), b"", 0
+    stream, position = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2
+    whole: set[int] = set()  # components that are there to their last bits
+    while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
         if not scans and marker.start() != position:
             raise ImageError("a damaged JPEG: its segments don't follow one another")
         kind, start = marker[1][0], marker.end()
@@ -173,48 +171,35 @@ def read_jpeg(data: bytes) -> Parts:
         if end > len(data):
             raise ImageError("a damaged JPEG: cut off")
         if scans:
-            stream.append(_unpadded(data[position : marker.start()]))
-        if scans or kind not in (*range(0xE0, 0xF0), 0xFE):
-            stream.append(data[marker.start() : end])
-        elif payload.startswith((b"JFIF\0", b"Adobe")):
+            stream.append(data[position : marker.start()])
+        of_pixels = kind not in _APPLICATION or payload.startswith((b"JFIF\0", b"Adobe"))
+        if scans or of_pixels:
             stream.append(data[marker.start() : end])
         if kind in _SOF:
             frame = bytes([kind]) + payload
             _check_frame(frame)
-            units = 8 * max(sampling & 15 for sampling in frame[8 : 8 + 3 * frame[6] : 3])
+            unit = 8 * max(sampling & 15 for sampling in frame[8 : 8 + 3 * frame[6] : 3])
             place = sum(map(len, stream)) - len(payload) + 1
-            parts.rows = place, int.from_bytes(frame[2:4]), units
-        elif kind == 0xDA and payload:
+            parts.rows = place, int.from_bytes(frame[2:4]), unit
+        elif kind == _SOS and payload:
             scans += 1
             if payload[-2:-1] != b"\0" and payload[-1] & 15 == 0:
-                precise.update(payload[1 : 1 + 2 * payload[0] : 2])
-        elif kind == 0xE0 and payload.startswith(b"JFIF\0"):
-            unit, x, y = struct.unpack_from(">BHH", payload.ljust(12, b"\0"), 7)
-            dots_a_unit = {1: 1.0, 2: 2.54}.get(unit, 0.0)
-            parts.dpi = ifd.plausible_dpi(dots_a_unit * x, dots_a_unit * y)
-        elif kind == 0xE1 and payload.startswith(b"Exif\0") and not parts.exif:
-            parts.exif = ifd.read_exif(payload[6:])
-            if not parts.exif:
-                parts.notes.append("its EXIF is damaged and left out")
-        elif kind == 0xE1 and payload.startswith(_XMP_IN_JPEG):
-            parts.xmp = payload[len(_XMP_IN_JPEG) :]
-        elif kind == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):
-            icc[payload[12:13]] = payload[14:]
-        elif kind == 0xED and payload.startswith(_PHOTOSHOP):
-            photoshop += payload[len(_PHOTOSHOP) :]
+                whole.update(payload[1 : 1 + 2 * payload[0] : 2])
+        elif not scans:
+            _read_segment(parts, kind, payload)
         position = end
     if not scans or not frame:
         raise ImageError("a damaged JPEG: without a picture")
-    if marker is None and frame[0] in _PROGRESSIVE:
-        components = set(frame[7 : 7 + 3 * frame[6] : 3])
-        if precise != components:
-            raise ImageError("a damaged JPEG: cut off")
-    stream.append(_unpadded(data[position : marker.start() if marker else len(data)]))
+    if not marker and whole != set(frame[7 : 7 + 3 * frame[6] : 3]):
+        raise ImageError("a damaged JPEG: cut off")
+    scan = data[position : marker.start() if marker else len(data)]
+    if not marker and scan.endswith(bytes(16)):
+        scan = scan.rstrip(b"\0")  # the end was never written
+    stream.append(scan)
     parts.stream = b"".join([*stream, b"\xff\xd9"])
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
-    parts.icc = b"".join(icc[number] for number in sorted(icc))
-    parts.iptc = iptc_of_photoshop(photoshop)
+    parts.iptc = iptc_of_photoshop(parts.iptc)
     if _GAIN_MAP.search(data):
         parts.notes.append("its HDR gain map is left out, the standard picture is taken")
     return parts
@@ -273,6 +258,23 @@ def webp_with(
     return _riff(list(chunks.items()))
 
 
+def _read_segment(parts: Parts, kind: int, payload: bytes) -> None:
+    if kind == 0xE0 and payload.startswith(b"JFIF\0"):
+        unit, x, y = struct.unpack_from(">BHH", payload.ljust(12, b"\0"), 7)
+        dots_a_unit = {1: 1.0, 2: 2.54}.get(unit, 0.0)
+        parts.dpi = ifd.plausible_dpi(dots_a_unit * x, dots_a_unit * y)
+    elif kind == 0xE1 and payload.startswith(b"Exif\0") and not parts.exif:
+        parts.exif = ifd.read_exif(payload)
+        if not parts.exif:
+            parts.notes.append("its EXIF is damaged and left out")
+    elif kind == 0xE1 and payload.startswith(_XMP_IN_JPEG):
+        parts.xmp = payload[len(_XMP_IN_JPEG) :]
+    elif kind == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):
+        parts.icc += payload[14:]
+    elif kind == 0xED and payload.startswith(_PHOTOSHOP):
+        parts.iptc += payload[len(_PHOTOSHOP) :]
+
+
 def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
     if kind == b"acTL":
         (frames,) = struct.unpack_from(">I", payload)
@@ -325,12 +327,6 @@ def _inflated(data: bytes) -> bytes:
 def _chunk(kind: bytes, payload: bytes) -> bytes:
     checksum = struct.pack(">I", zlib.crc32(kind + payload))
     return struct.pack(">I", len(payload)) + kind + payload + checksum
-
-
-def _unpadded(scan: bytes) -> bytes:
-    """A JPEG's coded data without zeros at the end: some cameras' padding, or never written."""
-    unpadded = scan.rstrip(b"\0")
-    return unpadded + b"\0" if unpadded.endswith(b"\xff") else unpadded
 
 
 def _check_frame(frame: bytes) -> None:

@@ -113,9 +113,9 @@ def _check_end(stream: bytes, rows: tuple[int, int, int]) -> None:
     """Raises ImageError when a JPEG's picture ends well before its data do.
 
     Wrong bits in a scan decode to other pixels, and to more or fewer than there are; libjpeg tells
-    of too few only. So without its end a good scan must be too short.
+    of too few only. So without its end, padding apart, a good scan must be too short.
     """
-    cut = stream[:-10] + b"\xff\xd9"
+    cut = stream[:-2].rstrip(b"\0\xff")[:-8] + b"\xff\xd9"
     with suppress(pyvips.Error):
         _load_jpeg(_with_rows(cut, rows)).avg()
         raise ImageError("a damaged JPEG: more data than pixels")

@@ -91,7 +91,8 @@ def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
 
 def read_exif(data: bytes) -> Directory:
     """EXIF's first directory, without the thumbnail's, which is the second; empty if damaged."""
-    data = data.removeprefix(b"Exif\0\0")
+    if data.startswith(b"Exif\0"):
+        data = data[6:]
     try:
         return next(_directories(data), Directory())
     except ValueError:
