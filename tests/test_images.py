@@ -247,6 +247,7 @@ BAD = (
     "truncated.webp",
     "truncated.tif",
     "truncated.bmp",
+    "truncated.jfif",
     "truncated-16.png",
     "truncated-16.tif",
     "animated.gif",
@@ -283,6 +284,30 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ImageError, match=r"\.xyz"):
         write_image(tmp_path / "a.xyz", pixels())
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_opaque_alpha_is_left_out_where_there_is_none(tmp_path, suffix, channels, dtype):
+    opaque = smooth(channels).astype(dtype) * (np.iinfo(dtype).max // 255)
+    opaque[..., -1] = np.iinfo(dtype).max
+    write_image(tmp_path / f"a{suffix}", opaque)
+    found = read_image(tmp_path / f"a{suffix}").pixels
+    expected = smooth(channels)[..., :-1].squeeze()
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jfif", ".jpeg", ".webp"])
+def test_quality(tmp_path, suffix):
+    sizes = []
+    for quality in (10, 50, 95):
+        write_image(tmp_path / f"a{suffix}", pixels(), quality=quality)
+        sizes.append((tmp_path / f"a{suffix}").stat().st_size)
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            assert image.format == ("WEBP" if suffix == ".webp" else "JPEG")
+    assert sizes == sorted(set(sizes))
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):

@@ -212,11 +212,6 @@ def _channels(image: pyvips.Image, page: ifd.Directory, parts: Parts) -> pyvips.
     colours = colours.copy(interpretation=image.interpretation)
     if alpha is not None:
         channel = image.extract_band(colours.bands + alpha)
-        if kinds[alpha] == 1:
-            most = 65535 if image.format == "ushort" else 255
-            straight = colours.bandjoin(channel).unpremultiply(max_alpha=most).rint()
-            colours = straight.extract_band(0, n=colours.bands).cast(image.format)
-            colours = colours.copy(interpretation=image.interpretation)
     if image.interpretation == "cmyk":
         colours = _to_srgb(colours, parts)
     elif image.interpretation == "labs":

@@ -100,7 +100,9 @@ def read_exif(data: bytes) -> Directory:
 
 
 def write_exif(directory: Directory) -> bytes:
-    """EXIF as it is in a PNG or WebP file."""
+    """EXIF as it is in a PNG or WebP file; empty for an empty directory."""
+    if not directory:
+        return b""
     return b"II*\0\x08\0\0\0" + _directory_bytes(directory, 8, "<", big=False)
 
 
