@@ -181,12 +181,14 @@ def write_image(
         pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
     dpi, metadata = dpi or _DEFAULT_DPI, metadata or Metadata()
     exif = _exif_of_result(metadata.exif, width, height, dpi, always=kind == ".webp")
-    # Unlike Pillow, libvips encodes without another copy of the pixels.
-    image = _to_vips(np.ascontiguousarray(pixels), icc_profile, dpi)
     options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
     if kind in _LOSSY:
         options["Q"] = quality
     try:
+        if icc_profile and kind == ".webp":  # which has no grey
+            icc_profile = colour.rgb_profile(icc_profile)
+        # Unlike Pillow, libvips encodes without another copy of the pixels.
+        image = _to_vips(np.ascontiguousarray(pixels), icc_profile, dpi)
         with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
             if kind == ".bmp":
                 if icc_profile:
@@ -223,8 +225,7 @@ def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
             parts.notes.append(f"its colours ({error}) are taken as if it did not say")
     if parts.icc:
         try:
-            colour.check_profile(parts.icc, grey)
-            return parts.icc
+            return colour.checked_profile(parts.icc, grey)
         except ValueError as error:
             parts.notes.append(f"its ICC profile ({error}) is left out")
     if parts.srgb:

@@ -56,7 +56,7 @@ def profile_of_cicp(cicp: tuple[int, ...], grey: bool) -> bytes:
         raise ValueError(f"cICP {'-'.join(map(str, cicp))}")
     if (primaries, transfer) == (1, 13):
         return b""
-    return _profile(_PRIMARIES[primaries], _CURVES[transfer], grey)
+    return _profile(_PRIMARIES[primaries], _parametric(_CURVES[transfer]), grey)
 
 
 def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes:
@@ -69,28 +69,56 @@ def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: boo
     if usual and (primaries is None or grey or np.allclose(primaries, SRGB, atol=0.005)):
         return b""
     curve = _SRGB_CURVE if gamma is None or usual else (1 / gamma,)
-    return _profile(primaries or SRGB, curve, grey)
+    return _profile(primaries or SRGB, _parametric(curve), grey)
 
 
 def profile_of_adobe_rgb(grey: bool) -> bytes:
     """The ICC profile of Adobe RGB (1998)."""
-    return _profile(ADOBE_RGB, (563 / 256,), grey)
+    return _profile(ADOBE_RGB, _parametric((563 / 256,)), grey)
 
 
-def check_profile(profile: bytes, grey: bool) -> None:
-    """Raises ValueError when this is no ICC profile of such pixels, ImageError when it is HDR."""
-    if not 132 <= int.from_bytes(profile[:4]) <= len(profile) or profile[36:40] != b"acsp":
+def checked_profile(profile: bytes, grey: bool) -> bytes:
+    """An ICC profile for such pixels, without what a file has after it.
+
+    Grey with an RGB profile gets one of grey with its green curve: few formats hold the former.
+
+    Raises:
+        ImageError: HDR.
+        ValueError: damaged, or of other pixels.
+    """
+    size = int.from_bytes(profile[:4])
+    if not 132 <= size <= len(profile) or profile[36:40] != b"acsp":
         raise ValueError("damaged")
-    spaces = (b"GRAY", b"RGB ") if grey else (b"RGB ",)
-    if profile[16:20] not in spaces:
-        raise ValueError(f"of {profile[16:20].decode('latin-1').strip()}")
+    profile, space = profile[:size], profile[16:20]
+    _refuse_hdr((_tag(profile, b"cicp") or bytes(12))[9])
+    if space == b"RGB " and grey:
+        return _grey_or_rgb(_tag(profile, b"gTRC"), grey)
+    if space != (b"GRAY" if grey else b"RGB "):
+        raise ValueError(f"of {space.decode('latin-1').strip()}")
+    if grey and not _tag(profile, b"kTRC"):
+        raise ValueError("without a curve")
+    return profile
+
+
+def rgb_profile(profile: bytes) -> bytes:
+    """A profile for RGB of equal channels in place of one of grey."""
+    return _grey_or_rgb(_tag(profile, b"kTRC"), False) if profile[16:20] == b"GRAY" else profile
+
+
+def _grey_or_rgb(transfer: bytes, grey: bool) -> bytes:
+    if not transfer:
+        raise ValueError("without a curve")
+    return _profile(SRGB, transfer, grey)
+
+
+def _tag(profile: bytes, name: bytes) -> bytes:
+    """A profile's value of a name; empty if there is none."""
     for index in range(int.from_bytes(profile[128:132])):
         entry = profile[132 + 12 * index : 144 + 12 * index]
-        if len(entry) < 12:
-            raise ValueError("damaged")
-        if entry[:4] == b"cicp":
-            offset = int.from_bytes(entry[4:8])
-            _refuse_hdr(profile[offset + 9] if offset + 9 < len(profile) else 0)
+        if entry[:4] == name or len(entry) < 12:
+            start = int.from_bytes(entry[4:8])
+            return profile[start : start + int.from_bytes(entry[8:12])]
+    return b""
 
 
 def _refuse_hdr(transfer: int) -> None:
@@ -98,17 +126,19 @@ def _refuse_hdr(transfer: int) -> None:
         raise ImageError(f"an HDR picture ({_HDR[transfer]}); convert it to sRGB or Display P3")
 
 
-def _profile(primaries: Primaries, curve: tuple[float, ...], grey: bool) -> bytes:
+def _parametric(curve: tuple[float, ...]) -> bytes:
+    return b"para" + bytes(4) + struct.pack(">HH", 0 if len(curve) == 1 else 3, 0) + _fixed(curve)
+
+
+def _profile(primaries: Primaries, transfer: bytes, grey: bool) -> bytes:
     """An ICC profile, version 4.3, of a display's grey or RGB."""
     xyz = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
     colorants, white = xyz[:, :3], xyz[:, 3]
     cone = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
     adaptation = np.linalg.inv(_BRADFORD) @ cone @ _BRADFORD
     colorants = adaptation @ (colorants * np.linalg.solve(colorants, white))
-    function = 0 if len(curve) == 1 else 3
-    transfer = b"para" + bytes(4) + struct.pack(">HH", function, 0) + _fixed(curve)
     tags = {
-        b"desc": _text("RGB, as the picture's file states it" if not grey else "Grey"),
+        b"desc": _text("Grey" if grey else "RGB"),
         b"cprt": _text("CC0"),
         b"wtpt": b"XYZ " + bytes(4) + _fixed(_D50),
         b"chad": b"sf32" + bytes(4) + _fixed(adaptation.ravel()),

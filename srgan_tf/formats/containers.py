@@ -210,7 +210,11 @@ def jpeg_segments(dpi: tuple[float, float], exif: ifd.Directory, xmp: bytes, ipt
     x, y = (max(1, min(round(dots), 2**16 - 1)) for dots in dpi)
     segments = _segment(0xE0, b"JFIF\0\1\1\1" + struct.pack(">HH", x, y) + bytes(2))
     if exif:
-        segments += _segment(0xE1, b"Exif\0\0" + ifd.write_exif(exif))
+        data = ifd.write_exif(exif)
+        if len(data) > _LONGEST_SEGMENT - 6 and ifd.MAKER_NOTE in exif.directory(ifd.EXIF):
+            del exif.directory(ifd.EXIF)[ifd.MAKER_NOTE]
+            data = ifd.write_exif(exif)
+        segments += _segment(0xE1, b"Exif\0\0" + data)
     if xmp:
         segments += _segment(0xE1, _XMP_IN_JPEG + xmp)
     if iptc:
