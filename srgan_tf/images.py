@@ -234,7 +234,7 @@ def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
         return colour.profile_of_gamma(parts.gamma, parts.primaries, grey) or None
     details = parts.exif.directory(ifd.EXIF)
     space = details.number(ifd.COLOR_SPACE, 1)
-    index = details.directory(ifd.INTEROP).bytes(ifd.INTEROP_INDEX) or b""
+    index = details.directory(ifd.INTEROP).raw(ifd.INTEROP_INDEX)
     if space == _ADOBE_RGB or (space == _UNCALIBRATED and index.startswith(b"R03")):
         return colour.profile_of_adobe_rgb(grey)
     return None

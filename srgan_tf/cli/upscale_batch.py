@@ -32,7 +32,8 @@ examples:
       --temp_location=gs://bucket/temp --sdk_container_image=IMAGE
 
 In patterns * and ? stand for anything but /, ** also for /. Results keep their names, their
-format unless there is --format, and the folders below the first wildcard. s3:// needs apache-beam[aws], gs:// needs apache-beam[gcp].
+format unless there is --format, and the folders below the first wildcard. s3:// needs
+apache-beam[aws], gs:// needs apache-beam[gcp].
 
 A result that exists already is skipped, unless --overwrite is given, and results appear whole or
 not at all: the same command again does what an interrupted one has left. Inputs that can't be

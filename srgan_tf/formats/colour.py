@@ -90,7 +90,7 @@ def checked_profile(profile: bytes, grey: bool) -> bytes:
     if not 132 <= size <= len(profile) or profile[36:40] != b"acsp":
         raise ValueError("damaged")
     profile, space = profile[:size], profile[16:20]
-    _refuse_hdr((_tag(profile, b"cicp") or bytes(12))[9])
+    _refuse_hdr(_tag(profile, b"cicp").ljust(12, b"\0")[9])
     if space == b"RGB " and grey:
         return _grey_or_rgb(_tag(profile, b"gTRC"), grey)
     if space != (b"GRAY" if grey else b"RGB "):

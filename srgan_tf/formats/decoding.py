@@ -141,9 +141,9 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
     photometric, bits = _check_page(page)
     parts = Parts(
         exif=page,
-        xmp=page.bytes(ifd.XMP) or b"",
-        iptc=page.bytes(ifd.IPTC) or containers.iptc_of_photoshop(page.bytes(ifd.PHOTOSHOP) or b""),
-        icc=page.bytes(ifd.ICC) or b"",
+        xmp=page.raw(ifd.XMP),
+        iptc=page.raw(ifd.IPTC) or containers.iptc_of_photoshop(page.raw(ifd.PHOTOSHOP)),
+        icc=page.raw(ifd.ICC),
     )
     compression = int(page.number(ifd.COMPRESSION, 1))
     if compression in _COMPRESSIONS_OF_PILLOW or (photometric, bits) == (_LAB, 8):

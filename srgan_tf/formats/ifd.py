@@ -63,9 +63,10 @@ class Directory(dict[int, "Value | Directory"]):
         """The first of a tag's numbers, or the default where there is none."""
         return (self.numbers(tag) or [default])[0]
 
-    def bytes(self, tag: int) -> bytes | None:
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a tag's value, empty where there is none."""
         value = self.get(tag)
-        return value.data if isinstance(value, Value) else None
+        return value.data if isinstance(value, Value) else b""
 
     def directory(self, tag: int) -> Directory:
         value = self.get(tag)
@@ -109,7 +110,7 @@ def write_exif(directory: Directory) -> bytes:
 def descriptive(directory: Directory) -> Directory:
     """What of a first directory is of the photo, and not of how its pixels are stored."""
     kept = Directory({tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE})
-    if (kept.bytes(DESCRIPTION) or b"").startswith(_LAYOUTS):
+    if kept.raw(DESCRIPTION).startswith(_LAYOUTS):
         del kept[DESCRIPTION]
     return kept
 

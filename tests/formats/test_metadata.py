@@ -108,7 +108,7 @@ def test_text_in_other_letters_is_kept_byte_by_byte(tmp_path):
     for suffix in SUFFIXES:
         write_image(tmp_path / f"a{suffix}", PIXELS, metadata=Metadata(ifd.write_exif(tags)))
         found = ifd.read_exif(read_image(tmp_path / f"a{suffix}").metadata.exif)
-        assert found.bytes(315) == artist + b"\0"
+        assert found.raw(315) == artist + b"\0"
 
 
 def test_exif_in_a_large_tiff(tmp_path):
@@ -135,7 +135,7 @@ def test_a_tiff_that_describes_its_layout_does_not_pass_it_on(tmp_path):
         tmp_path / "a.tif", PIXELS, photometric="rgb", description="A boat", metadata=None
     )
     found = ifd.read_exif(read_image(tmp_path / "a.tif").metadata.exif)
-    assert found.bytes(ifd.DESCRIPTION) == b"A boat\0"
+    assert found.raw(ifd.DESCRIPTION) == b"A boat\0"
 
 
 def saved(kind, data):
@@ -239,7 +239,7 @@ def test_a_png_with_imagemagicks_profiles(tmp_path):
     photo = read_image(tmp_path / "a.png")
     assert photo.pixels.shape == (32, 24, 3)
     assert photo.metadata.iptc == IPTC
-    assert ifd.read_exif(photo.metadata.exif).bytes(MAKE) == b"Maker\0"
+    assert ifd.read_exif(photo.metadata.exif).raw(MAKE) == b"Maker\0"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
