@@ -29,7 +29,7 @@ _METADATA_CHUNKS = dict.fromkeys(
     (b"acTL", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"iCCP", b"eXIf"), b""
 )
 _METADATA_CHUNKS |= {b"iTXt": _XMP_IN_PNG + b"\0", b"tEXt": _RAW_PROFILE, b"zTXt": _RAW_PROFILE}
-_GAIN_MAP = re.compile(rb"hdrgm:Version|urn:iso:std:iso:ts:21496:-1|aux:hdrgainmap")
+_GAIN_MAPS = (b"hdrgm:Version", b"urn:iso:std:iso:ts:21496:-1", b"aux:hdrgainmap")
 # What no longer holds of a result, and previews.
 _STALE = rb"tiff:(?:Orientation|ImageWidth|ImageLength|[XY]Resolution|ResolutionUnit)"
 _STALE += rb"|exif:Pixel[XY]Dimension|hdrgm:\w+"
@@ -39,7 +39,7 @@ _STALE_XMP = re.compile(
     re.DOTALL,
 )
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])\b")
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
 _APPLICATION = (*range(0xE0, 0xF0), 0xFE)  # and comments
@@ -163,7 +163,7 @@ def read_jpeg(data: bytes) -> Parts:
     stream, position = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2
     whole: set[int] = set()  # components that are there to their last bits
     while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
-        if not scans and marker.start() != position:
+        if not scans and data[position : marker.start()].strip(b"\xff"):  # padding
             raise ImageError("a damaged JPEG: its segments don't follow one another")
         kind, start = marker[1][0], marker.end()
         end = start + int.from_bytes(data[start : start + 2])
@@ -200,7 +200,7 @@ def read_jpeg(data: bytes) -> Parts:
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
     parts.iptc = iptc_of_photoshop(parts.iptc)
-    if _GAIN_MAP.search(data):
+    if any(name in data for name in _GAIN_MAPS):
         parts.notes.append("its HDR gain map is left out, the standard picture is taken")
     return parts
 

@@ -23,7 +23,13 @@ _MAGIC |= {b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP"}
 # Channels without alpha, by TIFF's photometric interpretation.
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _PALETTE, _CMYK, _LAB = 3, 5, 8
-_OTHER_PHOTOMETRICS = {9: "ICC Lab", 10: "ITU Lab", 32803: "a raw photo", 34892: "a raw photo"}
+_OTHER_PHOTOMETRICS = {
+    -1: "no stated photometric interpretation",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32803: "a raw photo",
+    34892: "a raw photo",
+}
 _OTHER_NUMBERS = {2: "signed integers", 3: "floating point"}
 _SUB_DIRECTORIES = 330
 # LZMA and ZSTD, which PyPI's libvips is built without.
@@ -152,7 +158,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
         except UnidentifiedImageError:
             name = _COMPRESSIONS_OF_PILLOW.get(compression, "no")
             raise ImageError(
-                f"a {bits}-bit TIFF in colour with {name} compression, which can't be read; "
+                f"a {bits}-bit TIFF with {name} compression, which can't be read; "
                 "save it with deflate"
             ) from None
         if photometric == 0 and pixels.dtype == np.uint16:
