@@ -19,7 +19,7 @@ from srgan_tf.formats import containers, ifd
 from srgan_tf.formats.containers import Parts
 
 _MAGIC = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
-_MAGIC |= {b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP"}
+_MAGIC |= {b"GIF8": "GIF", b"RIFF": "WebP"}
 # Channels without alpha, by TIFF's photometric interpretation.
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _PALETTE, _CMYK, _LAB = 3, 5, 8
@@ -69,6 +69,8 @@ def _kind(data: bytes) -> str | None:
         return None
     if data[:4] in _MAGIC:
         return _MAGIC[data[:4]]
+    if data[1:4] == b"PNG":  # a damaged one may have lost a bit before it
+        return "PNG"
     if b"\xff\xd8\xff" in data[:16]:  # some have a byte before
         return "JPEG"
     return "BMP" if data[:2] == b"BM" else None
@@ -90,22 +92,26 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = containers.read_jpeg(data)
     image = _load_jpeg(parts.stream)
     height = image.height
+    _check_size(image.width, height)
     if parts.rows:
         _check_end(parts.stream, parts.rows)
         if parts.rows[2] == 8:
             # libvips asks for warnings before each 8 rows, and so misses those of the last ones.
             image = _load_jpeg(_with_rows(parts.stream, parts.rows))
     if image.interpretation == "cmyk":
-        if parts.icc:
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", parts.icc)
-        image = _to_srgb(image, parts)
-    return _decoded(image)[:height], parts
+        image = _to_srgb(_with_profile(image, parts.icc), parts)
+    return image.numpy()[:height], parts
+
+
+def _with_profile(image: pyvips.Image, icc_profile: bytes) -> pyvips.Image:
+    image = image.copy()
+    if icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc_profile)
+    return image
 
 
 def _load_jpeg(stream: bytes) -> pyvips.Image:
-    image = pyvips.Image.jpegload_buffer(stream, fail_on="warning", unlimited=True)
-    _check_size(image.width, image.height)
-    return image
+    return pyvips.Image.jpegload_buffer(stream, fail_on="warning", unlimited=True)
 
 
 def _with_rows(stream: bytes, rows: tuple[int, int, int]) -> bytes:
@@ -161,6 +167,11 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
                 f"a {bits}-bit TIFF with {name} compression, which can't be read; "
                 "save it with deflate"
             ) from None
+        if photometric == _CMYK:
+            image = pyvips.Image.new_from_array(pixels, interpretation="cmyk")
+            pixels = _decoded(_to_srgb(_with_profile(image, parts.icc), parts))
+        if photometric == _LAB:
+            parts.icc = b""
         if photometric == 0 and pixels.dtype == np.uint16:
             pixels = 65535 - pixels  # which Pillow leaves as they are
         page.pop(ifd.ORIENTATION, None)  # Pillow has turned it
@@ -275,12 +286,12 @@ def _decode_with_pillow(kind: str, data: bytes, page: int = 0) -> np.ndarray:
             alpha = image.has_transparency_data
             if image.mode in ("1", "L", "LA", "La"):
                 return np.asarray(image.convert("LA" if alpha else "L"))
-            if image.mode == "I;16":
+            if image.mode in ("I;16", "CMYK"):
                 return np.asarray(image)
             if image.mode == "LAB":
                 lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
                 return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
-            if image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK"):
+            if image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
                 return np.asarray(image.convert("RGBA" if alpha else "RGB"))
             raise ImageError(f"a {kind} of pixels of kind {image.mode}, which can't be read")
     except Image.DecompressionBombError:

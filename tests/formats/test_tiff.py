@@ -110,6 +110,15 @@ def test_cmyk_with_alpha(tmp_path, dtype):
     np.testing.assert_array_equal(found[..., 3], deep(MASK, dtype))
 
 
+def test_cmyk_of_either_decoder_becomes_the_same_rgb(tmp_path):
+    cmyk = Image.fromarray(np.dstack([RGB, MASK]), "CMYK")
+    found = []
+    for compression in ("raw", "zstd"):
+        cmyk.save(tmp_path / "a.tif", compression=compression)
+        found.append(read_image(tmp_path / "a.tif").pixels)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_lab_becomes_srgb(tmp_path):
     """L* of 0, 50 and 100; CIE 1976 and IEC 61966-2-1 give mid-grey as 118.9 of 255."""
     lightness = np.repeat(np.array([0, 50, 100]), 20)[None].repeat(40, 0)
