@@ -74,7 +74,7 @@ def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: boo
 
 def profile_of_adobe_rgb(grey: bool) -> bytes:
     """The ICC profile of Adobe RGB (1998)."""
-    return _profile(ADOBE_RGB, _parametric((563 / 256,)), grey)
+    return _profile(ADOBE_RGB, _parametric((563 / 256,)), grey, "Compatible with Adobe RGB (1998)")
 
 
 def checked_profile(profile: bytes, grey: bool) -> bytes:
@@ -130,7 +130,7 @@ def _parametric(curve: tuple[float, ...]) -> bytes:
     return b"para" + bytes(4) + struct.pack(">HH", 0 if len(curve) == 1 else 3, 0) + _fixed(curve)
 
 
-def _profile(primaries: Primaries, transfer: bytes, grey: bool) -> bytes:
+def _profile(primaries: Primaries, transfer: bytes, grey: bool, name: str = "") -> bytes:
     """An ICC profile, version 4.3, of a display's grey or RGB."""
     xyz = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
     colorants, white = xyz[:, :3], xyz[:, 3]
@@ -138,7 +138,7 @@ def _profile(primaries: Primaries, transfer: bytes, grey: bool) -> bytes:
     adaptation = np.linalg.inv(_BRADFORD) @ cone @ _BRADFORD
     colorants = adaptation @ (colorants * np.linalg.solve(colorants, white))
     tags = {
-        b"desc": _text("Grey" if grey else "RGB"),
+        b"desc": _text(name or ("Grey" if grey else "RGB")),
         b"cprt": _text("CC0"),
         b"wtpt": b"XYZ " + bytes(4) + _fixed(_D50),
         b"chad": b"sf32" + bytes(4) + _fixed(adaptation.ravel()),
@@ -146,13 +146,13 @@ def _profile(primaries: Primaries, transfer: bytes, grey: bool) -> bytes:
     if grey:
         tags[b"kTRC"] = transfer
     else:
-        for name, colorant in zip((b"r", b"g", b"b"), colorants.T, strict=True):
-            tags[name + b"XYZ"] = b"XYZ " + bytes(4) + _fixed(colorant)
-            tags[name + b"TRC"] = transfer
+        for letter, colorant in zip((b"r", b"g", b"b"), colorants.T, strict=True):
+            tags[letter + b"XYZ"] = b"XYZ " + bytes(4) + _fixed(colorant)
+            tags[letter + b"TRC"] = transfer
     table, values = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
-    for name, value in tags.items():
-        table += name + struct.pack(">II", start + len(values), len(value))
+    for tag, value in tags.items():
+        table += tag + struct.pack(">II", start + len(values), len(value))
         values += value + bytes(-len(value) % 4)
     head = struct.pack(">I4sI", start + len(values), bytes(4), 0x04300000) + b"mntr"
     head += (b"GRAY" if grey else b"RGB ") + b"XYZ " + struct.pack(">6H", 2000, 1, 1, 0, 0, 0)

@@ -101,10 +101,10 @@ def test_gamma_is_kept_as_a_profile(tmp_path, suffix, grey):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_grey_with_an_rgb_profile_keeps_its_curve(tmp_path, suffix):
-    profile = colour.profile_of_adobe_rgb(False)
+    profile = colour.profile_of_gamma(1.0, colour.ADOBE_RGB, False)
     Image.fromarray(LEVELS[..., 0]).save(tmp_path / "in.jpg", icc_profile=profile)
     photo = read_image(tmp_path / "in.jpg")
-    assert photo.icc_profile == colour.profile_of_adobe_rgb(True) and photo.note == ""
+    assert photo.icc_profile == colour.profile_of_gamma(1.0, None, True) and photo.note == ""
     write_image(tmp_path / f"out{suffix}", photo.pixels, photo.icc_profile)
     assert read_image(tmp_path / f"out{suffix}").icc_profile == photo.icc_profile
 
