@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from tqdm import tqdm
 
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.files import IMAGE_SUFFIXES, first_line, native_messages_held_back
+from srgan_tf.files import IMAGE_SUFFIXES, Output, first_line, native_messages_held_back
 from srgan_tf.tiles import DEFAULT_TILE
 
 # TensorFlow takes seconds to import, and would write its notices to the terminal: it waits until
@@ -53,6 +54,7 @@ _PHOTOS_IN_A_BATCH = 8
 _FAILED = "failed"
 _WILDCARD = re.compile(r"[*?[]")
 _FOUND, _DONE = b"+", b"-"
+_OUTPUT = Output()
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ def upscale_batch(
     overwrite: bool = False,
     workers: int | None = None,
     runner_options: Sequence[str] = (),
+    output: Output = _OUTPUT,
 ) -> Report:
     """Enlarges the photos in storage that match, with a progress bar where a runner here does it.
 
-    A result has its input's name and format, and lies in the folders that the input has below the
-    first wildcard. It is written to a temporary name and renamed. Those that exist are skipped.
+    A result has its input's name, and its format unless `output` has another, and lies in the
+    folders that the input has below the first wildcard. It is written to a temporary name and
+    renamed. Those that exist are skipped.
     Inputs that can't be enlarged are lines of JSON in failures.jsonl beside the results, with
     `file` and `reason`.
 
@@ -121,6 +125,7 @@ def upscale_batch(
         workers: processes of Beam's runner on this machine; None: a quarter of the cores, at
             least 2.
         runner_options: Beam's, such as `--runner=FlinkRunner`.
+        output: how results are written.
 
     Raises:
         RequestError: nothing matches, results among the inputs, no such model, no such filesystem.
@@ -143,7 +148,9 @@ def upscale_batch(
     try:
         with _progress_bar(here) as tally:
             result = _run(
-                _pipeline(options, patterns, out, partial, settings, scale, overwrite, tally)
+                _pipeline(
+                    options, patterns, out, partial, settings, scale, overwrite, tally, output
+                )
             )
         counts = _counts(result)
         if not counts["found"]:
@@ -220,8 +227,8 @@ class _Model:
 class _Match(beam.DoFn):
     """(folder, pattern) to (target, source) of each image that matches."""
 
-    def __init__(self, out: str, tally: str | None):
-        self._out, self._tally = out, tally
+    def __init__(self, out: str, tally: str | None, output: Output = _OUTPUT):
+        self._out, self._tally, self._output = out, tally, output
         self._found = Metrics.counter(_METRICS, "found")
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, str]]:
@@ -231,7 +238,8 @@ class _Match(beam.DoFn):
             if _is_image(source) and not source.startswith(f"{self._out}/"):
                 self._found.inc()
                 _mark(self._tally, _FOUND)
-                yield f"{self._out}/{source[len(folder) :].lstrip('/')}", source
+                name = self._output.name(source[len(folder) :].lstrip("/"))
+                yield f"{self._out}/{name}", source
 
 
 class _Plan(beam.DoFn):
@@ -263,19 +271,21 @@ class _Read(beam.DoFn):
         self._scale = scale
 
     def process(self, element: tuple[str, str]) -> Iterator:
-        from srgan_tf.images import check_writable, has_alpha, read_image
+        from srgan_tf.images import check_writable, is_transparent, read_image
 
         source, target = element
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / f"photo{_suffix(source)}"
+            path = Path(scratch) / f"photo{_suffix(target)}"
             try:
                 _fetch(source, path)
                 photo = read_image(path)
                 height, width = (self._scale * side for side in photo.pixels.shape[:2])
-                check_writable(path, height, width, has_alpha(photo.pixels))
+                check_writable(path, height, width, is_transparent(photo.pixels))
             except (ImageError, OSError) as error:
                 yield beam.pvalue.TaggedOutput(_FAILED, (source, _reason(error, path)))
                 return
+        if photo.note:
+            warnings.warn(f"{source}: {photo.note}", stacklevel=1)
         yield Job(source, target, photo)
 
 
@@ -286,8 +296,8 @@ class _Write(beam.DoFn):
     temporary name of its own, and the last to be renamed stays.
     """
 
-    def __init__(self, partial: str, tally: str | None):
-        self._partial, self._tally = partial, tally
+    def __init__(self, partial: str, tally: str | None, output: Output = _OUTPUT):
+        self._partial, self._tally, self._output = partial, tally, output
         self._files = Metrics.counter(_METRICS, "files")
         self._pixels = Metrics.counter(_METRICS, "pixels")
 
@@ -302,7 +312,9 @@ class _Write(beam.DoFn):
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / f"result{_suffix(element.target)}"
             try:
-                write_image(path, photo.pixels, photo.icc_profile, photo.dpi)
+                metadata = None if self._output.strip_metadata else photo.metadata
+                quality = self._output.quality
+                write_image(path, photo.pixels, photo.icc_profile, photo.dpi, metadata, quality)
                 _store(path, f"{self._partial}/{uuid.uuid4().hex}{path.suffix}", element.target)
             except (ImageError, OSError) as error:
                 yield beam.pvalue.TaggedOutput(_FAILED, (element.source, _reason(error, path)))
@@ -335,13 +347,14 @@ def _pipeline(
     scale: int,
     overwrite: bool,
     tally: str | None,
+    output: Output,
 ) -> beam.Pipeline:
     pipeline = beam.Pipeline(options=options)
     existing = [] if overwrite else [f"{out}/**"]
     groups = {
         "sources": pipeline
         | "Inputs" >> beam.Create(patterns)
-        | "Match" >> beam.ParDo(_Match(out, tally)),
+        | "Match" >> beam.ParDo(_Match(out, tally, output)),
         # One listing costs far less than asking for each result.
         "existing": pipeline
         | "Results" >> beam.Create(existing, reshuffle=False)
@@ -356,7 +369,8 @@ def _pipeline(
     written = (
         read.jobs
         | "Upscale" >> RunInference(UpscaleHandler(settings))
-        | "Write" >> beam.ParDo(_Write(partial, tally)).with_outputs(_FAILED, main="nothing")
+        | "Write"
+        >> beam.ParDo(_Write(partial, tally, output)).with_outputs(_FAILED, main="nothing")
     )
     (
         (planned[_FAILED], read[_FAILED], written[_FAILED])

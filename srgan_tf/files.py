@@ -7,9 +7,36 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
+FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
+_FORMAT_OF = {suffix: name for name, suffix in FORMATS.items()}
+_FORMAT_OF |= {".jpeg": "jpg", ".jfif": "jpg", ".tiff": "tiff"}
+DEFAULT_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Output:
+    """How results are written.
+
+    Attributes:
+        format: one of `FORMATS`; None: each has its input's.
+        quality: of JPEG and WebP, 1 to 100.
+        strip_metadata: leave out EXIF, XMP and IPTC.
+    """
+
+    format: str | None = None
+    quality: int = DEFAULT_QUALITY
+    strip_metadata: bool = False
+
+    def name(self, name: str) -> str:
+        """A result's name for an input's, either with or without folders."""
+        suffix = PurePath(name).suffix
+        if self.format is None or _FORMAT_OF.get(suffix.lower()) == self.format:
+            return name
+        return name.removesuffix(suffix) + FORMATS[self.format]
 
 
 @contextmanager

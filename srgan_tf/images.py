@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyvips
 import tensorflow as tf
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image
 
 from srgan_tf.errors import ImageError
-from srgan_tf.files import IMAGE_SUFFIXES, first_line, written_whole
+from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, first_line, written_whole
+from srgan_tf.formats import colour, containers, ifd
+from srgan_tf.formats.containers import Parts
+from srgan_tf.formats.decoding import decode
 
-# Encoding at a quality of 95 without chroma subsampling: no visible loss at 2 bits a pixel.
+# JPEG without chroma subsampling: at a quality of 95 no visible loss at 2 bits a pixel.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {},
-    ".jpg": {"Q": 95, "subsample_mode": "off"},
-    ".jpeg": {"Q": 95, "subsample_mode": "off"},
-    ".webp": {"Q": 95},
+    ".jpg": {"subsample_mode": "off"},
+    ".webp": {},
     ".tif": {"compression": "deflate", "predictor": "horizontal"},
-    ".tiff": {"compression": "deflate", "predictor": "horizontal"},
-    ".bmp": {},
 }
-_LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
+_SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
+_LOSSY = (".jpg", ".webp")
+_LONGEST_SIDE = {".jpg": 65500, ".webp": 16383}
 # libwebp refused 192 megapixels, probably as the block modes of a lossy WebP must fit 512 KB.
 _MOST_PIXELS = {".webp": 2**27}
-_SIXTEEN_BIT = (".png", ".tif", ".tiff")
-_WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_SIXTEEN_BIT = (".png", ".tif")
+_WITHOUT_ALPHA = (".jpg", ".bmp")
 _DEFAULT_DPI = (72.0, 72.0)
+# EXIF's ColorSpace; some cameras write 2.
+_ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 
-# libvips would hand out a file's former pixels after it has changed.
-pyvips.cache_set_max(0)
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a photo's file says of it; empty: nothing.
+
+    Attributes:
+        exif: without orientation, resolution, sizes and thumbnail, which are the pixels' own.
+        xmp: an XMP packet, likewise.
+        iptc: IPTC-IIM records.
+    """
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,11 +62,15 @@ class Photo:
             RGB and alpha [H, W, 4].
         icc_profile: of the pixels; None: sRGB, or not known.
         dpi: horizontal and vertical, None when not known.
+        metadata: what is kept for a result.
+        note: what of the file could not be taken, in words; empty: nothing.
     """
 
     pixels: np.ndarray
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    note: str = ""
 
 
 def to_uint8(images) -> tf.Tensor:
@@ -68,31 +87,38 @@ def read_image(path: Path) -> Photo:
     """Decodes a PNG, JPEG, WebP, TIFF, BMP or still GIF file.
 
     It is turned as its EXIF orientation says. Grey, alpha and 16 bits a channel stay;
-    palettes become RGB, and so does CMYK, by the file's profile if it has one.
+    palettes become RGB, CMYK and Lab become sRGB, by the file's profile if it has one. Colour
+    that a PNG states by cICP, gAMA and cHRM, or that EXIF states to be Adobe RGB, becomes an ICC
+    profile. Channels of a TIFF that are not alpha are left out, as are thumbnails and the
+    smaller copies in a pyramid.
+
+    Damaged metadata is left out, and `Photo.note` says so. Damaged pixels are an error as far as
+    the format lets it be known: PNG and deflated TIFF have checksums, in a JPEG most damage
+    shows, and in WebP, LZW and uncompressed files only what is missing.
 
     Raises:
-        ImageError: empty, not an image, truncated, animated, of a pixel format
-            that is none of the above, or of more pixels than Pillow takes for an attack.
+        ImageError: empty, not an image, damaged, animated, of several pages, HDR, of a pixel
+            format that is none of the above, or of more pixels than Pillow takes for an attack.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # phones add previews and depth maps
-                raise ImageError(f"{path}: animated or of several pages ({frames}), not one image")
-            icc_profile, dpi = image.info.get("icc_profile"), _dpi(image)
-            if image.mode == "CMYK":
-                return Photo(_read_with_vips(path), None, dpi)
-            if _is_16_bit(path, image):
-                return Photo(_read_with_vips(path), icc_profile, dpi)
-            return Photo(_read_8_bit(path, image), icc_profile, dpi)
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        problem = "an empty file" if empty else "not a PNG, JPEG, WebP, TIFF or BMP image"
-        raise ImageError(f"{path}: {problem}") from None
-    except Exception as error:  # decoders raise nearly anything at a broken file
+        data = path.read_bytes()
+    except OSError as error:
         raise ImageError(f"{path}: can't be read: {first_line(error)}") from None
+    try:
+        pixels, parts = decode(data)
+        icc_profile = _icc_profile(parts, grey=pixels.ndim == 2 or pixels.shape[2] == 2)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    metadata = Metadata(
+        ifd.write_exif(ifd.descriptive(parts.exif)),
+        containers.without_stale(parts.xmp),
+        parts.iptc,
+    )
+    dpi = parts.dpi or parts.exif.dpi()
+    if dpi and parts.orientation >= 5:
+        dpi = dpi[::-1]
+    pixels = _turned(pixels, parts.orientation)
+    return Photo(pixels, icc_profile, dpi, metadata, "; ".join(parts.notes))
 
 
 def has_alpha(pixels: np.ndarray) -> bool:
@@ -100,16 +126,22 @@ def has_alpha(pixels: np.ndarray) -> bool:
     return pixels.ndim == 3 and pixels.shape[2] in (2, 4)
 
 
-def check_writable(path: Path, height: int, width: int, alpha: bool) -> None:
+def is_transparent(pixels: np.ndarray) -> bool:
+    """Whether an image has alpha, and not everywhere its highest value."""
+    return has_alpha(pixels) and bool((pixels[..., -1] != np.iinfo(pixels.dtype).max).any())
+
+
+def check_writable(path: Path, height: int, width: int, transparent: bool) -> None:
     """Raises ImageError when the format of the path's suffix can't hold such an image."""
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise ImageError(
             f"{path}: can't write {suffix or 'without suffix'}: {', '.join(IMAGE_SUFFIXES)}"
         )
-    if alpha and suffix in _WITHOUT_ALPHA:
+    kind = _SAME_FORMAT.get(suffix, suffix)
+    if transparent and kind in _WITHOUT_ALPHA:
         raise ImageError(f"{path}: {suffix} has no alpha channel; write .png, .webp or .tif")
-    longest, most = _LONGEST_SIDE.get(suffix, math.inf), _MOST_PIXELS.get(suffix, math.inf)
+    longest, most = _LONGEST_SIDE.get(kind, math.inf), _MOST_PIXELS.get(kind, math.inf)
     if max(height, width) > longest or height * width > most:
         size = f"{width}×{height}"
         raise ImageError(f"{path}: {size} is more than {suffix} holds; write .png or .tif")
@@ -120,81 +152,129 @@ def write_image(
     pixels: np.ndarray,
     icc_profile: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    metadata: Metadata | None = None,
+    quality: int = DEFAULT_QUALITY,
 ) -> None:
     """Writes an image in the format of the path's suffix, whole or not at all.
 
-    JPEG and WebP are written at quality 95, JPEG without chroma subsampling. 16 bits a
-    channel are kept in PNG and TIFF and rounded to 8 in the other formats. BMP has no
-    ICC profile.
+    JPEG is written without chroma subsampling. 16 bits a channel are kept in PNG and TIFF and
+    rounded to 8 in the other formats. BMP gets the colours of sRGB, as it is read without a
+    profile. Alpha that is opaque everywhere is left out where the format has none.
 
     Args:
         path: with one of `IMAGE_SUFFIXES`; its folder is made.
         pixels: uint8 or uint16; [H, W], [H, W, 2], [H, W, 3] or [H, W, 4] as in `Photo`.
         icc_profile: of the pixels.
         dpi: horizontal and vertical; 72 if None.
+        metadata: EXIF and XMP, which BMP has not, and IPTC, which WebP and BMP have not.
+        quality: of JPEG and WebP, 1 to 100.
 
     Raises:
         ImageError: the format can't hold this image, or the file can't be written.
     """
     height, width = pixels.shape[:2]
-    check_writable(path, height, width, has_alpha(pixels))
-    suffix = path.suffix.lower()
-    if pixels.dtype == np.uint16 and suffix not in _SIXTEEN_BIT:
+    check_writable(path, height, width, is_transparent(pixels))
+    kind = _SAME_FORMAT.get(path.suffix.lower(), path.suffix.lower())
+    if has_alpha(pixels) and kind in _WITHOUT_ALPHA:
+        pixels = pixels[..., :-1] if pixels.shape[2] == 4 else pixels[..., 0]
+    if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
         pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
+    dpi, metadata = dpi or _DEFAULT_DPI, metadata or Metadata()
+    exif = _exif_of_result(metadata.exif, width, height, dpi, always=kind == ".webp")
+    options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
+    if kind in _LOSSY:
+        options["Q"] = quality
     try:
-        with written_whole(path) as temporary:
-            if suffix == ".bmp":
-                Image.fromarray(pixels).save(temporary, dpi=dpi or _DEFAULT_DPI)
+        if icc_profile and kind == ".webp":  # which has no grey
+            icc_profile = colour.rgb_profile(icc_profile)
+        # Unlike Pillow, libvips encodes without another copy of the pixels.
+        image = _to_vips(np.ascontiguousarray(pixels), icc_profile, dpi)
+        with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
+            if kind == ".bmp":
+                if icc_profile:
+                    image = image.icc_transform("srgb", embedded=True)
+                Image.fromarray(image.numpy()).save(file, "BMP", dpi=dpi)
+            elif kind == ".png":
+                chunks = containers.png_chunks(exif, metadata.xmp, metadata.iptc)
+                _write_with(file, image, kind, options, containers.PNG_HEAD, chunks)
+            elif kind == ".jpg":
+                segments = containers.jpeg_segments(dpi, exif, metadata.xmp, metadata.iptc)
+                _write_with(file, image, kind, options, containers.JPEG_HEAD, segments)
+            elif kind == ".webp":
+                data = image.webpsave_buffer(**options)
+                alpha = has_alpha(pixels)
+                file.write(containers.webp_with(data, (width, height), alpha, exif, metadata.xmp))
             else:
-                # Unlike Pillow, libvips encodes without another copy of the pixels.
-                image = _to_vips(pixels, icc_profile, dpi or _DEFAULT_DPI)
-                options = _SAVE_OPTIONS[suffix]
-                if suffix.startswith(".tif") and pixels.nbytes > 2**31:
-                    options = options | {"bigtiff": True}
-                image.write_to_file(str(temporary), **options)
+                options["bigtiff"] = pixels.nbytes > 2**31
+                _write_with(file, image, kind, options, 0, b"")
+                ifd.add_to_tiff(file, _tiff_values(exif, metadata))
     except (OSError, ValueError, pyvips.Error) as error:
         raise ImageError(f"{path}: can't be written: {first_line(error)}") from None
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    exif = image.getexif()
-    dpi = image.info.get("dpi")
-    if dpi is None:  # a WebP has it in EXIF only
-        dots_a_unit = {2: 1.0, 3: 2.54}.get(exif.get(0x0128, 2), 0.0)
-        dpi = [dots_a_unit * float(exif.get(tag, 0)) for tag in (0x011A, 0x011B)]
-    x, y = (float(value) for value in dpi)
-    if not (x > 0 and y > 0):
+def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
+    """The profile of a file's colours, however it states them; None: sRGB.
+
+    Raises:
+        ImageError: HDR.
+    """
+    if parts.cicp is not None:
+        try:
+            return colour.profile_of_cicp(parts.cicp, grey) or None
+        except ValueError as error:
+            parts.notes.append(f"its colours ({error}) are taken as if it did not say")
+    if parts.icc:
+        try:
+            return colour.checked_profile(parts.icc, grey)
+        except ValueError as error:
+            parts.notes.append(f"its ICC profile ({error}) is left out")
+    if parts.srgb:
         return None
-    return (y, x) if exif.get(0x0112, 1) >= 5 else (x, y)  # turned by a quarter
+    if parts.gamma or parts.primaries:
+        return colour.profile_of_gamma(parts.gamma, parts.primaries, grey) or None
+    details = parts.exif.directory(ifd.EXIF)
+    space = details.number(ifd.COLOR_SPACE, 1)
+    index = details.directory(ifd.INTEROP).raw(ifd.INTEROP_INDEX)
+    if space == _ADOBE_RGB or (space == _UNCALIBRATED and index.startswith(b"R03")):
+        return colour.profile_of_adobe_rgb(grey)
+    return None
 
 
-def _is_16_bit(path: Path, image: Image.Image) -> bool:
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24] == 16  # the bit depth in IHDR
-    if isinstance(image, TiffImageFile):
-        depths, kinds = image.tag_v2.get(258, (1,)), image.tag_v2.get(339, (1,))
-        return max(depths) == 16 and set(kinds) == {1}
-    return False
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as EXIF's orientation wants them shown."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def _read_with_vips(path: Path) -> np.ndarray:
-    """What Pillow can't: colours of 16 bits a channel, and CMYK by its profile."""
-    image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
-    if image.interpretation == "cmyk":
-        depth = 16 if image.format == "ushort" else 8
-        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-    return image.numpy()
+def _exif_of_result(
+    data: bytes, width: int, height: int, dpi: tuple[float, float], always: bool
+) -> ifd.Directory:
+    """EXIF with the resolution and size that are the result's; empty without a reason for it."""
+    exif = ifd.read_exif(data)
+    if not exif and not always:
+        return exif
+    details = exif.directory(ifd.EXIF)
+    if details:
+        details[ifd.PIXEL_WIDTH] = ifd.Value(ifd.LONG, struct.pack("<I", width))
+        details[ifd.PIXEL_HEIGHT] = ifd.Value(ifd.LONG, struct.pack("<I", height))
+    for tag, dots in zip((ifd.X_RESOLUTION, ifd.Y_RESOLUTION), dpi, strict=True):
+        exif[tag] = ifd.Value(ifd.RATIONAL, struct.pack("<II", round(10000 * dots), 10000))
+    exif[ifd.RESOLUTION_UNIT] = ifd.Value(ifd.SHORT, struct.pack("<H", 2))
+    return exif
 
 
-def _read_8_bit(path: Path, image: Image.Image) -> np.ndarray:
-    ImageOps.exif_transpose(image, in_place=True)
-    alpha = image.has_transparency_data
-    if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("LA" if alpha else "L"))
-    if image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
-        return np.asarray(image.convert("RGBA" if alpha else "RGB"))
-    raise ImageError(f"{path}: pixels of kind {image.mode}, not 8 or 16 bits a channel")
+def _tiff_values(exif: ifd.Directory, metadata: Metadata) -> ifd.Directory:
+    values = ifd.descriptive(exif)
+    if metadata.xmp:
+        values[ifd.XMP] = ifd.Value(ifd.BYTE, metadata.xmp)
+    if metadata.iptc:
+        values[ifd.IPTC] = ifd.Value(ifd.UNDEFINED, metadata.iptc)
+    return values
 
 
 def _to_vips(pixels: np.ndarray, icc_profile: bytes | None, dpi: tuple[float, float]):
@@ -209,3 +289,15 @@ def _to_vips(pixels: np.ndarray, icc_profile: bytes | None, dpi: tuple[float, fl
     if icc_profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc_profile)
     return image
+
+
+def _write_with(
+    file, image: pyvips.Image, kind: str, options: dict[str, Any], head: int, added: bytes
+) -> None:
+    """Writes a file with what is to be added after its first bytes, without a copy of it."""
+    file.seek(len(added))
+    image.write_to_target(pyvips.Target.new_to_descriptor(file.fileno()), kind, **options)
+    file.seek(len(added))
+    start = file.read(head)
+    file.seek(0)
+    file.write(start + added)

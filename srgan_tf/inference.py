@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from srgan_tf import images
 from srgan_tf.engines import Engine, GeneratorEngine, open_engine
 from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.files import DEFAULT_QUALITY
 from srgan_tf.tiles import DEFAULT_TILE, Tile, cut
 from srgan_tf.weights import default_model
 
@@ -130,23 +132,43 @@ class Upscaler:
                     progress.update(len(group))
         return results
 
-    def upscale_file(self, source: str | Path, target: str | Path) -> None:
+    def upscale_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        quality: int = DEFAULT_QUALITY,
+        strip_metadata: bool = False,
+    ) -> None:
         """Enlarges an image file; the target, written whole, has its suffix's format.
 
-        EXIF orientation is applied; alpha, ICC profile, DPI and 16 bits a channel are
-        kept; see `srgan_tf.images` for formats.
+        EXIF orientation is applied; alpha, colours, DPI, 16 bits a channel, EXIF, XMP and IPTC
+        are kept; see `srgan_tf.images` for formats. Warns of what could not be kept.
+
+        Args:
+            source: an image file.
+            target: the result's.
+            quality: of a JPEG or WebP, 1 to 100.
+            strip_metadata: leave out EXIF, XMP and IPTC.
 
         Raises:
             ImageError: the source can't be read, or the target can't hold it.
         """
-        for _, _, error in self.upscale_files([(source, target)]):
+        for _, _, error in self.upscale_files([(source, target)], quality, strip_metadata):
             if error is not None:
                 raise error
 
     def upscale_files(
-        self, files: Iterable[tuple[str | Path, str | Path]]
+        self,
+        files: Iterable[tuple[str | Path, str | Path]],
+        quality: int = DEFAULT_QUALITY,
+        strip_metadata: bool = False,
     ) -> Iterator[tuple[Path, Path, ImageError | None]]:
         """Enlarges (source, target) files; one is read and one written beside the network.
+
+        Args:
+            files: sources and targets.
+            quality: of JPEG and WebP, 1 to 100.
+            strip_metadata: leave out EXIF, XMP and IPTC.
 
         Yields:
             (source, target, None), or an ImageError in place of None, in order.
@@ -173,6 +195,8 @@ class Upscaler:
                         self.upscale(photo.pixels),
                         photo.icc_profile,
                         photo.dpi,
+                        None if strip_metadata else photo.metadata,
+                        quality,
                     )
                     bytes_written = size
                 except ImageError as error:
@@ -188,7 +212,9 @@ class Upscaler:
     def _read(self, source: Path, target: Path) -> images.Photo:
         photo = images.read_image(source)
         height, width = (self.scale * side for side in photo.pixels.shape[:2])
-        images.check_writable(target, height, width, images.has_alpha(photo.pixels))
+        images.check_writable(target, height, width, images.is_transparent(photo.pixels))
+        if photo.note:
+            warnings.warn(f"{source}: {photo.note}", stacklevel=2)
         return photo
 
     def _upscale_tiles(self, tiles: list[np.ndarray]) -> list[np.ndarray]:

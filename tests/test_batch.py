@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_images import pixels
 from test_inference import random_generator
 
@@ -19,6 +20,7 @@ from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 from srgan_tf import batch, images  # noqa: E402
 from srgan_tf.batch import Report, Settings, UpscaleHandler, read_failures  # noqa: E402
 from srgan_tf.errors import RequestError  # noqa: E402
+from srgan_tf.files import Output  # noqa: E402
 from srgan_tf.inference import Upscaler  # noqa: E402
 
 HERE = ("--direct_running_mode=in_memory", "--direct_num_workers=1")  # no processes to start
@@ -38,11 +40,16 @@ def upscaler(weights):
 
 @pytest.fixture
 def run(weights):
-    def run(*inputs, out, overwrite=False, options=(), model=weights):
+    def run(*inputs, out, overwrite=False, options=(), model=weights, output=Output()):  # noqa: B008
         settings = Settings(str(model), tile=16)
         inputs = [str(path) for path in inputs]
         return batch.upscale_batch(
-            inputs, str(out), settings, overwrite, runner_options=[*HERE, *options]
+            inputs,
+            str(out),
+            settings,
+            overwrite,
+            runner_options=[*HERE, *options],
+            output=output,
         )
 
     return run
@@ -74,6 +81,33 @@ def test_results_are_those_of_upscale_and_keep_their_place(run, upscaler, tmp_pa
         upscaler.upscale_file(path, expected)
         assert (out / path.relative_to(source)).read_bytes() == expected.read_bytes()
     assert len(files(out)) == 9
+
+
+def test_results_of_one_format(run, upscaler, tmp_path):
+    exif = Image.Exif()
+    exif[0x10F] = "Maker"
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "sub/b.webp", "c.jpeg")):
+        image = Image.fromarray(pixels(4 if index < 2 else 3, seed=index))
+        image.putalpha(255) if index < 2 else None
+        image.save(tmp_path / "in" / name, exif=exif)
+    output = Output("jpg", 40, strip_metadata=True)
+    assert run(tmp_path / "in", out=tmp_path / "out", output=output).files == 3
+    assert files(tmp_path / "out") == ["a.jpg", "c.jpeg", "sub/b.jpg"]
+    upscaler.upscale_file(tmp_path / "in" / "a.png", tmp_path / "a.jpg", 40, strip_metadata=True)
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
+    assert not images.read_image(tmp_path / "a.jpg").metadata.exif
+    assert run(tmp_path / "in", out=tmp_path / "out", output=output).skipped == 3
+    assert run(tmp_path / "in", out=tmp_path / "kept").files == 3
+    assert images.read_image(tmp_path / "kept" / "c.jpeg").metadata.exif
+
+
+def test_transparency_that_a_format_has_not_is_a_failure(run, tmp_path):
+    images.write_image(tmp_path / "in" / "a.png", pixels(4))
+    report = run(tmp_path / "in", out=tmp_path / "out", output=Output("jpg"))
+    (failure,) = read_failures(str(tmp_path / "out"))
+    assert report.failed == 1
+    assert failure["reason"] == ".jpg has no alpha channel; write .png, .webp or .tif"
 
 
 def test_failures_are_recorded_with_their_reasons(run, tmp_path):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output
 from srgan_tf.tiles import DEFAULT_TILE
 
 
@@ -56,6 +57,37 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="mixed_bfloat16 is faster on CPUs with AVX-512 BF16 or AMX and on newer GPUs, much "
         "slower elsewhere (default: float32)",
     )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """--format and what else is of how results are written; `output` makes an `Output` of them."""
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        help="write all results in this format (default: each in its input's)",
+    )
+    parser.add_argument(
+        "--quality",
+        type=_quality,
+        default=DEFAULT_QUALITY,
+        metavar="N",
+        help="of JPEG and WebP results, 1 to 100 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--strip-metadata",
+        action="store_true",
+        help="leave EXIF, XMP and IPTC (camera, date, place, author) out of the results",
+    )
+
+
+def output(arguments: argparse.Namespace) -> Output:
+    return Output(arguments.format, arguments.quality, arguments.strip_metadata)
+
+
+def _quality(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"a quality is 1 to 100, not {text}")
+    return int(text)
 
 
 def import_tensorflow() -> None:

@@ -7,9 +7,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from srgan_tf.cli.common import add_model_options, import_tensorflow
+from srgan_tf.cli.common import add_model_options, add_output_options, import_tensorflow, output
 from srgan_tf.errors import RequestError
-from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.files import IMAGE_SUFFIXES, Output
 
 
 def add_parser(commands) -> None:
@@ -25,9 +25,11 @@ examples:
   srgan upscale scans/*.tif more -o enlarged --self-ensemble
   srgan upscale photo.jpg -o enlarged --model runs/mine
 
-Results have the format of their inputs; JPEG and WebP are written at quality 95. EXIF
-orientation is applied; ICC profile, resolution (DPI), alpha, grey and 16 bits a channel are
-kept; palettes become RGB, CMYK becomes sRGB.
+Results have the format of their inputs, or --format. Orientation is applied; colours (ICC
+profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution (DPI), alpha, grey,
+16 bits a channel, EXIF, XMP and IPTC are kept where the result's format has them; palettes
+become RGB, CMYK and Lab become sRGB. HDR pictures (PQ, HLG) and damaged ones are refused;
+metadata that is damaged is left out with a warning.
 
 A result that exists already is left as it is and counts as failed, unless --overwrite is
 given: the same command again does what an interrupted one has left.
@@ -51,12 +53,14 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         "file also a file name with the suffix of the format wanted",
     )
     add_model_options(parser)
+    add_output_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(command=_upscale)
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
-    jobs = _plan(arguments.inputs, arguments.out)
+    written = output(arguments)
+    jobs = _plan(arguments.inputs, arguments.out, written)
     failed = 0
     if not arguments.overwrite:
         for _, target in jobs:
@@ -84,7 +88,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
     try:
         # disable=None: only on a terminal.
         with tqdm(total=len(jobs), unit="file", disable=None) as progress:
-            for _, _, error in upscaler.upscale_files(jobs):
+            for _, _, error in upscaler.upscale_files(
+                jobs, written.quality, written.strip_metadata
+            ):
                 if error is not None:
                     tqdm.write(str(error), file=sys.stderr)
                     failed += 1
@@ -95,7 +101,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _plan(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
+def _plan(inputs: list[Path], out: Path, written: Output) -> list[tuple[Path, Path]]:
     """(source, target) files of an `upscale` command.
 
     Raises:
@@ -107,6 +113,8 @@ def _plan(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
     if out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
         if len(inputs) > 1 or inputs[0].is_dir():
             raise RequestError(f"{out}: one file can't hold several results; give a folder")
+        if written.name(out.name) != out.name:
+            raise RequestError(f"{out}: not the name of a file of --format {written.format}")
         jobs = [(inputs[0], out)]
     elif out.exists() and not out.is_dir():
         raise RequestError(f"{out}: neither a folder nor of {', '.join(IMAGE_SUFFIXES)}")
@@ -114,12 +122,12 @@ def _plan(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
         jobs = []
         for path in inputs:
             if not path.is_dir():
-                jobs.append((path, out / path.name))
+                jobs.append((path, out / written.name(path.name)))
                 continue
             for file in sorted(path.rglob("*")):
                 # A folder of results within a folder of photos isn't enlarged again.
                 if file.suffix.lower() in IMAGE_SUFFIXES and out not in file.parents:
-                    jobs.append((file, out / file.relative_to(path)))
+                    jobs.append((file, out / written.name(str(file.relative_to(path)))))
         if not jobs:
             raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
     sources = {source.resolve() for source, _ in jobs}

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-from srgan_tf.cli.common import add_model_options, import_tensorflow
+from srgan_tf.cli.common import add_model_options, add_output_options, import_tensorflow, output
 from srgan_tf.errors import RequestError
 
 _SHOWN_FAILURES = 20
@@ -31,8 +31,9 @@ examples:
       --runner=DataflowRunner --project=mine --region=europe-west1 \\
       --temp_location=gs://bucket/temp --sdk_container_image=IMAGE
 
-In patterns * and ? stand for anything but /, ** also for /. Results keep their names, and the
-folders below the first wildcard. s3:// needs apache-beam[aws], gs:// needs apache-beam[gcp].
+In patterns * and ? stand for anything but /, ** also for /. Results keep their names, their
+format unless there is --format, and the folders below the first wildcard. s3:// needs
+apache-beam[aws], gs:// needs apache-beam[gcp].
 
 A result that exists already is skipped, unless --overwrite is given, and results appear whole or
 not at all: the same command again does what an interrupted one has left. Inputs that can't be
@@ -55,6 +56,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
         "-o", "--out", required=True, metavar="OUT", help="a folder, here or in storage"
     )
     add_model_options(parser)
+    add_output_options(parser)
     parser.add_argument(
         "--batch",
         type=int,
@@ -98,6 +100,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
             arguments.overwrite,
             arguments.workers,
             arguments.runner_options,
+            output(arguments),
         )
     except RequestError:
         raise

@@ -164,3 +164,56 @@ def test_as_a_process(tmp_path, weights):
     assert f"{bad}: an empty file\n" in run.stderr
     assert "Traceback" not in run.stderr
     assert files(tmp_path / "out") == ["good.png"]
+
+
+def test_a_format_for_all_results(srgan, tmp_path):
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "in" / "sub" / "b.JPEG")
+    photo(tmp_path / "in" / "c.jfif")
+    Image.new("RGBA", (6, 4), (1, 2, 3, 255)).save(tmp_path / "in" / "opaque.bmp")
+    assert srgan(tmp_path / "in", "-o", tmp_path / "out", "--format", "jpg") == (0, [])
+    assert files(tmp_path / "out") == ["a.jpg", "c.jfif", "opaque.jpg", "sub/b.JPEG"]
+    for name in files(tmp_path / "out"):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.format == "JPEG" and image.mode == "RGB"
+
+
+def test_a_format_that_contradicts_a_name(srgan, tmp_path):
+    source = photo(tmp_path / "a.png")
+    code, lines = srgan(source, "-o", tmp_path / "b.jpg", "--format", "png")
+    assert code == 2 and "--format png" in lines[0]
+    photo(tmp_path / "a.jpg")
+    code, lines = srgan(source, tmp_path / "a.jpg", "-o", tmp_path / "out", "--format", "webp")
+    assert code == 2 and "would both be written" in lines[0]
+
+
+def test_quality_is_1_to_100(srgan, tmp_path):
+    source = photo(tmp_path / "a.jpg", 100, 100)
+    sizes = []
+    for quality in (20, 95):
+        target = tmp_path / f"{quality}.jpg"
+        assert srgan(source, "-o", target, "--quality", quality) == (0, [])
+        sizes.append(target.stat().st_size)
+    assert sizes[0] < sizes[1]
+    for bad in ("0", "101", "high"):
+        code, lines = srgan(source, "-o", tmp_path / "x.jpg", "--quality", bad)
+        assert code == 2 and "a quality is 1 to 100" in lines[-1]
+
+
+def test_metadata_is_kept_or_stripped(srgan, tmp_path):
+    exif = Image.Exif()
+    exif[0x10F], exif[0x112] = "Maker", 6
+    Image.new("RGB", (14, 10)).save(tmp_path / "a.jpg", exif=exif)
+    for options, maker in (((), "Maker"), (("--strip-metadata",), None)):
+        target = tmp_path / "b.webp"
+        assert srgan(tmp_path / "a.jpg", "-o", target, "--overwrite", *options) == (0, [])
+        with Image.open(target) as image:
+            assert image.size == (20, 28)
+            assert image.getexif().get(0x10F) == maker
+
+
+def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", icc_profile=b"nonsense")
+    code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
+    assert code == 0
+    assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is left out"]

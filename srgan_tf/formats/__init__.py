@@ -1,0 +1,1 @@
+"""What image files hold around their pixels: containers, EXIF and colour."""

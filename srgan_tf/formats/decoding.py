@@ -1,0 +1,321 @@
+"""Image files to pixels, by one strict decoder, libvips, and Pillow for what that can't read."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pyvips
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from srgan_tf.errors import ImageError
+from srgan_tf.files import first_line
+from srgan_tf.formats import containers, ifd
+from srgan_tf.formats.containers import Parts
+
+_MAGIC = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
+_MAGIC |= {b"GIF8": "GIF", b"RIFF": "WebP"}
+# Channels without alpha, by TIFF's photometric interpretation.
+_CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+_PALETTE, _CMYK, _LAB = 3, 5, 8
+_OTHER_PHOTOMETRICS = {
+    -1: "no stated photometric interpretation",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32803: "a raw photo",
+    34892: "a raw photo",
+}
+_OTHER_NUMBERS = {2: "signed integers", 3: "floating point"}
+_SUB_DIRECTORIES = 330
+# LZMA and ZSTD, which PyPI's libvips is built without.
+_COMPRESSIONS_OF_PILLOW = {34925: "LZMA", 50000: "ZSTD"}
+_DEFLATE = (8, 32946)
+_PIECE = 2**20
+# What libvips' modules and zlib put before their messages.
+_SPEAKER = re.compile(r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )")
+_CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
+
+# libvips would hand out a file's former pixels after it has changed.
+pyvips.cache_set_max(0)
+
+
+def decode(data: bytes) -> tuple[np.ndarray, Parts]:
+    """Pixels as `srgan_tf.images.Photo` has them, not yet turned, and what else a file holds.
+
+    Raises:
+        ImageError: what it is instead of a readable picture, without the file's name.
+    """
+    kind = _kind(data)
+    if kind is None:
+        raise ImageError("not a PNG, JPEG, WebP, TIFF or BMP image" if data else "an empty file")
+    try:
+        return _DECODERS[kind](data)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise nearly anything at a broken file
+        reason = _reason(error)
+        if "not configured" in reason:
+            raise ImageError(f"a {kind} that can't be read: {reason}") from None
+        raise ImageError(f"a damaged {kind}: {reason}") from None
+
+
+def _kind(data: bytes) -> str | None:
+    if data[:4] == b"RIFF" and data[8:12] != b"WEBP":
+        return None
+    if data[:4] in _MAGIC:
+        return _MAGIC[data[:4]]
+    if data[1:4] == b"PNG":  # a damaged one may have lost a bit before it
+        return "PNG"
+    if b"\xff\xd8\xff" in data[:16]:  # some have a byte before
+        return "JPEG"
+    return "BMP" if data[:2] == b"BM" else None
+
+
+def _reason(error: Exception) -> str:
+    if not str(getattr(error, "detail", error)).strip():
+        return "its header is wrong"
+    return _SPEAKER.sub("", first_line(error))
+
+
+def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
+    parts = containers.read_png(data)
+    image = pyvips.Image.pngload_buffer(parts.stream, fail_on="warning", unlimited=True)
+    return _decoded(image), parts
+
+
+def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
+    parts = containers.read_jpeg(data)
+    image = _load_jpeg(parts.stream)
+    height = image.height
+    _check_size(image.width, height)
+    if parts.rows:
+        _check_end(parts.stream, parts.rows)
+        if parts.rows[2] == 8:
+            # libvips asks for warnings before each 8 rows, and so misses those of the last ones.
+            image = _load_jpeg(_with_rows(parts.stream, parts.rows))
+    if image.interpretation == "cmyk":
+        image = _to_srgb(_with_profile(image, parts.icc), parts)
+    return image.numpy()[:height], parts
+
+
+def _with_profile(image: pyvips.Image, icc_profile: bytes) -> pyvips.Image:
+    image = image.copy()
+    if icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc_profile)
+    return image
+
+
+def _load_jpeg(stream: bytes) -> pyvips.Image:
+    return pyvips.Image.jpegload_buffer(stream, fail_on="warning", unlimited=True)
+
+
+def _with_rows(stream: bytes, rows: tuple[int, int, int]) -> bytes:
+    """A JPEG with a height that ends with a unit, and 8 rows more if a unit is no more."""
+    place, height, unit = rows
+    more = -(-height // unit) * unit + (8 if unit == 8 else 0)
+    return stream[:place] + struct.pack(">H", min(more, 65500)) + stream[place + 2 :]
+
+
+def _check_end(stream: bytes, rows: tuple[int, int, int]) -> None:
+    """Raises ImageError when a JPEG's picture ends well before its data do.
+
+    Wrong bits in a scan decode to other pixels, and to more or fewer than there are; libjpeg tells
+    of too few only. So without its end, padding apart, a good scan must be too short.
+    """
+    cut = stream[:-2].rstrip(b"\0\xff")[:-8] + b"\xff\xd9"
+    with suppress(pyvips.Error):
+        _load_jpeg(_with_rows(cut, rows)).avg()
+        raise ImageError("a damaged JPEG: more data than pixels")
+
+
+def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
+    parts = containers.read_webp(data)
+    image = pyvips.Image.webpload_buffer(parts.stream, fail_on="warning")
+    frames = image.get("n-pages") if image.get_typeof("n-pages") else 1
+    _check_frames(frames)
+    return _decoded(image), parts
+
+
+def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
+    pages = ifd.read_pages(data)
+    pictures = [number for number, page in enumerate(pages) if _is_picture(page)]
+    if not pictures and len(pages) == 1 and _SUB_DIRECTORIES not in pages[0]:
+        pictures = [0]
+    if not pictures:
+        raise ImageError("a TIFF with previews only, such as a raw photo")
+    _check_frames(len(pictures))
+    page = pages[pictures[0]]
+    photometric, bits = _check_page(page)
+    parts = Parts(
+        exif=page,
+        xmp=page.raw(ifd.XMP),
+        iptc=page.raw(ifd.IPTC) or containers.iptc_of_photoshop(page.raw(ifd.PHOTOSHOP)),
+        icc=page.raw(ifd.ICC),
+    )
+    compression = int(page.number(ifd.COMPRESSION, 1))
+    if compression in _COMPRESSIONS_OF_PILLOW or (photometric, bits) == (_LAB, 8):
+        try:
+            pixels = _decode_with_pillow("TIFF", data, pictures[0])
+        except UnidentifiedImageError:
+            name = _COMPRESSIONS_OF_PILLOW.get(compression, "no")
+            raise ImageError(
+                f"a {bits}-bit TIFF with {name} compression, which can't be read; "
+                "save it with deflate"
+            ) from None
+        if photometric == _CMYK:
+            image = pyvips.Image.new_from_array(pixels, interpretation="cmyk")
+            pixels = _decoded(_to_srgb(_with_profile(image, parts.icc), parts))
+        if photometric == _LAB:
+            parts.icc = b""
+        if photometric == 0 and pixels.dtype == np.uint16:
+            pixels = 65535 - pixels  # which Pillow leaves as they are
+        page.pop(ifd.ORIENTATION, None)  # Pillow has turned it
+        return pixels, parts
+    image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
+    if compression in _DEFLATE:
+        _check_deflated(data, page)
+    return _decoded(_channels(image, page, parts)), parts
+
+
+def _check_deflated(data: bytes, page: ifd.Directory) -> None:
+    """Raises zlib.error when a checksum is wrong, to which libtiff does not always get."""
+    for offsets, lengths in ((ifd.STRIPS, ifd.STRIP_LENGTHS), (ifd.TILES, ifd.TILE_LENGTHS)):
+        for offset, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False):
+            inflater, rest = zlib.decompressobj(), data[int(offset) : int(offset + length)]
+            while rest:
+                inflater.decompress(rest, _PIECE)
+                rest = inflater.unconsumed_tail
+
+
+def _is_picture(page: ifd.Directory) -> bool:
+    """Whether a page is none that is a smaller copy or a mask of another."""
+    copy_or_mask = int(page.number(ifd.SUBFILE_TYPE, 0)) & 0b101
+    return not copy_or_mask and page.number(ifd.OLD_SUBFILE_TYPE, 0) != 2
+
+
+def _check_page(page: ifd.Directory) -> tuple[int, int]:
+    """(photometric interpretation, bits a channel) of a page that can be read."""
+    photometric = int(page.number(ifd.PHOTOMETRIC, -1))  # as no TIFF has
+    bits = {int(depth) for depth in page.numbers(ifd.BITS) or [1]}
+    numbers = {int(number) for number in page.numbers(ifd.SAMPLE_FORMAT)}
+    if photometric not in _CHANNELS:
+        what = _OTHER_PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")
+        raise ImageError(f"a TIFF of {what}, which can't be read")
+    for number, what in _OTHER_NUMBERS.items():
+        if number in numbers:
+            raise ImageError(f"a TIFF of {max(bits)}-bit {what}, not 8 or 16 bits a channel")
+    if len(bits) != 1 or not bits <= {1, 2, 4, 8, 16}:
+        depths = ", ".join(map(str, sorted(bits)))
+        raise ImageError(f"a TIFF of {depths}-bit integers, not 8 or 16 bits a channel")
+    return photometric, bits.pop()
+
+
+def _channels(image: pyvips.Image, page: ifd.Directory, parts: Parts) -> pyvips.Image:
+    """Grey or RGB with alpha, if there is one, of a TIFF's channels."""
+    photometric = int(page.number(ifd.PHOTOMETRIC, 0))
+    extra = int(page.number(ifd.SAMPLES, 1)) - _CHANNELS[photometric]
+    kinds = [int(number) for number in page.numbers(ifd.EXTRA_SAMPLES)]
+    if not kinds and extra == 1:
+        kinds = [2]  # as older programs wrote alpha
+    alpha = next(
+        (index for index, kind in enumerate(kinds[: max(extra, 0)]) if kind in (1, 2)), None
+    )
+    colours = image.extract_band(0, n=image.bands - max(extra, 0))
+    colours = colours.copy(interpretation=image.interpretation)
+    if alpha is not None:
+        channel = image.extract_band(colours.bands + alpha)
+    if image.interpretation == "cmyk":
+        colours = _to_srgb(colours, parts)
+    elif image.interpretation == "labs":
+        colours = colours.colourspace("rgb16")
+        parts.icc = b""
+    elif photometric == _PALETTE and colours.bands == 1:  # a palette of greys
+        colours = colours.bandjoin([colours, colours])
+    return colours if alpha is None else colours.bandjoin(channel)
+
+
+def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
+    """CMYK to sRGB, by its profile if it has a good one."""
+    parts.icc = b""
+    # An EXIF that says otherwise would contradict.
+    details = parts.exif.directory(ifd.EXIF)
+    if ifd.COLOR_SPACE in details:
+        details[ifd.COLOR_SPACE] = ifd.Value(ifd.SHORT, struct.pack("<H", 1))
+    return image.icc_transform(
+        _SRGB_PROFILE,
+        embedded=True,
+        input_profile=_CMYK_PROFILE,
+        depth=16 if image.format == "ushort" else 8,
+    )
+
+
+def _decoded(image: pyvips.Image) -> np.ndarray:
+    _check_size(image.width, image.height)
+    return image.numpy()
+
+
+def _decode_gif(data: bytes) -> tuple[np.ndarray, Parts]:
+    return _decode_with_pillow("GIF", data), Parts()
+
+
+def _decode_bmp(data: bytes) -> tuple[np.ndarray, Parts]:
+    parts = Parts()
+    (header,) = struct.unpack_from("<I", data, 14)
+    if header >= 40:
+        x, y = struct.unpack_from("<ii", data, 38)  # dots a metre
+        parts.dpi = ifd.plausible_dpi(0.0254 * x, 0.0254 * y)
+    if header >= 124 and data[70:74] == b"DEBM":  # PROFILE_EMBEDDED
+        offset, size = struct.unpack_from("<II", data, 14 + 112)
+        parts.icc = data[14 + offset : 14 + offset + size]
+    return _decode_with_pillow("BMP", data), parts
+
+
+def _decode_with_pillow(kind: str, data: bytes, page: int = 0) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            if kind != "TIFF":
+                _check_frames(getattr(image, "n_frames", 1))
+            image.seek(page)
+            _check_size(image.width, image.height)
+            image.load()
+            alpha = image.has_transparency_data
+            if image.mode in ("1", "L", "LA", "La"):
+                return np.asarray(image.convert("LA" if alpha else "L"))
+            if image.mode in ("I;16", "CMYK"):
+                return np.asarray(image)
+            if image.mode == "LAB":
+                lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+                return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+            if image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
+                return np.asarray(image.convert("RGBA" if alpha else "RGB"))
+            raise ImageError(f"a {kind} of pixels of kind {image.mode}, which can't be read")
+    except Image.DecompressionBombError:
+        raise ImageError(_TOO_LARGE) from None
+
+
+_TOO_LARGE = "more pixels than Pillow takes for an attack, a decompression bomb"
+
+
+def _check_size(width: int, height: int) -> None:
+    if Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"{width}×{height}: {_TOO_LARGE}")
+
+
+def _check_frames(frames: int) -> None:
+    if frames > 1:
+        raise ImageError(f"animated or of several pages ({frames}), not one image")
+
+
+_DECODERS: dict[str, Callable[[bytes], tuple[np.ndarray, Parts]]] = {
+    "PNG": _decode_png,
+    "JPEG": _decode_jpeg,
+    "WebP": _decode_webp,
+    "TIFF": _decode_tiff,
+    "GIF": _decode_gif,
+    "BMP": _decode_bmp,
+}
