@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from srgan_tf.errors import RequestError
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
@@ -36,6 +38,20 @@ def first_line(error: BaseException) -> str:
     # libvips keeps its message in `detail`.
     text = str(getattr(error, "detail", error))
     return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Makes a folder if it isn't there, and sees that files can be written to it.
+
+    Raises:
+        RequestError: they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(f"{folder}: can't be written to ({first_line(error)})") from None
 
 
 @contextmanager

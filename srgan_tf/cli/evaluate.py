@@ -10,6 +10,7 @@ from pathlib import Path
 from srgan_tf.cli.common import import_tensorflow
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.degrade import parse_degradation
+from srgan_tf.files import make_writable_folder
 
 
 def add_parser(commands) -> None:
@@ -115,6 +116,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if name not in names:
             raise RequestError(f"--images: {name}: no such image; write it as SET/NAME")
 
+    make_writable_folder(arguments.out)
     try:
         scores = evaluate(sets, methods, measures, arguments.jobs)
     except KeyboardInterrupt:

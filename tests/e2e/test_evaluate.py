@@ -199,6 +199,13 @@ def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
     assert results(tmp_path)["means"]["Set5"]["bicubic"]["psnr"] > 0
 
 
+def test_an_out_that_can_t_be_written_is_found_before_the_work(evaluate, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Bicubic, "enlarge", None)
+    code, stderr = evaluate("--methods", "bicubic", "--out", tmp_path / "file" / "out")
+    assert code == 2 and stderr.endswith("file/out: can't be written to (Not a directory)\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -99,6 +99,15 @@ def save(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
+def test_names_are_not_patterns(tmp_path):
+    image = BenchmarkImage("A[1]", "img[12]", tmp_path / "hr.png", tmp_path / "lr.png", 4)
+    folder = tmp_path / "theirs [x]"
+    save(folder / "A[1]" / "img[12]_out.png", HR)
+    save(folder / "A[1]" / "img1.png", LR)
+    (method,), _ = open_methods([f"theirs={folder}"], 4)
+    np.testing.assert_array_equal(method.enlarge(image, LR, HR), HR)
+
+
 @pytest.mark.parametrize("file", ["img.png", "img_out.png", "img_SRF_4.bmp"])
 def test_results_of_another_program_are_found_by_name(tmp_path, image, file):
     larger = np.pad(HR, ((0, 3), (0, 1), (0, 0)))
