@@ -41,7 +41,11 @@ LABELS = {
 }
 """The methods that have a name, in the order of the tables, with their headings."""
 
-DEFAULT_METHODS = tuple(name for name in LABELS if name != "selfexsr")  # it takes long
+
+def default_methods() -> list[str]:
+    """All methods but SelfExSR, which takes long; further released generators before HR."""
+    further = [name for name in released() if name not in LABELS]
+    return [*(name for name in LABELS if name not in ("selfexsr", "hr")), *further, "hr"]
 
 
 class Method(ABC):
@@ -198,7 +202,7 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
 
     Args:
         names: of `LABELS`, or `NAME=PATH` with a model or a folder of results; None:
-            `DEFAULT_METHODS`, as far as they are available.
+            `default_methods`, as far as they are available.
         scale: that released generators must have.
 
     Returns:
@@ -209,13 +213,13 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
     """
     methods: list[Method] = []
     notes = []
-    for name in names or DEFAULT_METHODS:
+    for name in names or default_methods():
         try:
             method = _open(name, scale)
         except RequestError as error:
             if names:
                 raise
-            notes.append(f"{LABELS[name]} is left out: {error}.")
+            notes.append(f"{LABELS.get(name, name)} is left out: {error}.")
             continue
         if method.name in (other.name for other in methods):
             raise RequestError(f"{method.name}: two methods of this name")
