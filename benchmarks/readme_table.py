@@ -24,8 +24,12 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table(results: dict) -> str:
-    """Markdown: a row a method, its PSNR, SSIM and VGG54 distance a set, and the paper's PSNR."""
-    sets = list(results["sets"])
+    """Markdown: a row a method, its PSNR, SSIM and VGG54 distance a clean set, the paper's PSNR."""
+    sets = [
+        name
+        for name, details in results["sets"].items()
+        if details.get("degradation", "clean") == "clean"
+    ]
     measured = [name for name in ("psnr", "ssim", "vgg54") if name in results["measures"]]
     titles = {"psnr": "PSNR dB", "ssim": "SSIM", "vgg54": "VGG54 distance"}
     title = f"×{results['scale']}, Y channel, {' / '.join(titles[name] for name in measured)}"
@@ -37,7 +41,7 @@ def table(results: dict) -> str:
         for name in sets:
             means = results["means"][name][method]
             shapes = {"psnr": ".2f", "ssim": ".4f", "vgg54": ".3f"}
-            complete = means["psnr"] is not None
+            complete = all(means[m] is not None for m in measured)
             values = (format(means[m], shapes[m]) for m in measured) if complete else ("–",)
             row.append(" / ".join(values))
         figures = {**TABLE_1.figures, **TABLE_2.figures}

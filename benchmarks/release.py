@@ -1,11 +1,11 @@
-"""Scores a finished run on the benchmark sets and puts its generator among the released weights.
+"""Puts a finished run's generator among the released weights, scored on the benchmark sets.
 
     python benchmarks/release.py RUN_DIR --data DIR
 
-DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without the border of
-`scale` pixels, of the PNG files that the upscaler writes. A release of the same name is replaced
-only by one with a higher mean PSNR, or with --replace. The card gets the scores, the curves of the
-training and the weights' SHA-256.
+A release of the same name is replaced only by one with a higher PSNR on the same photos held out
+of training, or with --replace. The benchmark sets choose nothing: DIR holds SET/HR/*.png and
+SET/LRx4/*.png, and the card gets the PSNR and SSIM on Y without the border of `scale` pixels, of
+the PNG files that the upscaler writes, the curves of the training and the weights' SHA-256.
 """
 
 from __future__ import annotations
@@ -87,6 +87,28 @@ def drop_folders(recipe: dict[str, Any]) -> None:
             recipe[section][key] = Path(path).name
 
 
+def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
+    """What the validation of a card is of: PSNRs are comparable where it is the same."""
+    data = card["recipe"]["data"]
+    return (
+        card["data"]["fingerprint"],
+        card["data"]["held_out"],
+        card["recipe"]["seed"],
+        data["validation_crop"],
+        data.get("degradation"),
+    )
+
+
+def reason_to_stay(before: dict[str, Any], card: dict[str, Any]) -> str | None:
+    """Why a release is not to be replaced; None: the new one is better on held-out photos."""
+    if held_out_photos(before) != held_out_photos(card):
+        return "was validated on other held-out photos: compare them with benchmarks/heldout.py"
+    psnr, new = before["validation"]["psnr"], card["validation"]["psnr"]
+    if new <= psnr:
+        return f"has {psnr:.3f} dB on held-out photos, this run {new:.3f} dB"
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,11 +119,17 @@ def main() -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="also what has a higher PSNR: an adversary trades it for detail",
+        help="whatever held-out photos say of the PSNR: an adversary trades it for detail",
     )
     arguments = parser.parse_args()
 
     card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
+    target = Path(srgan_tf.weights.__file__).with_name(f"{card['name']}.keras")
+    card_file = target.with_suffix(".json")
+    if card_file.exists() and not arguments.replace:
+        before = json.loads(card_file.read_text(encoding="utf-8"))
+        if reason := reason_to_stay(before, card):
+            sys.exit(f"The released {card['name']} stays: it {reason}. --replace replaces it.")
     card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
@@ -112,22 +140,11 @@ def main() -> None:
     card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
-    target = Path(srgan_tf.weights.__file__).with_name(f"{card['name']}.keras")
-    card_file = target.with_suffix(".json")
-    if card_file.exists():
-        before = json.loads(card_file.read_text(encoding="utf-8"))["scores"]
-        if not arguments.replace and _mean_psnr(before) >= _mean_psnr(card["scores"]):
-            print(f"The released {card['name']} scores higher; it stays.", file=sys.stderr)
-            return
     with written_whole(target) as temporary:
         shutil.copyfile(weights, temporary)
     with written_whole(card_file) as temporary:
         temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(f"Released {target}")
-
-
-def _mean_psnr(scores: dict[str, dict[str, float]]) -> float:
-    return float(np.mean([of_set["psnr"] for of_set in scores.values()]))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from srgan_tf.registration import register_with_keras
+
 __all__ = ["Upscaler"]
+
+register_with_keras()
 
 
 def __getattr__(name: str):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from srgan_tf.errors import RequestError
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _FORMAT_OF = {suffix: name for name, suffix in FORMATS.items()}
@@ -63,6 +65,20 @@ def first_line(error: BaseException) -> str:
     # libvips keeps its message in `detail`.
     text = str(getattr(error, "detail", error))
     return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Makes a folder if it isn't there, and sees that files can be written to it.
+
+    Raises:
+        RequestError: they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(f"{folder}: can't be written to ({first_line(error)})") from None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _SPEC.loader.exec_module(readme_table)
 RESULTS = {
     "scale": 4,
     "measures": {"psnr": "", "ssim": ""},
-    "sets": {"Set5": {}, "Own": {}},
+    "sets": {"Set5": {}, "Own": {}, "Own-jpeg75": {"degradation": "jpeg75"}},
     "methods": {"bicubic": {"label": "bicubic"}, "mine": {"label": "mine"}, "hr": {"label": "HR"}},
     "means": {
         "Set5": {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow
 from srgan_tf.errors import RequestError
+from srgan_tf.evaluation.degrade import parse_degradation
+from srgan_tf.files import make_writable_folder
 
 
 def add_parser(commands) -> None:
@@ -20,10 +22,11 @@ def add_parser(commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
-  srgan evaluate --data benchmarks --out report
-  srgan evaluate --data benchmarks --sets Set5 --methods bicubic,srresnet-mse,hr --out report
-  srgan evaluate --data benchmarks --methods bicubic,mine=runs/mine/gan --out report
-  srgan evaluate --data benchmarks --methods bicubic,esrgan=results/esrgan --out report
+  srgan evaluate --data ~/benchmarks --out report
+  srgan evaluate --data ~/benchmarks --sets Set5 --methods bicubic,srresnet-mse,hr --out report
+  srgan evaluate --data ~/benchmarks --methods bicubic,mine=runs/mine/gan --out report
+  srgan evaluate --data ~/benchmarks --methods bicubic,esrgan=results/esrgan --out report
+  srgan evaluate --data ~/benchmarks --degrade clean,jpeg75,noise5+jpeg75,resaved --out report
 
 --data holds SET/HR/*.png and, if there, SET/LRx4/*.png of the same names; else LR is made by
 MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn, selfexsr,
@@ -31,6 +34,12 @@ srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile,
 NAME=PATH of a model (a file, a run folder, a SavedModel) or of another program's results,
 PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all that are
 released, without selfexsr, which takes long.
+
+--degrade scores methods on LR as people have it, of each set once with each degradation, as
+SET-DEGRADATION. It is clean, or steps joined by + in their order: jpegQ and webpQ (saved with
+quality Q), noiseS (Gaussian, σ in grey levels), shiftX.Y (later JPEG blocks lie X and Y pixels
+beside the earlier), and resaved, which is jpeg85+shift5.3+jpeg60. The same file name and
+degradation always give the same LR.
 
 OUT gets results.json (every image), report.md, plots/, images/ and report.html. Enlarged images
 and their measures are kept in the cache ($SRGAN_TF_CACHE, else ~/.cache/srgan_tf), so that the
@@ -48,6 +57,13 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
     parser.add_argument("--methods", type=_list, metavar="A,B", help="default: all; see below")
     parser.add_argument("--scale", type=int, choices=(2, 4, 8), default=4, help="default: 4")
     parser.add_argument(
+        "--degrade",
+        type=_list,
+        default=["clean"],
+        metavar="A,B",
+        help="what LR goes through, such as clean,jpeg75,noise5+jpeg75; default: clean",
+    )
+    parser.add_argument(
         "--vgg",
         default="imagenet",
         metavar="FILE",
@@ -58,8 +74,8 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         "--lpips",
         type=Path,
         metavar="FILE",
-        help="torchvision's AlexNet weights, alexnet-owt-7be5be79.pth, for LPIPS, which needs pip "
-        "install 'srgan-tf[lpips]'; default: not measured",
+        help="AlexNet's weights for LPIPS, alexnet_lpips.npz; docs/evaluation.md says where they "
+        "are; default: not measured",
     )
     parser.add_argument(
         "--images",
@@ -80,6 +96,7 @@ def _list(value: str) -> list[str]:
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
+    degradations = [parse_degradation(text) for text in arguments.degrade]
     import_tensorflow()
     from srgan_tf.evaluation.benchmark import evaluate
     from srgan_tf.evaluation.measures import open_measures
@@ -88,7 +105,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from srgan_tf.evaluation.report import write_report
     from srgan_tf.evaluation.sets import open_sets
 
-    sets = open_sets(arguments.data, arguments.sets, arguments.scale)
+    sets = open_sets(arguments.data, arguments.sets, arguments.scale, degradations)
     methods, unavailable = open_methods(arguments.methods, arguments.scale)
     measures, not_measured = open_measures(arguments.vgg, arguments.lpips)
     notes = [*unavailable, *not_measured]
@@ -99,6 +116,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if name not in names:
             raise RequestError(f"--images: {name}: no such image; write it as SET/NAME")
 
+    make_writable_folder(arguments.out)
     try:
         scores = evaluate(sets, methods, measures, arguments.jobs)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from pathlib import Path
 from srgan_tf.cli.common import import_tensorflow, run
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.files import written_whole
+from srgan_tf.files import make_writable_folder, written_whole
 
 SAVED_MODEL = "saved-model"
 
@@ -39,7 +39,8 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     parser.add_argument(
         "--weights",
         metavar="NAME|FILE",
-        help="a released name, a .keras file or a run folder; default: the best released",
+        help="a released srresnet- or srgan- name, a .keras file or a run folder; default: the "
+        "best released",
     )
     parser.add_argument(
         "--saved-model", action="store_true", help="a SavedModel for TensorFlow Serving"
@@ -62,8 +63,8 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         "--calibration",
         default="samples",
         metavar="DIR|samples",
-        help="photos on which int8 and int16x8 find the ranges of numbers and which way to round "
-        "weights (default: samples, which come with scikit-image)",
+        help="photos on which dynamic, int8 and int16x8 find which way to round weights, and the "
+        "last two the ranges of numbers (default: samples, which come with scikit-image)",
     )
     parser.add_argument(
         "--photos",
@@ -109,6 +110,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from srgan_tf import weights
     from srgan_tf.engines import GeneratorEngine, open_engine
     from srgan_tf.export import fidelity, saved_model, tflite
+    from srgan_tf.export.graph import require_srresnet
 
     bars = _bars(arguments.bar, fidelity.BARS)
     if SAVED_MODEL in modes:
@@ -117,6 +119,7 @@ def _export(arguments: argparse.Namespace) -> int:
         tflite.require_litert()
     source = arguments.weights or weights.default_model()
     generator = weights.load_generator(source)
+    require_srresnet(generator)
     name = _name(source, weights.released())
     out = arguments.out or Path("exports") / name
 
@@ -126,6 +129,8 @@ def _export(arguments: argparse.Namespace) -> int:
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
     engine = GeneratorEngine(generator)
     photos = fidelity.report_photos(arguments.photos, engine, held_out, size)
+    make_writable_folder(out)
+    rounded = tflite.rounded_graph(generator, calibration) if calibration else None
 
     report = {}
     pictures = {}
@@ -140,7 +145,7 @@ def _export(arguments: argparse.Namespace) -> int:
             saved_model.write_saved_model(generator, path, name, limit)
         else:
             path = out / f"{name}-{mode}.tflite"
-            content = tflite.convert(generator, mode, name, size, calibration)
+            content = tflite.convert(generator, mode, name, size, calibration, rounded)
             with written_whole(path) as temporary:
                 temporary.write_bytes(content)
         exported = open_engine(path)

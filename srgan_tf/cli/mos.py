@@ -42,10 +42,10 @@ def _add_create(actions) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
-  srgan mos create study --data benchmarks --methods nearest,bicubic,srresnet-mse,srgan-vgg54,hr
-  srgan mos create study --data benchmarks --sets Set5,Set14 \\
+  srgan mos create study --data ~/benchmarks --methods nearest,bicubic,srresnet-mse,srgan-vgg54,hr
+  srgan mos create study --data ~/benchmarks --sets Set5,Set14 \\
       --methods bicubic,srresnet-mse,theirs=outputs/theirs,hr --ratings-per-rater 150
-  srgan mos create study --data benchmarks --methods bicubic,srresnet-mse,hr \\
+  srgan mos create study --data ~/benchmarks --methods bicubic,srresnet-mse,hr \\
       --methods BSD100:bicubic,hr --database postgresql://mos@db.example.org/mos
 
 The default is the paper's design: twelve methods on Set5 and Set14, nine on BSD100, 1128

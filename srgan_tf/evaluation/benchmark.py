@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,28 @@ from tqdm import tqdm
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.data.store import cache_folder
-from srgan_tf.errors import ImageError
-from srgan_tf.evaluation.measures import Taken
+from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.evaluation.measures import MEASURES, Taken
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import written_whole
+from srgan_tf.files import first_line, written_whole
 from srgan_tf.images import write_image
 
 # Part of every key: to be raised when the same files would give other results.
-_REVISION = 1
+_REVISION = 2
+# So are the versions of what computes.
+PACKAGES = (
+    "srgan-tf",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "pillow",
+    "scikit-image",
+    "ai-edge-litert",
+    "numba",
+    "opencv-python-headless",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,7 @@ class Score:
 
     Attributes:
         set, image, method: names.
-        values: by measure; PSNR is infinite for HR itself.
+        values: by measure, without those that can't be taken; PSNR is infinite for HR itself.
         file: the enlarged image, a PNG in the cache.
     """
 
@@ -95,18 +111,15 @@ def evaluate(
         RequestError: a model of another scale, or weights of a measure can't be had.
     """
     images = [image for of_set in sets.values() for image in of_set]
-    names = [name for measure in measures for name in measure.names]
-    results = Scores(sets, methods, names)
+    results = Scores(sets, methods, [measure.name for measure in measures])
     pool = ThreadPoolExecutor(jobs)
     bar = tqdm(total=len(images) * len(methods), unit="image", disable=None)
     try:
         tasks = [pool.submit(_evaluate_image, image, methods, measures, bar) for image in images]
         for task in as_completed(tasks):
-            for result in task.result():
-                if isinstance(result, Score):
-                    results.scores.append(result)
-                else:
-                    results.failures.append(result)
+            scores, failures = task.result()
+            results.scores.extend(scores)
+            results.failures.extend(failures)
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
@@ -118,16 +131,22 @@ def evaluate(
 
 def _evaluate_image(
     image: BenchmarkImage, methods: list[Method], measures: list[Taken], bar: tqdm
-) -> list[Score | str]:
-    results: list[Score | str] = []
+) -> tuple[list[Score], list[str]]:
+    scores, failures = [], []
     work = _Work(image)
     for method in methods:
         try:
-            results.append(work.score(method, measures))
-        except (ImageError, OSError) as error:
-            results.append(f"{method.name}: {image.set}/{image.name}: {error}")
+            score, problems = work.score(method, measures)
+            scores.append(score)
+        except RequestError:  # it is the same for all images
+            raise
+        except ImageError as error:
+            problems = [str(error)]
+        except Exception as error:  # one image must not cost the work on all others
+            problems = [f"{type(error).__name__}: {first_line(error)}"]
+        failures += [f"{method.name}: {image.set}/{image.name}: {problem}" for problem in problems]
         bar.update()
-    return results
+    return scores, failures
 
 
 class _Work:
@@ -138,13 +157,15 @@ class _Work:
         self._pair: tuple[np.ndarray, np.ndarray] | None = None
         self._references: dict[str, object] = {}
 
-    def score(self, method: Method, measures: list[Taken]) -> Score:
+    def score(self, method: Method, measures: list[Taken]) -> tuple[Score, list[str]]:
+        """The method's result, and what could not be measured."""
         image = self.image
         key = _key(method.identity(image), image.digest)
         folder = cache_folder() / "evaluation" / key[:2]
         picture, values_file = folder / f"{key}.png", folder / f"{key}.json"
         known = _read_values(values_file) if picture.is_file() else {}
         missing = [m for m in measures if m.identity not in known]
+        problems = []
         if missing:
             lr, hr = self._load()
             if picture.is_file():
@@ -153,14 +174,22 @@ class _Work:
                 sr = method.enlarge(image, lr, hr)
                 write_image(picture, sr)
             for measure in missing:
-                if measure.identity not in self._references:
-                    self._references[measure.identity] = measure.reference(hr)
-                reference = self._references[measure.identity]
-                known[measure.identity] = measure(sr, reference, image.scale)
+                try:
+                    known[measure.identity] = self._measure(measure, sr, hr)
+                except ImageError as error:
+                    problems.append(str(error))
             with written_whole(values_file) as temporary:
                 temporary.write_text(json.dumps(known), encoding="utf-8")
-        values = {name: v for m in measures for name, v in known[m.identity].items()}
-        return Score(image.set, image.name, method.name, values, picture)
+        values = {m.name: known[m.identity] for m in measures if m.identity in known}
+        return Score(image.set, image.name, method.name, values, picture), problems
+
+    def _measure(self, measure: Taken, sr: np.ndarray, hr: np.ndarray) -> float:
+        scale, heading = self.image.scale, MEASURES[measure.name].heading.removesuffix(", dB")
+        if min(sr.shape[:2]) < measure.least_side(scale):
+            raise ImageError(f"{heading} needs at least {measure.least_side(scale)} pixels a side")
+        if measure.identity not in self._references:
+            self._references[measure.identity] = measure.reference(hr)
+        return measure(sr, self._references[measure.identity], scale)
 
     def _load(self) -> tuple[np.ndarray, np.ndarray]:
         if self._pair is None:
@@ -169,10 +198,21 @@ class _Work:
 
 
 def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join([str(_REVISION), *parts]).encode()).hexdigest()
+    versions = json.dumps(installed_versions())
+    return hashlib.sha256("\0".join([str(_REVISION), versions, *parts]).encode()).hexdigest()
 
 
-def _read_values(file: Path) -> dict[str, dict[str, float]]:
+@cache
+def installed_versions() -> dict[str, str]:
+    """Versions of what computes results, as far as it is installed."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _read_values(file: Path) -> dict[str, float]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there, or damaged: measured anew

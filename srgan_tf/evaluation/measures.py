@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import sys
-import tempfile
-import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,14 @@ import tensorflow as tf
 from skimage.filters import window
 from skimage.measure import blur_effect
 
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import RequestError
+from srgan_tf.evaluation.lpips import LEAST_SIDE, AlexNetLpips
 from srgan_tf.losses import VggFeatures
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
 """Side of the central square that VGG54 looks at, in pixels: features of a whole photo of BSD100
 cost as much as to enlarge it four times."""
-
-_ALEXNET = "torchvision's AlexNet weights, alexnet-owt-7be5be79.pth"
-_ALEXNET_SIDE = 31  # pixels of which its second pooling leaves one
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,12 @@ class Measure:
         format: of its values.
         better: `higher`, `lower` or `near HR's`.
         meaning: in a sentence.
-        packages: that it is taken with, beside what everything here needs.
     """
 
     heading: str
     format: str
     better: str
     meaning: str
-    packages: tuple[str, ...] = ()
 
 
 MEASURES = {
@@ -64,8 +57,7 @@ MEASURES = {
         "LPIPS",
         ".3f",
         "lower",
-        "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image, by torchmetrics",
-        ("torch", "torchvision", "torchmetrics"),
+        "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image",
     ),
     "blur_effect": Measure(
         "blur effect",
@@ -74,7 +66,6 @@ MEASURES = {
         "of Crete et al. 2007, without a reference, on Y without the border, by scikit-image (0 is "
         "sharp, 1 blurred; noise, ringing and blocks count as sharp, so that less than HR's is no "
         "merit)",
-        ("scikit-image",),
     ),
     "top_octave": Measure(
         "top octave, dB",
@@ -86,58 +77,83 @@ MEASURES = {
 }
 
 
-class Fidelity:
-    """PSNR and SSIM on Y without a border of `scale` pixels."""
+class Taken(ABC):
+    """A measure, as it is taken.
 
-    names = ("psnr", "ssim")
-    identity = "fidelity"
+    Attributes:
+        name: of `MEASURES`.
+        identity: changes whenever the same images would give another value, beside the versions
+            of packages.
+    """
+
+    name: str
+    identity: str
+
+    @abstractmethod
+    def least_side(self, scale: int) -> int:
+        """The least pixels a side that it can be taken of."""
 
     def reference(self, hr: np.ndarray) -> Any:
-        """What the measure needs of HR, once an image."""
+        """What it needs of HR, once an image."""
         return hr
 
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        """Measures by name, of uint8 [H, W, 3]."""
-        return {
-            "psnr": float(psnr_y(reference, sr, border=scale)),
-            "ssim": float(ssim_y(reference, sr, border=scale)),
-        }
+    @abstractmethod
+    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> float:
+        """The measure of uint8 [H, W, 3]."""
 
 
-class Vgg54:
+class Psnr(Taken):
+    """PSNR on Y without a border of `scale` pixels."""
+
+    name = identity = "psnr"
+
+    def least_side(self, scale):
+        return 2 * scale + 1
+
+    def __call__(self, sr, reference, scale):
+        return float(psnr_y(reference, sr, border=scale))
+
+
+class Ssim(Taken):
+    """SSIM on Y without a border of `scale` pixels."""
+
+    name = identity = "ssim"
+
+    def least_side(self, scale):
+        return 2 * scale + 11
+
+    def __call__(self, sr, reference, scale):
+        return float(ssim_y(reference, sr, border=scale))
+
+
+class Vgg54(Taken):
     """The distance of VGG19's feature maps.
 
     Args:
         weights: `imagenet` (downloaded by Keras) or a `.weights.h5` without top.
     """
 
-    names = ("vgg54",)
+    name = "vgg54"
 
     def __init__(self, weights: str):
-        self.weights = weights
-
-    @cached_property
-    def identity(self) -> str:
-        """Of the weights and of the crop."""
-        file = Path(self.weights)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else self.weights
-        return f"vgg54 {VGG_CROP} {digest}"
-
-    @cached_property
-    def _features(self):
-        features = VggFeatures("vgg54", self.weights)
-        pixels = tf.TensorSpec([None, None, 3], tf.uint8)
-        return tf.function(
+        file = Path(weights)
+        digest = _sha256(file) if file.is_file() else weights
+        self.identity = f"vgg54 {VGG_CROP} {digest}"
+        features = VggFeatures("vgg54", weights)
+        self._features = tf.function(
             lambda image: features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0),
-            input_signature=[pixels],
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
 
-    def reference(self, hr: np.ndarray) -> Any:
+    def least_side(self, scale):
+        return 16  # of which four poolings leave one
+
+    def reference(self, hr):
         return self._features(_centre(hr, VGG_CROP))
 
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
+    def __call__(self, sr, reference, scale):
         features = self._features(_centre(sr, VGG_CROP))
-        return {"vgg54": float(tf.reduce_mean(tf.square(features - reference)))}
+        return float(tf.reduce_mean(tf.square(features - reference)))
 
 
 def _centre(image: np.ndarray, side: int) -> np.ndarray:
@@ -145,109 +161,75 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-class Lpips:
-    """LPIPS (Zhang et al., CVPR 2018, version 0.1) with AlexNet, on RGB without a border cut.
+class Lpips(Taken):
+    """LPIPS on RGB without a border cut.
 
     Args:
-        weights: torchvision's file of AlexNet's weights.
+        weights: see `srgan_tf.evaluation.lpips.AlexNetLpips`.
 
     Raises:
-        RequestError: no such file, one of another network, or torchmetrics or torchvision is
-            missing.
+        RequestError: no such file, or another's content.
     """
 
-    names = ("lpips",)
+    name = "lpips"
 
     def __init__(self, weights: Path):
-        if not weights.is_file():
-            raise RequestError(f"--lpips {weights}: no such file; give {_ALEXNET}")
-        self._metric = _open_lpips(weights)
-        # A torchmetrics metric keeps what it was last given.
-        self._lock = threading.Lock()
-        self.identity = (
-            f"lpips alex torchmetrics {importlib.metadata.version('torchmetrics')} "
-            f"{hashlib.sha256(weights.read_bytes()).hexdigest()}"
-        )
+        self._lpips = AlexNetLpips(weights)
+        self.identity = f"lpips {_sha256(weights)}"
 
-    def reference(self, hr: np.ndarray) -> Any:
-        return hr
+    def least_side(self, scale):
+        return LEAST_SIDE
 
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        """Raises ImageError when a side has less pixels than AlexNet needs."""
-        import torch
+    def reference(self, hr):
+        return self._lpips.features(hr)
 
-        if min(sr.shape[:2]) < _ALEXNET_SIDE:
-            raise ImageError(f"LPIPS needs at least {_ALEXNET_SIDE} pixels a side")
-        with self._lock, torch.inference_mode():
-            value = self._metric(
-                *(torch.tensor(x).permute(2, 0, 1)[None] / 255 for x in (reference, sr))
-            )
-            self._metric.reset()
-        return {"lpips": float(value)}
+    def __call__(self, sr, reference, scale):
+        return self._lpips.distance(self._lpips.features(sr), reference)
 
 
-def _open_lpips(weights: Path) -> Any:
-    # torch takes triton, which it doesn't need here, for missing: importing it after TensorFlow
-    # 2.20 or newer crashes the process (tensorflow issue 124205).
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
-    try:
-        import torch
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-        from torchvision.models import AlexNet_Weights
-    except (ImportError, RuntimeError) as error:  # Runtime: a torchvision of another torch
-        raise RequestError(
-            f"--lpips needs torchmetrics and torchvision: pip install 'srgan-tf[lpips]' ({error})"
-        ) from error
-    before = torch.hub.get_dir()
-    with tempfile.TemporaryDirectory() as folder:
-        # torchmetrics has AlexNet from torchvision alone, and that looks here before it downloads.
-        file = Path(folder, "checkpoints", Path(AlexNet_Weights.DEFAULT.url).name)
-        file.parent.mkdir()
-        torch.hub.set_dir(folder)
-        try:
-            # Written anew, as torchvision would carry out what else a file may have in it.
-            torch.save(torch.load(weights, map_location="cpu", weights_only=True), file)
-            return LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
-        except Exception as error:
-            raise RequestError(f"--lpips {weights}: not AlexNet's; give {_ALEXNET}") from error
-        finally:
-            torch.hub.set_dir(before)
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-class BlurEffect:
+class BlurEffect(Taken):
     """The blur effect (Crete et al., SPIE 6492, 2007) on Y without a border of `scale` pixels.
 
-    It needs no HR: 0 is sharp, 1 blurred.
+    It needs no HR: 0 is sharp, 1 blurred or flat.
     """
 
-    names = ("blur_effect",)
-    identity = f"blur effect scikit-image {importlib.metadata.version('scikit-image')}"
+    name = identity = "blur_effect"
 
-    def reference(self, hr: np.ndarray) -> Any:
+    def least_side(self, scale):
+        return 2 * scale + 4  # scikit-image leaves 3 out at the edges
+
+    def reference(self, hr):
         return None
 
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
-        return {"blur_effect": float(blur_effect(_luma_within(sr, scale) / 255))}
+    def __call__(self, sr, reference, scale):
+        return float(blur_effect(_luma_within(sr, scale) / 255))
 
 
-class TopOctave:
+class TopOctave(Taken):
     """Power of the finest detail of Y against HR's, in dB: 0 is as much of it, -3 is half.
 
     The finest detail is the top octave, from 0.25 to 0.5 cycles a pixel, of the radially averaged
     power spectrum, without a border of `scale` pixels and under a Hann window.
     """
 
-    names = ("top_octave",)
+    name = "top_octave"
     identity = "top octave 1"
 
-    def reference(self, hr: np.ndarray) -> Any:
+    def least_side(self, scale):
+        return 2 * scale + 4
+
+    def reference(self, hr):
         """HR's power as a function of the border, computed once."""
         return cache(partial(_top_octave_power, hr))
 
-    def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> dict[str, float]:
+    def __call__(self, sr, reference, scale):
         found, wanted = _top_octave_power(sr, scale), reference(scale)
         # A constant image has no detail: both get a power far below that of one grey level.
-        return {"top_octave": float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))}
+        return float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))
 
 
 def _top_octave_power(image: np.ndarray, border: int) -> float:
@@ -264,29 +246,25 @@ def _luma_within(image: np.ndarray, border: int) -> np.ndarray:
     return luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
 
 
-Taken = Fidelity | Vgg54 | Lpips | BlurEffect | TopOctave
-
-
 def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
     """The measures that can be taken here.
 
     Args:
         vgg: `imagenet`, the file of VGG19's weights without top, or `none`.
-        lpips: torchvision's file of AlexNet's weights.
+        lpips: LPIPS's weights of AlexNet.
 
     Returns:
         The measures, and a sentence on each that can't be taken.
 
     Raises:
-        RequestError: no such file, or LPIPS can't be taken with it.
+        RequestError: no such file, or another's content.
     """
-    measures: list[Taken] = [Fidelity()]
+    measures: list[Taken] = [Psnr(), Ssim()]
     notes = []
     if vgg == "imagenet":
         try:
-            VggFeatures("vgg54")  # Keras has the weights, or can download them
             measures.append(Vgg54(vgg))
-        except RequestError:
+        except RequestError:  # Keras neither has the weights nor can download them
             notes.append(
                 "The VGG54 distance was not measured: VGG19's weights can't be downloaded here, "
                 "and --vgg FILE was not given."
@@ -298,6 +276,6 @@ def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], lis
     if lpips is not None:
         measures.append(Lpips(lpips))
     else:
-        notes.append("LPIPS was not measured: --lpips FILE, AlexNet's weights, was not given.")
+        notes.append("LPIPS was not measured: --lpips FILE was not given.")
     measures += [BlurEffect(), TopOctave()]
     return measures, notes

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import importlib.util
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -39,7 +41,11 @@ LABELS = {
 }
 """The methods that have a name, in the order of the tables, with their headings."""
 
-DEFAULT_METHODS = tuple(name for name in LABELS if name != "selfexsr")  # it takes long
+
+def default_methods() -> list[str]:
+    """All methods but SelfExSR, which takes long; further released generators before HR."""
+    further = [name for name in released() if name not in LABELS]
+    return [*(name for name in LABELS if name not in ("selfexsr", "hr")), *further, "hr"]
 
 
 class Method(ABC):
@@ -106,8 +112,10 @@ class SelfExSR(Method):
         return "selfexsr"
 
     def enlarge(self, image, lr, hr):
-        from srgan_tf.selfexsr import upscale
+        from srgan_tf.selfexsr import SMALLEST_SIDE, upscale
 
+        if min(lr.shape[:2]) < SMALLEST_SIDE:
+            raise ImageError(f"SelfExSR needs {SMALLEST_SIDE} pixels a side")
         return upscale(lr, image.scale)
 
 
@@ -117,6 +125,7 @@ class Model(Method):
     def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
         self.model, self.weights = model, weights
+        self._lock = threading.Lock()
 
     @cached_property
     def digest(self) -> str:
@@ -132,9 +141,14 @@ class Model(Method):
     def details(self):
         return {"sha256": self.digest}
 
-    @cached_property
+    @property
     def upscaler(self) -> Upscaler:
-        """Opened when the first result is needed."""
+        """Opened when the first result is needed, once for all threads."""
+        with self._lock:
+            return self._upscaler
+
+    @cached_property
+    def _upscaler(self) -> Upscaler:
         return Upscaler(self.model)
 
     def identity(self, image):
@@ -147,7 +161,10 @@ class Model(Method):
 
 
 class Folder(Method):
-    """Results of another program: FOLDER/SET/NAME.png, where NAME may be followed by `_…`."""
+    """Results of another program: FOLDER/SET/NAME.png, where NAME may be followed by `_…`.
+
+    SET is SET-DEGRADATION where LR is degraded.
+    """
 
     def __init__(self, name: str, folder: Path):
         super().__init__(name)
@@ -169,7 +186,7 @@ class Folder(Method):
     def _file(self, image: BenchmarkImage) -> Path:
         files = [
             file
-            for file in sorted((self.folder / image.set).glob(f"{image.name}*"))
+            for file in sorted((self.folder / image.set).glob(f"{glob.escape(image.name)}*"))
             if file.suffix.lower() in IMAGE_SUFFIXES
             and (file.stem == image.name or file.stem.startswith(f"{image.name}_"))
         ]
@@ -185,7 +202,7 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
 
     Args:
         names: of `LABELS`, or `NAME=PATH` with a model or a folder of results; None:
-            `DEFAULT_METHODS`, as far as they are available.
+            `default_methods`, as far as they are available.
         scale: that released generators must have.
 
     Returns:
@@ -196,13 +213,13 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
     """
     methods: list[Method] = []
     notes = []
-    for name in names or DEFAULT_METHODS:
+    for name in names or default_methods():
         try:
             method = _open(name, scale)
         except RequestError as error:
             if names:
                 raise
-            notes.append(f"{LABELS[name]} is left out: {error}.")
+            notes.append(f"{LABELS.get(name, name)} is left out: {error}.")
             continue
         if method.name in (other.name for other in methods):
             raise RequestError(f"{method.name}: two methods of this name")

@@ -10,7 +10,7 @@ from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores
 from srgan_tf.evaluation.measures import MEASURES
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.evaluation.tables import text
+from srgan_tf.evaluation.tables import NONE, text
 
 _TILE = 216  # pixels of a zoomed crop's side
 _ZOOM = 3
@@ -23,12 +23,17 @@ def choose_images(scores: Scores, names: list[str] | None = None) -> list[Benchm
     """The images to show.
 
     Args:
-        names: as `SET/NAME`; None: of each set the one on which the methods' PSNR differ most.
+        names: as `SET/NAME`; None: of each set the one on which the methods' PSNR differ most,
+            and the same with every degradation.
     """
     if names is not None:
         wanted = set(names)
         return [i for of_set in scores.sets.values() for i in of_set if _name(i) in wanted]
-    return [max(of_set, key=lambda i: _spread(scores, i)) for of_set in scores.sets.values()]
+    chosen: dict[str, str] = {}
+    for images in scores.sets.values():
+        most = max(images, key=lambda image: _spread(scores, image))
+        chosen.setdefault(most.clean_set, most.name)
+    return [i for of_set in scores.sets.values() for i in of_set if i.name == chosen[i.clean_set]]
 
 
 def _name(image: BenchmarkImage) -> str:
@@ -37,7 +42,7 @@ def _name(image: BenchmarkImage) -> str:
 
 def _spread(scores: Scores, image: BenchmarkImage) -> float:
     found = [scores.at(image.set, image.name, method.name) for method in scores.methods]
-    values = [s.values["psnr"] for s in found if s and np.isfinite(s.values["psnr"])]
+    values = [s.values["psnr"] for s in found if s and np.isfinite(s.values.get("psnr", np.nan))]
     return max(values) - min(values) if values else -1.0
 
 
@@ -97,9 +102,9 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         x, y = _GAP + column * cell_width, _GAP + row * cell_height
         zoomed = Image.fromarray(sr).resize((_ZOOM * side, _ZOOM * side), Image.Resampling.NEAREST)
         sheet.paste(zoomed, (x, y))
-        shown = [text(v, MEASURES[name].format) for name, v in values.items()]
+        shown = [text(values.get(name), MEASURES[name].format) for name in scores.measures]
         captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
         for index, caption in enumerate(captions):
-            caption = caption.replace("∞", "inf").replace("−", "-")  # the font has no such signs
+            caption = caption.replace("∞", "inf").replace("−", "-").replace(NONE, "-")
             draw.text((x, y + _TILE + 4 + index * line), caption, "black", font)
     return np.asarray(sheet)

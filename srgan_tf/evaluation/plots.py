@@ -1,4 +1,4 @@
-"""The perception-distortion plane, and a bar chart a set."""
+"""The perception-distortion plane, a bar chart a set, and what degradation does to each method."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.degrade import CLEAN
 from srgan_tf.evaluation.measures import MEASURES
 from srgan_tf.files import written_whole
 
@@ -22,25 +23,34 @@ def draw_plots(scores: Scores, folder: Path) -> list[Path]:
         folder: which is made.
 
     Returns:
-        The files: the plane, if a perceptual distance was measured, and a bar chart a set.
+        The files: the plane for each degradation, if a perceptual distance was measured; and for
+        each set a bar chart or, with several degradations, a chart over these.
     """
     colours = matplotlib.colormaps["tab20"]
     colour = {method.name: colours(i % 20) for i, method in enumerate(scores.methods)}
     files = []
     perceptual = [name for name in scores.measures if name in ("vgg54", "lpips")]
-    if perceptual:
-        files.append(
-            _save(_planes(scores, perceptual, colour), folder / "perception-distortion.png")
-        )
-    for name in scores.sets:
-        files.append(_save(_bars(scores, name, colour), folder / f"bars-{name}.png"))
+    by_kind: dict[str, list[str]] = {}
+    by_set: dict[str, list[str]] = {}
+    for name, images in scores.sets.items():
+        by_kind.setdefault(images[0].degradation.name, []).append(name)
+        by_set.setdefault(images[0].clean_set, []).append(name)
+    for kind, names in by_kind.items() if perceptual else ():
+        stem = "perception-distortion" + ("" if kind == CLEAN.name else f"-{kind}")
+        files.append(_save(_planes(scores, names, perceptual, colour), folder / f"{stem}.png"))
+    for clean, names in by_set.items():
+        if len(names) > 1:
+            figure = _over_degradations(scores, names, colour)
+            files.append(_save(figure, folder / f"degradations-{clean}.png"))
+        else:
+            files.append(_save(_bars(scores, names[0], colour), folder / f"bars-{names[0]}.png"))
     return files
 
 
-def _planes(scores: Scores, perceptual: list[str], colour) -> Figure:
-    rows, columns = len(perceptual), len(scores.sets)
+def _planes(scores: Scores, names: list[str], perceptual: list[str], colour) -> Figure:
+    rows, columns = len(perceptual), len(names)
     figure = Figure(figsize=(5.2 * columns, 4.6 * rows), layout="constrained")
-    places = itertools.product(perceptual, scores.sets)
+    places = itertools.product(perceptual, names)
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, (measure, name) in zip(panels.flat, places, strict=True):
         for method in scores.methods:
@@ -83,6 +93,36 @@ def _bars(scores: Scores, name: str, colour) -> Figure:
         axes.set_title(f"{MEASURES[measure].heading} ({MEASURES[measure].better} is better)")
         axes.tick_params(labelsize=8)
     panels[0].invert_yaxis()
+    return figure
+
+
+def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:
+    first = scores.sets[names[0]][0]
+    kinds = [scores.sets[name][0].degradation.name for name in names]
+    columns = min(3, len(scores.measures))
+    rows = -(-len(scores.measures) // columns)
+    width = max(4.5, 0.8 * len(kinds))
+    figure = Figure(figsize=(width * columns, 4.0 * rows), layout="constrained")
+    figure.suptitle(first.clean_set)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, measure in itertools.zip_longest(panels.flat, scores.measures):
+        if measure is None:
+            axes.set_axis_off()
+            continue
+        for method in scores.methods:
+            if method.name == "hr" and MEASURES[measure].better in ("higher", "lower"):
+                continue  # the best there is, far from all others
+            means = [scores.mean(name, method.name, measure) for name in names]
+            if any(mean is not None and np.isfinite(mean) for mean in means):
+                shown = [np.nan if mean is None else mean for mean in means]
+                axes.plot(kinds, shown, "o-", color=colour[method.name], label=method.label)
+        axes.set_title(f"{MEASURES[measure].heading} ({MEASURES[measure].better} is better)")
+        axes.tick_params(labelsize=8)
+        axes.tick_params("x", rotation=30)
+        axes.grid(alpha=0.3)
+    # HR has no finite PSNR, but a blur effect.
+    legends = [axes.get_legend_handles_labels() for axes in panels.flat]
+    figure.legend(*max(legends, key=lambda legend: len(legend[1])), loc="outside right upper")
     return figure
 
 

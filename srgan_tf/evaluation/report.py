@@ -5,27 +5,27 @@ from __future__ import annotations
 import base64
 import datetime
 import html
-import importlib.metadata
 import io
 import json
 import platform
 import string
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.benchmark import Scores, installed_versions
+from srgan_tf.evaluation.degrade import CLEAN
 from srgan_tf.evaluation.measures import MEASURES
 from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.evaluation.tables import Grid, paper_tables
+from srgan_tf.evaluation.tables import Grid, tables
 from srgan_tf.files import written_whole
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-_PACKAGES = ("srgan-tf", "tensorflow", "keras", "numpy")
 _JPEG_QUALITY = 90
 
 
@@ -48,7 +48,7 @@ def write_report(
         command: that made the report.
     """
     _write(folder / "results.json", json.dumps(_results(scores, scale, command), indent=1))
-    grids = paper_tables(scores, scale)
+    grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
     sheets = []
     for image in images:
@@ -66,18 +66,18 @@ def _write(file: Path, content: str) -> None:
 
 
 def _results(scores: Scores, scale: int, command: str) -> dict:
-    packages = (*_PACKAGES, *(p for name in scores.measures for p in MEASURES[name].packages))
     return {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: importlib.metadata.version(package) for package in packages},
-        },
+        "versions": {"python": platform.python_version(), **installed_versions()},
         "scale": scale,
         "measures": {name: MEASURES[name].meaning for name in scores.measures},
         "sets": {
-            name: {"images": len(images), "lr": "made" if images[0].lr_file is None else "given"}
+            name: {
+                "images": len(images),
+                "lr": "made" if images[0].lr_file is None else "given",
+                "degradation": images[0].degradation.name,
+            }
             for name, images in scores.sets.items()
         },
         "methods": {m.name: {"label": m.label, **m.details} for m in scores.methods},
@@ -114,9 +114,11 @@ def _protocol(scores: Scores, scale: int) -> str:
         f"{MEASURES[name].heading.removesuffix(', dB')}: {MEASURES[name].meaning}"
         for name in scores.measures
     )
+    kinds = dict.fromkeys(images[0].degradation for images in scores.sets.values())
+    degraded = ", ".join(kind.name for kind in kinds if kind != CLEAN)
     return (
-        f"×{scale}; the border is {scale} pixels wide; LR by MATLAB's bicubic imresize. "
-        f"{meanings}. "
+        f"×{scale}; the border is {scale} pixels wide; LR by MATLAB's bicubic imresize"
+        f"{f', degraded as named ({degraded})' if degraded else ''}. {meanings}. "
         "The paper's SSIM is by another tool and runs 0.01 to 0.04 above the standard one: compare "
         "PSNR with the paper, and SSIM with later work."
     )
@@ -128,15 +130,19 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
         parts += [f"## {grid.title}", grid.to_markdown()]
     parts += [*notes, "Every image's measures are in [results.json](results.json)."]
     parts.append("## Plots")
-    parts += [f"![{file.stem}]({file.relative_to(folder).as_posix()})" for file in plots]
+    parts += [_picture(file, folder) for file in plots]
     if sheets:
         parts.append("## Images")
         parts.append(
             "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
             "whole image, then what else was measured, in the tables' order."
         )
-        parts += [f"![{file.stem}]({file.relative_to(folder).as_posix()})" for file in sheets]
+        parts += [_picture(file, folder) for file in sheets]
     return "\n\n".join(parts)
+
+
+def _picture(file: Path, folder: Path) -> str:
+    return f"![{file.stem}]({quote(file.relative_to(folder).as_posix())})"
 
 
 def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str) -> str:

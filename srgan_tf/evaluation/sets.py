@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.evaluation.degrade import CLEAN, Degradation
 from srgan_tf.files import IMAGE_SUFFIXES
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")
@@ -23,11 +25,12 @@ class BenchmarkImage:
     """An image of a benchmark set.
 
     Attributes:
-        set: name of its set.
+        set: name of its set, SET, or SET-DEGRADATION where LR is degraded.
         name: of its files, without the suffix.
         hr_file: the photo.
         lr_file: its LR version; None: made by bicubic downscaling.
         scale: how many times as wide and high HR is.
+        degradation: what LR goes through.
     """
 
     set: str
@@ -35,23 +38,39 @@ class BenchmarkImage:
     hr_file: Path
     lr_file: Path | None
     scale: int
+    degradation: Degradation = CLEAN
+
+    @property
+    def clean_set(self) -> str:
+        """Name of its set without the degradation."""
+        return self.set.removesuffix(f"-{self.degradation.name}")
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever the image's files or the scale have changed."""
-        digest = hashlib.sha256(f"{self.scale}\0".encode())
+        """Changes whenever the image's files, the scale or the degradation have changed."""
+        digest = hashlib.sha256(f"{self.scale}\0{self._seed}\0{self.degradation}\0".encode())
         for file in (self.hr_file, self.lr_file):
             digest.update(hashlib.sha256(file.read_bytes()).digest() if file else b"made")
         return digest.hexdigest()
 
+    @property
+    def _seed(self) -> str:
+        return (self.lr_file or self.hr_file).name
+
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """LR and HR: uint8 [h, w, 3] and [scale·h, scale·w, 3].
+
+        LR is degraded.
 
         HR is cut on the right and at the bottom to what LR covers.
 
         Raises:
             ImageError: a file can't be read, or the two don't fit each other.
         """
+        lr, hr = self._load_clean()
+        return self.degradation(lr, self._seed), hr
+
+    def _load_clean(self) -> tuple[np.ndarray, np.ndarray]:
         hr = read_photo(self.hr_file)
         if self.lr_file is None:
             height, width = (side // self.scale * self.scale for side in hr.shape[:2])
@@ -70,13 +89,19 @@ class BenchmarkImage:
         return lr, hr[:height, :width]
 
 
-def open_sets(data: Path, names: list[str] | None, scale: int) -> dict[str, list[BenchmarkImage]]:
+def open_sets(
+    data: Path,
+    names: list[str] | None,
+    scale: int,
+    degradations: Sequence[Degradation] = (CLEAN,),
+) -> dict[str, list[BenchmarkImage]]:
     """The images of benchmark sets, each SET/HR/* and, if there is such a folder, SET/LRx4/*.
 
     Args:
         data: the folder of the sets.
         names: of the sets; None: all that are there.
         scale: 2, 4 or 8; it is in the LR folder's name.
+        degradations: each set is there once with each, as SET-DEGRADATION unless it is clean.
 
     Raises:
         RequestError: no such folder or set, no image in it, or an LR version is missing.
@@ -90,18 +115,25 @@ def open_sets(data: Path, names: list[str] | None, scale: int) -> dict[str, list
     for name in names or []:
         if name not in there:
             raise RequestError(f"{data / name}: no such set; here are {', '.join(there)}")
-    return {name: _open_set(data / name, scale) for name in names or there}
+    return {
+        images[0].set: images
+        for name in names or there
+        for degradation in degradations
+        for images in [_open_set(data / name, scale, degradation)]
+    }
 
 
-def _open_set(folder: Path, scale: int) -> list[BenchmarkImage]:
+def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[BenchmarkImage]:
     hr, lr = _images(folder / "HR"), _images(folder / f"LRx{scale}")
     if not hr:
         raise RequestError(f"{folder / 'HR'}: no image in this folder")
     missing = [name for name in hr if name not in lr]
     if lr and missing:
         raise RequestError(f"{folder / f'LRx{scale}'}: has no {missing[0]}, HR has")
+    label = folder.name if degradation == CLEAN else f"{folder.name}-{degradation.name}"
     return [
-        BenchmarkImage(folder.name, name, file, lr.get(name), scale) for name, file in hr.items()
+        BenchmarkImage(label, name, file, lr.get(name), scale, degradation)
+        for name, file in hr.items()
     ]
 
 

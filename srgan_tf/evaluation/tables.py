@@ -1,4 +1,4 @@
-"""The paper's two tables, with our figures, the paper's, and the difference."""
+"""The paper's two tables, with our figures, the paper's, and the difference; and degraded LR's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import html
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.degrade import CLEAN
 from srgan_tf.evaluation.measures import MEASURES
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 
@@ -39,21 +42,59 @@ class Grid:
         )
 
 
+def tables(scores: Scores, scale: int) -> list[Grid]:
+    """The paper's tables for clean LR, and a table of the degraded, where there are any."""
+    return [*paper_tables(scores, scale), *_degraded_tables(scores, scale)]
+
+
 def paper_tables(scores: Scores, scale: int) -> list[Grid]:
     """Table 1 and table 2 as in the paper, table 2 with further methods and sets at its end.
 
     A table none of whose methods was evaluated is left out, and so are the paper's figures,
     which are for ×4, at another scale.
     """
+    clean = _sets_with(scores, CLEAN.name)
     here = {method.name for method in scores.methods}
     of_paper = {name for table in (TABLE_1, TABLE_2) for name, _ in table.columns}
     more = [(m.name, m.label) for m in scores.methods if m.name not in of_paper]
     grids = []
     if here & {name for name, _ in TABLE_1.columns}:
-        sets = [name for name in scores.sets if name in TABLE_1.sets]
+        sets = [name for name in clean if name in TABLE_1.sets]
         grids.append(_grid(TABLE_1, sets, TABLE_1.columns, scores, scale))
-    grids.append(_grid(TABLE_2, list(scores.sets), (*TABLE_2.columns, *more), scores, scale))
+    grids.append(_grid(TABLE_2, clean, (*TABLE_2.columns, *more), scores, scale))
     return [grid for grid in grids if grid.rows]
+
+
+def _sets_with(scores: Scores, degradation: str) -> list[str]:
+    return [n for n, images in scores.sets.items() if images[0].degradation.name == degradation]
+
+
+def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
+    """Means over each degraded set and, of several sets, over the sets for each degradation."""
+    columns = tuple((method.name, method.label) for method in scores.methods)
+    kinds = list(dict.fromkeys(images[0].degradation.name for images in scores.sets.values()))
+    degraded = [n for kind in kinds if kind != CLEAN.name for n in _sets_with(scores, kind)]
+    if not degraded:
+        return []
+    grids = [_grid(Table("Degraded LR", columns, (), {}), degraded, columns, scores, scale)]
+    if len({images[0].clean_set for images in scores.sets.values()}) > 1:
+        rows = []
+        for kind in kinds:
+            for index, measure in enumerate(scores.measures):
+                cells = [
+                    text(_mean_over_sets(scores, kind, method, measure), MEASURES[measure].format)
+                    for method, _ in columns
+                ]
+                rows.append(["" if index else kind, MEASURES[measure].heading, *cells])
+        header = ["", "", *(label for _, label in columns)]
+        grids.append(Grid("Mean over the sets, each with the same weight", header, rows))
+    return grids
+
+
+def _mean_over_sets(scores: Scores, kind: str, method: str, measure: str) -> float | None:
+    means = [scores.mean(name, method, measure) for name in _sets_with(scores, kind)]
+    known = [mean for mean in means if mean is not None]
+    return float(np.mean(known)) if len(known) == len(means) else None
 
 
 def _grid(table: Table, sets, columns, scores: Scores, scale: int) -> Grid:

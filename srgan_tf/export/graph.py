@@ -1,12 +1,12 @@
 """A generator as what is left of it for inference: a chain of convolutions.
 
-Batch normalization is folded into the convolutions before it, and PReLU becomes `max(x, a·x)`,
+Batch normalization is folded into the convolutions before it, and PReLU can become `max(x, a·x)`,
 which every runtime carries out in any number format. What is computed stays the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -20,9 +20,14 @@ from srgan_tf.models import Generator, SRResNet
 _OUTLIER = 3.0
 
 
+def prelu_operation(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
+    """PReLU in the form that TensorFlow Lite's converter turns into PRELU."""
+    return tf.nn.relu(x) + -slopes.reshape(1, 1, -1) * tf.nn.relu(-x)
+
+
 def maximum_prelu(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
-    """PReLU of slopes up to 1 as max(x, a·x)."""
-    return tf.maximum(x, slopes * x)
+    """PReLU as max(x, a·x) where no slope is above 1."""
+    return tf.maximum(x, slopes * x) if slopes.max() <= 1 else prelu_operation(x, slopes)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Layer:
         bias: float32 [channels out].
         centre: float32 [1, 1, channels in, channels out] of a convolution that is added to the
             one with the kernel; None: none.
-        slopes: float32 [channels out], at most 1; all 0: ReLU; None: no activation.
+        slopes: float32 [channels out]; all 0: ReLU; None: no activation.
         columns: the output channels are so many groups, which are added up, each shifted by its
             column; 1: they aren't.
         add: the index of the earlier layer whose output is added.
@@ -116,6 +121,15 @@ class Graph:
         return x
 
 
+def require_srresnet(generator: Generator) -> None:
+    """Raises RequestError for a generator that can't be exported."""
+    if not isinstance(generator, SRResNet):
+        raise RequestError(
+            f"only SRResNet, which all srresnet- and srgan- generators are, can be exported, not "
+            f"{type(generator).__name__}"
+        )
+
+
 def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     """The graph of a built generator.
 
@@ -129,8 +143,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     Raises:
         RequestError: not an SRResNet.
     """
-    if not isinstance(generator, SRResNet):
-        raise RequestError(f"only SRResNet can be exported, not {type(generator).__name__}")
+    require_srresnet(generator)
     layers = [
         Layer(
             "head",
@@ -162,7 +175,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     else:
         layers.append(_in_columns(tail))
     radius = generator.features_radius + generator.upsample_radius
-    return _with_low_slopes(Graph(tuple(layers), generator.scale, radius))
+    return Graph(tuple(layers), generator.scale, radius)
 
 
 def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:
@@ -206,12 +219,16 @@ def streams(graph: Graph) -> list[int]:
     return firsts
 
 
-def _with_low_slopes(graph: Graph) -> Graph:
-    """Turns the sign of channels whose slope is above 1: max(x, a·x) is PReLU up to 1 only."""
+def with_low_slopes(graph: Graph, but: Collection[str] = ()) -> Graph:
+    """Turns the sign of channels whose slope is above 1: max(x, a·x) is PReLU up to 1 only.
+
+    Args:
+        but: names of layers that stay as they are.
+    """
     factors: list[np.ndarray | None] = []
     for first in streams(graph):
         layer = graph.layers[first]
-        if layer.slopes is None:
+        if layer.slopes is None or layer.name in but:
             factors.append(None)
             continue
         # Phases of a channel have one slope.

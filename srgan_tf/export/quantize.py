@@ -23,7 +23,7 @@ from srgan_tf.export.graph import Graph
 
 Ranges = dict[str, tuple[float, float]]
 
-_FLOAT_LAYER = "head"
+FLOAT_LAYER = "head"
 # What is always zero has a range too: the residual blocks of a new generator.
 _LEAST_RANGE = 1e-6
 _SWEEPS = 4
@@ -134,7 +134,8 @@ class EightBit:
         self._ranges = dict(ranges)
         for layer in graph.layers:
             before = f"{layer.name}.conv"
-            if before in self._ranges:  # max(·, ·) is of integers of one scale
+            # max(·, ·) is of integers of one scale.
+            if before in self._ranges and not self._is_float(layer.name):
                 both = self._ranges[before], self._ranges[layer.name]
                 union = min(low for low, _ in both), max(high for _, high in both)
                 self._ranges[before] = self._ranges[layer.name] = union
@@ -147,19 +148,22 @@ class EightBit:
         return self._graph(lr, self._round, self._round_weights, exact_sums=self._mixed)
 
     def _round(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        if (self._mixed and name.startswith(f"{_FLOAT_LAYER}.")) or self._skips(name):
+        before_the_end = "." in name and self._is_float(name)
+        if before_the_end or self._skips(name):
             return x
         low, high = self._ranges[name]
         return tf.quantization.fake_quant_with_min_max_args(x, low, high)
 
     def _round_weights(self, name: str, kernel: np.ndarray) -> tf.Tensor | np.ndarray:
-        in_float = self._mixed and name.split(".")[0] == _FLOAT_LAYER
-        if in_float or self._skips(f"{name}.weights"):
+        if self._is_float(name) or self._skips(f"{name}.weights"):
             return kernel
         limit = _limits(kernel)
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
             kernel, -limit, limit, narrow_range=True
         )
+
+    def _is_float(self, name: str) -> bool:
+        return self._mixed and name.split(".")[0] == FLOAT_LAYER
 
     def _skips(self, name: str) -> bool:
         return self._only is not None and name not in self._only

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
-from srgan_tf.export.graph import Graph, inference_graph
+from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
 from srgan_tf.models import Generator
 
 # The working memory is some 4 kB a pixel at ×4: 1 GB.
@@ -78,7 +78,7 @@ def write_saved_model(
     require_serving_api()
     if folder.exists() and not (folder / "saved_model.pb").is_file():
         raise RequestError(f"{folder}: exists and is no SavedModel; give another --out")
-    graph = inference_graph(generator)
+    graph = with_low_slopes(inference_graph(generator))
     servable = _Servable(graph, max_pixels)
     info = ServableInfo(
         name, graph.scale, graph.radius, max_pixels, importlib.metadata.version("srgan-tf")

@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.export.graph import inference_graph
-from srgan_tf.export.quantize import EightBit, measure, round_weights
+from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
+from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
 from srgan_tf.files import native_messages_held_back
 from srgan_tf.models import Generator
 
-CALIBRATED = ("int8", "int16x8")
+# In the form for 8 bits, with weights rounded on photos.
+CALIBRATED = ("dynamic", "int8", "int16x8")
 
 
 def convert(
@@ -26,6 +27,7 @@ def convert(
     name: str,
     size: tuple[int, int] | None = None,
     calibration: Sequence[np.ndarray] = (),
+    rounded: Graph | None = None,
 ) -> bytes:
     """A generator as the content of a .tflite file, with metadata.
 
@@ -39,12 +41,13 @@ def convert(
             Except with int8, float32 [1, H, W, 3] in [0, 1] goes in and the same comes out.
         name: of the generator, for the metadata.
         size: (height, width) of the input; None: any, chosen when the model is run.
-        calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which int8 and int16x8 find
-            the ranges of numbers and which way to round weights.
+        calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which dynamic, int8 and int16x8
+            find which way to round weights, and the last two the ranges of numbers.
+        rounded: what `rounded_graph` made with these photos, which several modes can share.
 
     Raises:
         RequestError: not an SRResNet, or ai-edge-litert is missing.
-        ValueError: int8 or int16x8 without photos, or another mode.
+        ValueError: dynamic, int8 or int16x8 without photos, or another mode.
     """
     if mode not in MODES:
         raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode}")
@@ -53,20 +56,28 @@ def convert(
     require_litert()
     from srgan_tf.export.metadata import ModelInfo, with_metadata
 
-    graph = inference_graph(generator, eight_bit=mode in ("dynamic", *CALIBRATED))
     if mode in CALIBRATED:
-        graph = round_weights(graph, calibration)
+        graph = rounded or rounded_graph(generator, calibration)
+    else:
+        graph = inference_graph(generator)
     enlarge: Callable[[tf.Tensor], tf.Tensor]
     if mode == "int8":
+        # Its sign turned, a channel that carries a colour would need a range twice as wide.
+        graph = with_low_slopes(graph, but=[FLOAT_LAYER])
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
-        enlarge = _clipped(partial(graph, shuffle=_shuffle_by_transposing))
+        enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
     else:
-        enlarge = _clipped(partial(graph, prelu=_prelu_operation))
+        enlarge = _clipped(partial(graph, prelu=prelu_operation))
     model = _convert(enlarge, mode, size or (None, None), calibration)
     version = importlib.metadata.version("srgan-tf")
     info = ModelInfo(name, mode, graph.scale, graph.radius, version)
     return with_metadata(model, info, uint8=mode == "int8")
+
+
+def rounded_graph(generator: Generator, calibration: Sequence[np.ndarray]) -> Graph:
+    """A generator's graph in the form for 8 bits, with weights rounded on photos: half a minute."""
+    return round_weights(inference_graph(generator, eight_bit=True), calibration)
 
 
 def require_litert() -> None:
@@ -107,11 +118,6 @@ def _convert(
 
 def _clipped(graph: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda image: tf.clip_by_value(graph(image), 0.0, 1.0)
-
-
-def _prelu_operation(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
-    """PReLU in the form that the converter turns into PRELU, the fastest in float."""
-    return tf.nn.relu(x) + -slopes.reshape(1, 1, -1) * tf.nn.relu(-x)
 
 
 def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from srgan_tf.data.degrade import bicubic_interpolate
 from srgan_tf.metrics import luma
+from srgan_tf.models.generator import PhotoModel
 from srgan_tf.models.srresnet import SCALES
 
 # A change of Y changes each of R, G and B by this much, when Cb and Cr stay.
@@ -26,7 +27,7 @@ def unit_luma(images: tf.Tensor) -> tf.Tensor:
     return luma(255.0 * images) / 255.0
 
 
-class LumaGenerator(keras.Model):
+class LumaGenerator(PhotoModel):
     """A generator whose network sees luma alone.
 
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from srgan_tf.models.generator import PHOTOS, PhotoModel
 from srgan_tf.models.layers import BatchNormalization, NarrowConv2D, PReLU
 
 SCALES = (2, 4, 8)
@@ -52,7 +53,7 @@ class ResidualBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
-class SRResNet(keras.Model):
+class SRResNet(PhotoModel):
     """SRResNet: low-resolution photos in, photos `scale` times as wide and high out.
 
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
@@ -115,7 +116,7 @@ class SRResNet(keras.Model):
 
     def build(self, input_shape=None):
         features = (None, None, None, self.filters)
-        self.head.build((None, None, None, 3))
+        self.head.build(PHOTOS)
         self.head_prelu.build(features)
         for block in self.trunk:
             block.build(features)

@@ -9,6 +9,7 @@ import keras
 
 from srgan_tf.errors import RequestError
 from srgan_tf.models import Generator
+from srgan_tf.models.generator import PHOTOS
 
 _FOLDER = Path(__file__).parent
 GENERATOR_FILE = "generator.keras"
@@ -86,6 +87,6 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
 def with_precision(generator: Generator, precision: str) -> Generator:
     """A copy of a generator that computes in another dtype policy."""
     copy = type(generator).from_config({**generator.get_config(), "dtype": precision})
-    copy.build()
+    copy.build(PHOTOS)
     copy.set_weights(generator.get_weights())
     return copy

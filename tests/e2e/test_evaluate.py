@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_tf import cli
+from srgan_tf.evaluation import benchmark
 from srgan_tf.evaluation.methods import Bicubic
 from srgan_tf.models import ESPCN
 
@@ -62,8 +64,8 @@ def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
 
     found = results(tmp_path)
     assert found["sets"] == {
-        "Set5": {"images": 2, "lr": "made"},
-        "Own": {"images": 1, "lr": "made"},
+        "Set5": {"images": 2, "lr": "made", "degradation": "clean"},
+        "Own": {"images": 1, "lr": "made", "degradation": "clean"},
     }
     assert len(found["images"]) == 3 * 4
     of_hr = found["means"]["Set5"]["hr"]
@@ -76,8 +78,15 @@ def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "| Set5 | PSNR, dB |" in markdown and "28.43" in markdown
     assert "|  | blur effect |" in markdown and "LPIPS was not measured" in markdown
-    for link in re.findall(r"\]\(([^)]+)\)", markdown):
-        assert (tmp_path / "out" / link).is_file()
+    assert_links_lead_to_files(tmp_path)
+
+
+def assert_links_lead_to_files(tmp_path):
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", markdown)
+    assert links
+    for link in links:
+        assert " " not in link and (tmp_path / "out" / unquote(link)).is_file()
 
 
 def test_psnr_is_scikit_images(evaluate, data, tmp_path):
@@ -100,6 +109,63 @@ def test_the_page_needs_nothing_else(evaluate, tmp_path):
     assert list(pictures) == ["Own/img_0"]
     assert list(pictures["Own/img_0"]) == ["bicubic", "HR"]
     assert "$" not in re.sub(r"\$\{", "", page)
+
+
+def test_degraded_lr_is_in_tables_plots_and_page(evaluate, data, tmp_path):
+    (data / "Own").rename(data / "Our photos")
+    kinds = "clean,noise5+jpeg75,resaved"
+    code, stderr = evaluate("--methods", "nearest,bicubic,hr", "--degrade", kinds)
+    assert code == 0, stderr
+    found = results(tmp_path)
+    assert list(found["sets"])[:3] == ["Set5", "Set5-noise5+jpeg75", "Set5-resaved"]
+    assert found["sets"]["Our photos-resaved"]["degradation"] == "resaved"
+    clean, noisy, resaved = (found["means"][name]["bicubic"] for name in list(found["sets"])[:3])
+    assert clean["psnr"] > resaved["psnr"] != noisy["psnr"] < clean["psnr"]
+    assert found["means"]["Set5-resaved"]["hr"]["ssim"] == 1
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "| Set5-noise5+jpeg75 | PSNR, dB |" in markdown and "| resaved | PSNR, dB |" in markdown
+    assert (tmp_path / "out" / "plots" / "degradations-Our photos.png").is_file()
+    assert_links_lead_to_files(tmp_path)
+    pictures = re.search(
+        r'id="pictures">(.*?)</script>', (tmp_path / "out" / "report.html").read_text(), re.S
+    )
+    shown = json.loads(pictures[1])
+    assert "Our photos-resaved/img_0" in shown
+    first = [name.split("/")[1] for name in shown if name.startswith("Set5")]
+    assert len(first) == 3 and len(set(first)) == 1  # one image, with each degradation
+
+
+def test_other_versions_of_what_computes_are_measured_anew(evaluate, tmp_path, monkeypatch):
+    assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
+    versions = {**benchmark.installed_versions(), "pillow": "1.0"}
+    monkeypatch.setattr(benchmark, "installed_versions", lambda: versions)
+    enlarged = []
+    enlarge = Bicubic.enlarge
+    monkeypatch.setattr(Bicubic, "enlarge", lambda *a: enlarged.append(a) or enlarge(*a))
+    assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
+    assert len(enlarged) == 1
+
+
+def test_an_image_that_can_t_be_enlarged_or_measured_does_not_end_the_rest(
+    evaluate, data, tmp_path, monkeypatch
+):
+    Image.new("RGB", (12, 18), "red").save(data / "Own" / "HR" / "img_small.png")
+    enlarge = Bicubic.enlarge
+
+    def fail(self, image, lr, hr):
+        if image.name == "img_1":
+            raise MemoryError
+        return enlarge(self, image, lr, hr)
+
+    monkeypatch.setattr(Bicubic, "enlarge", fail)
+    code, stderr = evaluate("--methods", "nearest,bicubic")
+    assert code == 1
+    assert stderr.count("Own/img_small: SSIM needs at least 19 pixels a side") == 2
+    assert "bicubic: Set5/img_1: MemoryError" in stderr
+    found = results(tmp_path)
+    assert len(found["images"]) == 7
+    assert found["means"]["Own"]["bicubic"]["psnr"] is not None
+    assert found["means"]["Own"]["bicubic"]["ssim"] is None
 
 
 def test_what_was_done_once_is_not_done_again(evaluate, tmp_path, monkeypatch):
@@ -133,6 +199,13 @@ def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
     assert results(tmp_path)["means"]["Set5"]["bicubic"]["psnr"] > 0
 
 
+def test_an_out_that_can_t_be_written_is_found_before_the_work(evaluate, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Bicubic, "enlarge", None)
+    code, stderr = evaluate("--methods", "bicubic", "--out", tmp_path / "file" / "out")
+    assert code == 2 and stderr.endswith("file/out: can't be written to (Not a directory)\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -141,7 +214,8 @@ def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
         (["--images", "Set5/zzz"], "Set5/zzz: no such image"),
         (["--jobs", "0"], "at least 1"),
         (["--vgg", "nowhere.h5"], "nowhere.h5: no such file"),
-        (["--lpips", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["--lpips", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["--degrade", "clean,jpg75"], "jpg75: no such degradation, did you mean jpeg75?"),
     ],
 )
 def test_a_wrong_request_does_nothing(evaluate, tmp_path, arguments, reason):

@@ -71,6 +71,30 @@ def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
     assert "XNNPACK" not in capfd.readouterr().err  # nothing of native code's
 
 
+def test_the_default_command_keeps_every_bar(run, tmp_path, monkeypatch):
+    """On the released generator and the photos that come with the installation."""
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run("--tflite", "--saved-model")
+    assert (code, errors) == (0, [])
+    (report,) = (tmp_path / "exports").glob("*/fidelity.json")
+    modes = json.loads(report.read_text())["modes"]
+    assert list(modes) == [export.SAVED_MODEL, *export.MODES]
+    # Not by luck: another CPU, whose kernels add up in another order, is to keep them too.
+    for entry in modes.values():
+        assert entry["psnr_loss"] < 0.8 * entry["bar"].get("psnr_loss", 1)
+
+
+@pytest.mark.parametrize("place", ["file/out", "n" * 300])
+def test_an_out_that_can_t_be_written_is_found_before_the_work(run, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("srgan_tf.export.tflite.rounded_graph", None)
+    monkeypatch.setattr("srgan_tf.export.tflite.convert", None)
+    code, _, errors = run("--tflite", "--weights", "srgan-mobile", "--out", tmp_path / place)
+    assert code == 2 and len(errors) == 1
+    assert f"{place}: can't be written to (" in errors[0]
+
+
 def test_a_missed_bar_is_named_and_exits_with_1(run, weights, photos, tmp_path):
     out = tmp_path / "out"
     code, printed, errors = run(
@@ -93,6 +117,7 @@ def test_a_missed_bar_is_named_and_exits_with_1(run, weights, photos, tmp_path):
         (["--tflite", "--input-size", "big"], "--input-size: N or HxW"),
         (["--tflite", "--bar", "int9=1"], "--bar: MODE=DB"),
         (["--tflite", "--weights", "nothing"], "nothing: no such weights"),
+        (["--tflite", "--weights", "espcn"], "only SRResNet, which all srresnet- and srgan-"),
         (["--tflite", "--calibration", "nowhere"], "nowhere: no such folder"),
         (["--tflite", "--photos", "nowhere", "--quantize", "float32"], "nowhere: no such folder"),
         (["--saved-model", "--version", "0"], "--version counts from 1"),

@@ -1,108 +1,88 @@
-"""LPIPS with AlexNet of random weights, against the formula carried out with TensorFlow."""
+"""LPIPS with AlexNet, against the values of the PyTorch package lpips 0.1.4."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from srgan_tf import cli
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import RequestError
+from srgan_tf.evaluation.lpips import AlexNetLpips
 from srgan_tf.evaluation.measures import Lpips
 
-sys.modules.setdefault("triton", None)  # see srgan_tf.evaluation.measures
-REASON = "LPIPS needs the extra lpips"
-torch = pytest.importorskip("torch", reason=REASON)
-torchvision = pytest.importorskip("torchvision", reason=REASON)
-torchmetrics = pytest.importorskip("torchmetrics", reason=REASON)
+SHAPES = [(11, 11, 3, 64), (5, 5, 64, 192), (3, 3, 192, 384), (3, 3, 384, 256), (3, 3, 256, 256)]
 
-RNG = np.random.default_rng(0)
-HR = RNG.integers(0, 256, (67, 90, 3), dtype=np.uint8)
-SR = np.clip(HR + RNG.normal(0, 40, HR.shape), 0, 255).astype(np.uint8)
+
+def made_weights():
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for index, shape in enumerate(SHAPES):
+        kernel = rng.normal(0, (2 / np.prod(shape[:3])) ** 0.5, shape)
+        arrays[f"AlexNet_0.Conv_{index}.kernel"] = kernel.astype(np.float32)
+        arrays[f"AlexNet_0.Conv_{index}.bias"] = rng.normal(0, 0.1, shape[3]).astype(np.float32)
+        linear = rng.random((1, 1, shape[3], 1)).astype(np.float32)
+        arrays[f"NetLinLayer_{index}.Conv_0.kernel"] = linear
+    return arrays
+
+
+def made_photos(height, width):
+    y, x = np.mgrid[:height, :width]
+    hr = 128 + np.stack([90 * np.sin(x / 9), 70 * np.cos(y / 7), 60 * np.sin((x + y) / 5)], -1)
+    noise = np.random.default_rng(1).normal(0, 25, hr.shape)
+    return hr.astype(np.uint8), np.clip(hr + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(torchvision.models.alexnet().state_dict(), file)
+    file = tmp_path_factory.mktemp("weights") / "alexnet.npz"
+    np.savez(file, **made_weights())
     return file
 
 
-@pytest.fixture(scope="module")
-def measure(weights):
-    return Lpips(weights)
+@pytest.mark.parametrize(("height", "width", "expected"), [(67, 90, 0.165793), (31, 31, 0.161811)])
+def test_lpips_is_the_lpips_packages(weights, height, width, expected):
+    hr, sr = made_photos(height, width)
+    measure = Lpips(weights)
+    reference = measure.reference(hr)
+    assert measure(sr, reference, 4) == pytest.approx(expected, rel=1e-4)
+    assert measure(hr, reference, 4) == 0
 
 
-def features(image, weights):
-    """Unit-length features after each of AlexNet's ReLUs."""
-    x = (image[None] / 127.5 - 1 - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
-    x = tf.cast(x, tf.float32)
-    for layer, stride, padding in ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)):
-        if layer in (3, 6):
-            x = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        x = tf.pad(x, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
-        kernel = weights[f"features.{layer}.weight"].numpy().transpose(2, 3, 1, 0)
-        x = tf.nn.conv2d(x, kernel, stride, "VALID") + weights[f"features.{layer}.bias"].numpy()
-        x = tf.nn.relu(x)
-        yield x / (tf.norm(x, axis=-1, keepdims=True) + 1e-10)
+def test_lpips_of_real_photos_is_the_lpips_packages(shared):
+    measure = Lpips(shared / "weights" / "alexnet_lpips.npz")
+    for name, of_nearest in (("img_001", 0.35051), ("img_003", 0.45300)):
+        folder = shared / "data" / "benchmarks" / "Set5"
+        hr = Image.open(folder / "HR" / f"{name}.png").convert("RGB")
+        lr = Image.open(folder / "LRx4" / f"{name}.png").convert("RGB")
+        size = 4 * lr.width, 4 * lr.height
+        sr = np.asarray(lr.resize(size, Image.Resampling.NEAREST))
+        reference = measure.reference(np.asarray(hr.crop((0, 0, *size))))
+        assert measure(sr, reference, 4) == pytest.approx(of_nearest, abs=1e-4)
 
 
-def test_lpips_is_the_weighted_distance_of_alexnets_features(measure, weights):
-    folder = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"
-    linear = torch.load(folder / "alex.pth", "cpu", weights_only=True)
-    alexnet = torch.load(weights, weights_only=True)
-    expected = sum(
-        tf.reduce_mean(
-            tf.reduce_sum((a - b) ** 2 * linear[f"lin{i}.model.1.weight"].numpy().ravel(), -1)
-        )
-        for i, (a, b) in enumerate(zip(features(HR, alexnet), features(SR, alexnet), strict=True))
-    )
-    expected = float(expected)
-    assert expected > 0.01
-    for _ in range(2):  # the second is not the mean of both
-        assert measure(SR, measure.reference(HR), 4)["lpips"] == pytest.approx(expected, abs=1e-4)
-        assert measure(HR, measure.reference(HR), 4)["lpips"] == 0
+def test_other_files_are_named(tmp_path):
+    file = tmp_path / "other.npz"
+    with pytest.raises(RequestError, match=r"other\.npz: no such file; docs/evaluation\.md says"):
+        AlexNetLpips(file)
+    arrays = made_weights()
+    wrong = {"AlexNet_0.Conv_1.kernel": arrays["AlexNet_0.Conv_0.kernel"]}
+    objects = {"AlexNet_0.Conv_0.kernel": np.array([{}], object)}
+    for content in ({}, arrays | wrong, arrays | objects):
+        np.savez(file, **content)
+        with pytest.raises(RequestError, match=r"other\.npz: not LPIPS's weights of AlexNet"):
+            AlexNetLpips(file)
+    np.save(tmp_path / "other.npy", np.zeros(3))
+    for other in (tmp_path / "other.npy", tmp_path / "other.pth"):
+        (tmp_path / "other.pth").write_bytes(b"no weights")
+        with pytest.raises(RequestError, match="not LPIPS's weights of AlexNet"):
+            AlexNetLpips(other)
 
 
-def test_lpips_is_the_lpips_packages(measure, weights):
-    lpips = pytest.importorskip("lpips")
-    network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    alexnet = torch.load(weights, weights_only=True)
-    names = network.net.state_dict()  # such as slice2.3.weight for features.3.weight
-    network.net.load_state_dict({n: alexnet[f"features.{n.split('.', 1)[1]}"] for n in names})
-    a, b = (torch.tensor(x).permute(2, 0, 1)[None] / 127.5 - 1 for x in (HR, SR))
-    expected = float(network(a, b).detach())
-    assert measure(SR, measure.reference(HR), 4)["lpips"] == pytest.approx(expected, abs=1e-4)
-
-
-def test_an_image_too_small_for_alexnet_is_named(measure):
-    small = HR[:31, :31]
-    assert measure(small, small, 4)["lpips"] == 0
-    with pytest.raises(ImageError, match="at least 31 pixels"):
-        measure(small[:30], small[:30], 4)
-
-
-def test_a_file_of_another_network_is_named_and_nothing_is_carried_out(tmp_path):
-    file = tmp_path / "other.pth"
-    folder = torch.hub.get_dir()
-    for content in ({"weight": torch.zeros(3)}, [1, 2], Path):
-        torch.save(content, file)
-        with pytest.raises(RequestError, match=r"other\.pth: not AlexNet's; give torchvision's"):
-            Lpips(file)
-    file.write_bytes(b"no weights")
-    with pytest.raises(RequestError, match="not AlexNet's"):
-        Lpips(file)
-    assert torch.hub.get_dir() == folder
-
-
-def test_the_report_has_lpips_and_its_packages(weights, tmp_path, monkeypatch, capsys):
+def test_the_report_has_lpips(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data" / "A" / "HR").mkdir(parents=True)
-    Image.fromarray(HR).save(tmp_path / "data" / "A" / "HR" / "img.png")
+    Image.fromarray(made_photos(67, 90)[0]).save(tmp_path / "data" / "A" / "HR" / "img.png")
     words = ["evaluate", "--data", tmp_path / "data", "--out", tmp_path / "out", "--vgg", "none"]
     with pytest.raises(SystemExit) as caught:
         cli.main([*map(str, words), "--methods", "bicubic,hr", "--lpips", str(weights)])
@@ -110,6 +90,5 @@ def test_the_report_has_lpips_and_its_packages(weights, tmp_path, monkeypatch, c
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["means"]["A"]["hr"]["lpips"] == 0
     assert results["means"]["A"]["bicubic"]["lpips"] > 0
-    assert results["versions"]["torchmetrics"] == torchmetrics.__version__
     assert "| LPIPS |" in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "plots" / "perception-distortion.png").is_file()

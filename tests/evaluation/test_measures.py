@@ -1,8 +1,5 @@
 """The measures of results, against Keras' VGG19, the papers' formulas and published figures."""
 
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -11,7 +8,15 @@ from scipy.ndimage import gaussian_filter
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.benchmark import evaluate
-from srgan_tf.evaluation.measures import BlurEffect, Fidelity, TopOctave, Vgg54, open_measures
+from srgan_tf.evaluation.measures import (
+    BlurEffect,
+    Psnr,
+    Ssim,
+    Taken,
+    TopOctave,
+    Vgg54,
+    open_measures,
+)
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.sets import open_sets
 
@@ -21,7 +26,7 @@ def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):
     rng = np.random.default_rng(0)
     hr, sr = rng.integers(0, 256, (2, 200, 216, 3), dtype=np.uint8)
     measure = Vgg54(weights)
-    value = measure(sr, measure.reference(hr), 4)["vgg54"]
+    value = measure(sr, measure.reference(hr), 4)
     vgg = keras.applications.VGG19(include_top=False, weights=weights)
     features = keras.Model(vgg.input, vgg.get_layer("block5_conv4").output)
     preprocess = keras.applications.vgg19.preprocess_input
@@ -29,34 +34,44 @@ def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):
         features(preprocess(x[None, 4:196, 12:204].astype(np.float32))).numpy() for x in (hr, sr)
     )
     assert value == pytest.approx(np.mean((a - b) ** 2) / 12.75**2, rel=1e-4)
-    assert measure(hr, measure.reference(hr), 4)["vgg54"] == 0
+    assert measure(hr, measure.reference(hr), 4) == 0
     small = hr[:40, :33]
-    assert measure(small, measure.reference(small), 4)["vgg54"] == 0
+    assert measure(small, measure.reference(small), 4) == 0
 
 
 def test_missing_vgg_weights_are_named_and_none_is_no_measure(tmp_path):
     with pytest.raises(RequestError, match="--vgg nowhere: no such file"):
         open_measures("nowhere")
     measures, notes = open_measures("none")
-    assert [m.names[0] for m in measures if isinstance(m, Fidelity)] == ["psnr"]
-    assert not any(isinstance(m, Vgg54) for m in measures)
+    assert [m.name for m in measures] == ["psnr", "ssim", "blur_effect", "top_octave"]
     assert len(notes) == 1 and notes[0].startswith("LPIPS was not measured: --lpips FILE")
 
 
-def test_lpips_without_its_weights_or_packages_is_named(tmp_path, monkeypatch):
-    with pytest.raises(RequestError, match="--lpips nowhere: no such file"):
-        open_measures("none", Path("nowhere"))
-    file = tmp_path / "alexnet.pth"
-    file.touch()
-    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(RequestError, match=r"pip install 'srgan-tf\[lpips\]'"):
-        open_measures("none", file)
+@pytest.mark.parametrize("measure", [Psnr(), Ssim(), BlurEffect(), TopOctave()])
+def test_the_least_side_is_enough(measure: Taken):
+    rng = np.random.default_rng(0)
+    for scale in (2, 4, 8):
+        side = measure.least_side(scale)
+        hr, sr = rng.integers(0, 256, (2, side, side + 3, 3), dtype=np.uint8)
+        assert np.isfinite(measure(sr, measure.reference(hr), scale))
+
+
+def test_vgg54_and_lpips_of_the_least_side(shared):
+    weights = shared / "weights"
+    measures, _ = open_measures(
+        str(weights / "vgg19_imagenet_notop.weights.h5"), weights / "alexnet_lpips.npz"
+    )
+    rng = np.random.default_rng(0)
+    for measure in measures[2:4]:
+        side = measure.least_side(4)
+        hr, sr = rng.integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+        assert 0 < measure(sr, measure.reference(hr), 4) < np.inf
 
 
 def test_the_blur_effect_is_crete_and_others():
     image = np.random.default_rng(0).integers(0, 256, (40, 53, 3), dtype=np.uint8)
     y = (image @ (np.array([65.481, 128.553, 24.966]) / 255) + 16)[4:-4, 4:-4]
-    assert BlurEffect()(image, None, 4)["blur_effect"] == pytest.approx(
+    assert BlurEffect()(image, None, 4) == pytest.approx(
         max(blur_along_rows(y), blur_along_rows(y.T)), abs=1e-5
     )
 
@@ -79,7 +94,7 @@ def blur_along_rows(y):
 def test_the_blur_effect_rises_with_blur(shared):
     photo = read_photo(shared / "data" / "benchmarks" / "Set5" / "HR" / "img_003.png")
     blurred = [gaussian_filter(photo, (sigma, sigma, 0)) for sigma in (0, 1, 2, 4)]
-    values = [BlurEffect()(image, None, 4)["blur_effect"] for image in blurred]
+    values = [BlurEffect()(image, None, 4) for image in blurred]
     assert values[0] > 0 and values == sorted(values) and values[-1] < 1
 
 
@@ -92,7 +107,7 @@ def grating(frequency, amplitude):
 
 def top_octave(sr, hr):
     measure = TopOctave()
-    return measure(sr, measure.reference(hr), 4)["top_octave"]
+    return measure(sr, measure.reference(hr), 4)
 
 
 def test_the_top_octave_is_that_of_the_finest_waves():
@@ -116,7 +131,7 @@ def test_bicubic_and_nearest_reproduce_the_published_figures(shared, tmp_path, m
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path))
     sets = open_sets(shared / "data" / "benchmarks", ["Set5"], 4)
     methods, _ = open_methods(["nearest", "bicubic"], 4)
-    scores = evaluate(sets, methods, [Fidelity()])
+    scores = evaluate(sets, methods, [Psnr(), Ssim()])
     assert scores.mean("Set5", "bicubic", "psnr") == pytest.approx(28.43, abs=0.01)
     assert scores.mean("Set5", "bicubic", "ssim") == pytest.approx(0.8113, abs=5e-4)
     assert scores.mean("Set5", "nearest", "psnr") == pytest.approx(26.26, abs=0.1)

@@ -1,6 +1,7 @@
 """What methods give, and what a wrong name is told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from srgan_tf import weights
 from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation import methods
-from srgan_tf.evaluation.methods import DEFAULT_METHODS, LABELS, Folder, Model, open_methods
+from srgan_tf.evaluation.methods import LABELS, Folder, Model, default_methods, open_methods
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.models import SRResNet
 
@@ -53,7 +54,11 @@ def test_the_default_is_what_is_released_at_this_scale(release):
     assert "SRCNN is left out: srcnn: enlarges ×2, not ×4." in notes
     assert "DRCN is left out: drcn: not released with this version." in notes
     assert any("SelfExSR" in note for note in notes)
-    assert set(DEFAULT_METHODS) | {"selfexsr"} == set(LABELS)
+    assert set(default_methods()) | {"selfexsr"} == set(LABELS)
+    shutil.copy(release / "srgan-mse.keras", release / "new.keras")
+    shutil.copy(release / "srgan-mse.json", release / "new.json")
+    opened, _ = open_methods(None, 4)
+    assert [m.name for m in opened] == ["nearest", "bicubic", "srgan-mse", "new", "hr"]
 
 
 def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
@@ -97,6 +102,15 @@ def test_selfexsr_without_numba_says_how_to_install_it(monkeypatch):
 def save(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def test_names_are_not_patterns(tmp_path):
+    image = BenchmarkImage("A[1]", "img[12]", tmp_path / "hr.png", tmp_path / "lr.png", 4)
+    folder = tmp_path / "theirs [x]"
+    save(folder / "A[1]" / "img[12]_out.png", HR)
+    save(folder / "A[1]" / "img1.png", LR)
+    (method,), _ = open_methods([f"theirs={folder}"], 4)
+    np.testing.assert_array_equal(method.enlarge(image, LR, HR), HR)
 
 
 @pytest.mark.parametrize("file", ["img.png", "img_out.png", "img_SRF_4.bmp"])

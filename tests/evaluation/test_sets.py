@@ -6,6 +6,7 @@ from PIL import Image
 
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
 from srgan_tf.evaluation.sets import open_sets
 
 
@@ -50,6 +51,26 @@ def test_a_digest_changes_with_the_files_and_the_scale(tmp_path):
     save(tmp_path / "A" / "HR" / "a.png", 8, 8, seed=1)
     digests.add(open_sets(tmp_path, None, 4)["A"][0].digest)
     assert len(digests) == 4
+
+
+def test_a_set_is_there_with_each_degradation(tmp_path):
+    hr = save(tmp_path / "A" / "HR" / "a.png", 40, 48)
+    kinds = [CLEAN, parse_degradation("noise9+jpeg50")]
+    sets = open_sets(tmp_path, None, 4, kinds)
+    assert list(sets) == ["A", "A-noise9+jpeg50"]
+    (clean,), (degraded,) = sets.values()
+    assert degraded.clean_set == clean.clean_set == clean.set == "A"
+    np.testing.assert_array_equal(degraded.load()[0], kinds[1](clean.load()[0], "a.png"))
+    np.testing.assert_array_equal(degraded.load()[1], hr)
+    assert degraded.digest != clean.digest
+
+
+def test_the_noise_is_that_of_the_file_s_name(tmp_path):
+    for name in "ab":
+        save(tmp_path / "A" / "HR" / f"{name}.png", 8, 8)
+        save(tmp_path / "A" / "LRx4" / f"{name}.png", 2, 2)
+    a, b = open_sets(tmp_path, None, 4, [parse_degradation("noise20")])["A-noise20"]
+    assert a.digest != b.digest and (a.load()[0] != b.load()[0]).any()
 
 
 def test_what_is_wrong_with_a_set_is_named(tmp_path):

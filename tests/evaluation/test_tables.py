@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 
 from srgan_tf.evaluation.benchmark import Score, Scores
+from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
 from srgan_tf.evaluation.methods import Bicubic, HighResolution
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.evaluation.tables import paper_tables, text
+from srgan_tf.evaluation.tables import paper_tables, tables, text
 
 
-def made(methods, sets=("Set5",), psnr=(28.0, 29.0)):
+def made(methods, sets=("Set5",), psnr=(28.0, 29.0), kinds=(CLEAN,)):
     images = {
-        name: [BenchmarkImage(name, i, Path(i), None, 4) for i in ("a", "b")] for name in sets
+        label: [BenchmarkImage(label, i, Path(i), None, 4, kind) for i in ("a", "b")]
+        for name in sets
+        for kind in kinds
+        for label in [name if kind == CLEAN else f"{name}-{kind.name}"]
     }
     scores = Scores(images, methods, ["psnr", "ssim"])
     for of_set in images.values():
@@ -62,6 +66,26 @@ def test_other_methods_and_sets_come_last_and_without_the_papers_figures():
     assert grid.header[-1] == "mine"
     assert rows(grid)["Own", "PSNR, dB"][-1] == "28.50"
     assert [cells[1] for cells in grid.rows[-2:]] == ["PSNR, dB", "SSIM"]
+
+
+def test_degraded_sets_have_a_table_of_their_own_and_one_of_means():
+    kinds = (CLEAN, parse_degradation("jpeg75"))
+    scores = made([Bicubic("bicubic")], ("Set5", "Own"), kinds=kinds)
+    for index, score in enumerate(scores.scores):
+        score.values["psnr"] = 20.0 + index
+    _, degraded, means = tables(scores, 4)
+    assert degraded.header == ["", "", "bicubic"]
+    assert degraded.rows == [
+        *(["Set5-jpeg75", "PSNR, dB", "22.50"], ["", "SSIM", "0.8000"]),
+        *(["Own-jpeg75", "PSNR, dB", "26.50"], ["", "SSIM", "0.8000"]),
+    ]
+    assert rows(means)["clean", "PSNR, dB"] == ["22.50"]  # of 20, 21, 24 and 25
+    assert rows(means)["jpeg75", "PSNR, dB"] == ["24.50"]
+    scores.scores.pop()
+    assert rows(tables(scores, 4)[2])["jpeg75", "PSNR, dB"] == ["–"]
+    assert len(tables(made([Bicubic("mine")]), 4)) == 1
+    (alone,) = tables(made([Bicubic("mine")], kinds=kinds[1:]), 4)
+    assert alone.title == "Degraded LR"
 
 
 def test_at_another_scale_the_papers_figures_do_not_apply():

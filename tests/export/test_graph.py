@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
-from srgan_tf.export.graph import inference_graph, rescale, streams
+from srgan_tf.export.graph import inference_graph, rescale, streams, with_low_slopes
 from srgan_tf.models import ESPCN, SRResNet
 
 LR = np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 3)).astype(np.float32)
@@ -45,7 +45,18 @@ def test_equals_the_model(generator, eight_bit):
     graph = inference_graph(generator, eight_bit)
     assert graph.scale == generator.scale
     assert grey_levels(generator, graph) < 0.01
-    assert all(layer.slopes.max() <= 1 for layer in graph.layers if layer.slopes is not None)
+
+
+def test_no_slope_is_above_1_where_max_is_to_be_prelu(generator):
+    for but in ((), ["head"]):
+        graph = with_low_slopes(inference_graph(generator), but)
+        assert grey_levels(generator, graph) < 0.01
+        high = {
+            layer.name
+            for layer in graph.layers
+            if layer.slopes is not None and layer.slopes.max() > 1
+        }
+        assert high <= set(but)
 
 
 def test_no_constant_is_a_variable_or_of_double_precision(generator):

@@ -46,6 +46,16 @@ def test_each_tensor_between_operations_has_256_levels(graph, lr):
     assert steps[0] == pytest.approx(steps[1], rel=1e-3)
 
 
+def test_the_range_of_a_float_layer_is_that_of_its_output_alone(graph, lr):
+    ranges = measure(graph, [lr])
+    ranges["head.conv"] = -9.0, 9.0  # before PReLU, which is in float
+    assert EightBit(graph, ranges)._ranges["head"] == ranges["head"]
+    assert (
+        EightBit(graph, ranges)._ranges["upsample0"]
+        == EightBit(graph, ranges)._ranges["upsample0.conv"]
+    )
+
+
 def test_weights_have_255_levels_a_channel(graph):
     rounded = EightBit(graph, {"tail": (0.0, 1.0)})
     kernel = graph.layers[1].kernel

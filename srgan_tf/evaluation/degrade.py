@@ -1,0 +1,155 @@
+"""Degraded LR, reproducibly: what cameras, web sites and chat programs leave of a photo.
+
+A degradation is written as its steps in order, joined by `+`, such as `noise5+jpeg75`. NumPy and
+Pillow carry it out: the same pixels and file name, and the same versions of both, give the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from srgan_tf.errors import RequestError
+
+# What a shift leaves on the other side: half a block of JPEG's halved chroma.
+_MARGIN = 8
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of step: how it and its numbers are written, and in which limits they are."""
+
+    form: str
+    numbers: re.Pattern[str]
+    limits: tuple[int, int]
+    usual: str
+
+
+_KINDS = {
+    "jpeg": _Kind("jpegQ (quality 1 to 100)", re.compile(r"(\d+)"), (1, 100), "75"),
+    "webp": _Kind("webpQ (quality 0 to 100)", re.compile(r"(\d+)"), (0, 100), "75"),
+    "noise": _Kind("noiseS (σ 0 to 100)", re.compile(r"(\d+(?:\.\d+)?)"), (0, 100), "5"),
+    "shift": _Kind("shiftX.Y (0 to 15 pixels)", re.compile(r"(\d+)\.(\d+)"), (0, 15), "5.3"),
+}
+_ALIASES = {"resaved": "jpeg85+shift5.3+jpeg60"}
+_FORMS = (
+    f"clean, or steps joined by +: {', '.join(kind.form for kind in _KINDS.values())}, "
+    + ", ".join(f"{alias} ({steps})" for alias, steps in _ALIASES.items())
+)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What an LR image goes through.
+
+    - `jpegQ`, `webpQ`: it is saved with this quality and opened again, by Pillow, which halves the
+      resolution of JPEG's chroma.
+    - `noiseS`: Gaussian noise with a standard deviation of S grey levels is added to each channel.
+    - `shiftX.Y`: it lies X pixels from the left and Y from the top of a larger image, filled up
+      with its reflection, until all steps are done: later blocks of JPEG are others than earlier.
+
+    Attributes:
+        name: its steps joined by `+`, or `clean`.
+        steps: kind and numbers of each; none: clean.
+    """
+
+    name: str
+    steps: tuple[tuple[str, tuple[float, ...]], ...]
+
+    def __call__(self, image: np.ndarray, file_name: str) -> np.ndarray:
+        """Degrades an image.
+
+        Args:
+            image: uint8 [H, W, 3].
+            file_name: with its suffix; it seeds the noise.
+
+        Returns:
+            uint8 [H, W, 3].
+        """
+        height, width = image.shape[:2]
+        top = left = 0
+        rng = np.random.default_rng(zlib.crc32(file_name.encode()))
+        for kind, numbers in self.steps:
+            if kind == "noise":
+                noisy = image + rng.normal(0, numbers[0], image.shape)
+                image = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+            elif kind == "shift":
+                x, y = map(int, numbers)
+                image = np.pad(image, [(y, _MARGIN), (x, _MARGIN), (0, 0)], "reflect")
+                top, left = top + y, left + x
+            else:
+                image = _reopened(image, kind, int(numbers[0]))
+        return image[top : top + height, left : left + width]
+
+
+CLEAN = Degradation("clean", ())
+
+
+def _reopened(image: np.ndarray, kind: str, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, quality=quality)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def parse_degradation(text: str) -> Degradation:
+    """Reads a degradation, such as `clean`, `jpeg75`, `noise2.5+webp60` or `resaved`.
+
+    Raises:
+        RequestError: it is none; the message names the nearest.
+    """
+    if text == CLEAN.name:
+        return CLEAN
+    names: list[str] = []
+    steps: list[tuple[str, tuple[float, ...]]] = []
+    for word in text.split("+"):
+        try:
+            of_word = [_step(part) for part in _ALIASES.get(word, word).split("+")]
+        except ValueError:
+            raise RequestError(
+                f"{text}: no such degradation, did you mean {_nearest(text)}? It is {_FORMS}"
+            ) from None
+        steps += of_word
+        names += [word] if word in _ALIASES else [_written(*step) for step in of_word]
+    return Degradation("+".join(names), tuple(steps))
+
+
+def _step(word: str) -> tuple[str, tuple[float, ...]]:
+    """A kind and its numbers. Raises ValueError."""
+    name = word[: _letters(word)]
+    match = name in _KINDS and _KINDS[name].numbers.fullmatch(word.removeprefix(name))
+    if not match:
+        raise ValueError(word)
+    numbers = tuple(map(float, match.groups()))
+    low, high = _KINDS[name].limits
+    if not low <= min(numbers) <= max(numbers) <= high:
+        raise ValueError(word)
+    return name, numbers
+
+
+def _letters(word: str) -> int:
+    """How many characters come before the first digit."""
+    return next((index for index, sign in enumerate(word) if sign.isdigit()), len(word))
+
+
+def _written(name: str, numbers: tuple[float, ...]) -> str:
+    return name + ".".join(f"{number:g}" for number in numbers)
+
+
+def _nearest(text: str) -> str:
+    words = [word for word in text.lower().split("+") if word not in ("", CLEAN.name)]
+    return "+".join(map(_nearest_step, words)) or CLEAN.name
+
+
+def _nearest_step(word: str) -> str:
+    (name,) = difflib.get_close_matches(word[: _letters(word)], [*_KINDS, *_ALIASES], n=1, cutoff=0)
+    if name in _ALIASES:
+        return name
+    kind = _KINDS[name]
+    numbers = (kind.numbers.findall(word) or kind.numbers.findall(kind.usual))[0]
+    return _written(name, tuple(np.clip(np.atleast_1d(numbers).astype(float), *kind.limits)))

@@ -1,0 +1,51 @@
+"""Generators in the hands of those who use Keras alone, in fresh processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from srgan_tf.models import ESPCN, SRResNet
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module", params=["srresnet", "espcn"])
+def file(request, tmp_path_factory):
+    model = SRResNet(2, blocks=1, filters=4) if request.param == "srresnet" else ESPCN(2)
+    model.build()
+    path = tmp_path_factory.mktemp("weights") / "generator.keras"
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("order", ["srgan_tf, keras", "keras, srgan_tf"])
+def test_keras_loads_a_generator(file, order):
+    python(f"import {order}; keras.models.load_model({str(file)!r})")
+
+
+def test_a_loaded_generator_can_be_exported_for_photos_of_any_size(file, tmp_path):
+    folder = str(tmp_path / "exported")
+    python(
+        f"""
+import srgan_tf, keras, numpy as np, tensorflow as tf
+model = keras.models.load_model({str(file)!r})
+lite = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+photo = np.random.default_rng(0).random((1, 9, 12, 3), np.float32)
+expected = model(photo).numpy()
+model.export({folder!r}, verbose=False)
+loaded = tf.saved_model.load({folder!r})
+np.testing.assert_allclose(loaded.serve(photo), expected, atol=1e-5)
+assert loaded.serve(photo[:, :5]).shape == (1, 10, 24, 3)
+interpreter = tf.lite.Interpreter(model_content=lite)
+assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [-1, -1, -1, 3]
+"""
+    )
+
+
+def test_keras_and_tensorflow_are_imported_by_those_who_use_them():
+    python("import sys, srgan_tf; assert not {'keras', 'tensorflow'} & set(sys.modules)")
+    python("import importlib.util, srgan_tf; assert importlib.util.find_spec('keras')")
