@@ -24,9 +24,9 @@ from PIL import Image
 from srgan_tf import Upscaler
 from srgan_tf.config import DataConfig
 from srgan_tf.data.degrade import bicubic_downscale
-from srgan_tf.data.pipeline import central_crop, split_photos
+from srgan_tf.data.pipeline import central_crop
 from srgan_tf.data.sources import open_source
-from srgan_tf.data.store import open_store
+from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.metrics import psnr_y
 
 FACTORS = (1.0, 0.75, 0.5)
@@ -60,9 +60,12 @@ def main() -> None:
     if len(set(names)) < len(names):
         parser.error("two of the models have the same last part of their path, which names them")
 
-    store = open_store(open_source(arguments.data), min_side=DataConfig().hr_crop)
+    store = open_store(open_source(arguments.data))
     _, held_out = split_photos(store, DataConfig(), arguments.seed)
-    photos = {factor: [downscaled(store[i], factor) for i in held_out] for factor in FACTORS}
+    photos = {
+        factor: [downscaled(held_out[i], factor) for i in range(len(held_out))]
+        for factor in FACTORS
+    }
     scores = {}
     for name, model in zip(names, arguments.models, strict=True):
         upscaler = Upscaler(model)

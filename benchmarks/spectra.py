@@ -20,7 +20,7 @@ import numpy as np
 
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.losses import coherence_loss, spectrum_loss
+from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
 
 
 def summary(losses: dict[str, float]) -> dict:
@@ -50,10 +50,10 @@ def main() -> None:
         for image in images:
             lr, hr = image.load()
             hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
-            spectrum[image.name] = float(spectrum_loss(hr, sr, upscaler.scale))
-            coherence[image.name] = float(coherence_loss(sr, upscaler.scale))
+            spectrum[image.name] = float(log_spectrum_mse_loss(hr, sr, upscaler.scale))
+            coherence[image.name] = float(coherence_loss(hr, sr, upscaler.scale))
             if image.name not in of_hr:
-                of_hr[image.name] = float(coherence_loss(hr, upscaler.scale))
+                of_hr[image.name] = float(coherence_loss(hr, hr, upscaler.scale))
         scores[name] = {"spectrum": summary(spectrum), "coherence": summary(coherence)}
         print(f"{name}: {scores[name]}", flush=True)
     scores["HR"] = {"coherence": summary(of_hr)}

@@ -25,9 +25,10 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.config import Config, DataConfig, Precision, PretrainConfig
-from srgan_tf.data.pipeline import hr_batch, split_photos, to_pair, training_dataset
+from srgan_tf.data.crops import crop_batch
+from srgan_tf.data.pipeline import to_pair, training_dataset
 from srgan_tf.data.sources import open_source
-from srgan_tf.data.store import open_store
+from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.training.run import build_trainer
 
 ROUNDS = 15
@@ -85,9 +86,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = DataConfig(source="samples")
-    store = open_store(open_source("samples"), min_side=data.hr_crop)
+    store = open_store(open_source("samples"))
     photos, _ = split_photos(store, data, seed=0)
-    pair = to_pair(hr_batch(store, photos, data, 0, 0), 4)
+    pair = to_pair(*crop_batch(photos, data, 4, 0, 0))
     lr, hr = (np.asarray(a) for a in pair)
 
     results: dict = {"command": "python benchmarks/train_step.py", "cores": os.cpu_count()}
@@ -97,7 +98,7 @@ def main() -> None:
         packages.append("torch")
     results["versions"] = {name: importlib.metadata.version(name) for name in packages}
 
-    batches = iter(training_dataset(store, photos, data, 4, 0, range(10_000)))
+    batches = iter(training_dataset(photos, data, 4, 0, range(10_000)))
     seconds = median_seconds({"batch": lambda: next(batches)}, rounds=100)
     results["data_preparation_seconds"] = round(seconds["batch"], 5)
 

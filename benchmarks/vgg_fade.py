@@ -18,7 +18,7 @@ import numpy as np
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import written_whole
-from srgan_tf.losses import content_loss
+from srgan_tf.losses import content_losses
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
 CONTRASTS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     upscaler = Upscaler(arguments.model)
-    losses = {name: content_loss(name, arguments.vgg) for name in ("mse", "vgg22", "vgg54")}
+    losses = content_losses(("mse", "vgg22", "vgg54"), SCALE, arguments.vgg)
     measured: dict[str, dict[float, list[float]]] = {
         name: {contrast: [] for contrast in CONTRASTS} for name in losses
     }

@@ -129,9 +129,9 @@ class _Range(_Section):
     @model_validator(mode="after")
     def _ranges_ascend(self):
         for key, value in self:
-            if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str):
-                if value[0] > value[1]:
-                    raise ValueError(f"{key} must be [low, high], not {list(value)}")
+            is_range = isinstance(value, tuple) and not isinstance(value[0], str | BaseModel)
+            if is_range and value[0] > value[1]:
+                raise ValueError(f"{key} must be [low, high], not {list(value)}")
         return self
 
 
@@ -140,7 +140,7 @@ class BlurConfig(_Range):
 
     probability: Probability = 0.5
     sigma: tuple[float, float] = Field((0.05, 0.7))
-    """Standard deviation of the Gaussian, in pixels of the smaller of the images before and after."""
+    """Standard deviation of the Gaussian, in pixels of the smaller image, before or after."""
     anisotropy: float = Field(1.4, ge=1)
     """How many times wider than on average the Gaussian may be along one axis."""
     sinc: Probability = 0.0
@@ -152,7 +152,7 @@ class NoiseConfig(_Range):
 
     probability: Probability = 0.5
     sigma: tuple[float, float] = Field((0.0, 15.0))
-    """Standard deviation in grey levels, weaker ones more often; of Poisson noise that at mid-grey."""
+    """Standard deviation in grey levels, weaker ones more often; of Poisson noise at mid-grey."""
     poisson: Probability = 0.0
     """Share of noise whose variance grows with the brightness."""
     grey: Probability = 0.4
@@ -178,7 +178,9 @@ class DegradationPass(_Range):
     """Of a pass before the last, which always happens."""
     size: tuple[float, float] = (0.4, 1.0)
     """Of a pass before the last: the side it resizes to, as a share of HR's."""
-    filters: tuple[ResizeFilter, ...] = Field(("bicubic", "lanczos", "box", "bilinear"), min_length=1)
+    filters: tuple[ResizeFilter, ...] = Field(
+        ("bicubic", "lanczos", "box", "bilinear"), min_length=1
+    )
     """Resizing filters, drawn with equal probability; one may be named twice."""
     blur: BlurConfig | None = None
     noise: NoiseConfig | None = None
@@ -438,9 +440,7 @@ def _explain(error: ValidationError) -> str:
             near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.4)
             section = ".".join(location[:-2])
             hint = f", did you mean {section}.{near[0]}?" if near else ""
-            lines.append(
-                f"unknown loss {section}.{name}{hint}; the losses are {', '.join(LOSSES)}"
-            )
+            lines.append(f"unknown loss {section}.{name}{hint}; the losses are {', '.join(LOSSES)}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_nearest_key(location)}")
         elif problem["type"] == "missing":

@@ -112,7 +112,8 @@ def _train(arguments: argparse.Namespace) -> int:
         export_step(config, arguments.stage, arguments.export_step)
         print(
             f"Done: {arguments.export_step}. Train with it where JAX is:\n"
-            f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS --out {folder}"
+            f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS "
+            f"--out {folder}"
         )
         return 0
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -13,8 +12,13 @@ from srgan_tf.data.degradation import degrade
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
 
-Photos = Sequence[np.ndarray]
-"""Photos by index, each uint8 [H, W, 3]."""
+
+class Photos(Protocol):
+    """Photos by index, each uint8 [H, W, 3]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
 
 def crop_batch(
@@ -44,9 +48,7 @@ def crop_batch(
     return lr, hr
 
 
-def hr_crop(
-    photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator
-) -> np.ndarray:
+def hr_crop(photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator) -> np.ndarray:
     """Cut a random crop out of a random photo, downscaled, flipped and turned by quarters.
 
     Returns:

@@ -162,7 +162,9 @@ def _compressed(
         _mirrored(side, int(offset)) for side, offset in zip(image.shape, offsets, strict=False)
     )
     # 4:4:4 or 4:2:0; WebP knows the latter alone.
-    options = {"subsampling": 2 if rng.random() < config.subsampled else 0} if codec == "jpeg" else {}
+    options = (
+        {"subsampling": 2 if rng.random() < config.subsampled else 0} if codec == "jpeg" else {}
+    )
     if codec == "webp":
         options = {"method": 2}
     file = io.BytesIO()

@@ -92,6 +92,7 @@ def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, cou
     """Return the arrays of a batch that lie in the memory from `start` on."""
     side = config.hr_crop
     first, second = _bytes(config, scale, count)
+    assert memory.buf is not None
     pixels = np.frombuffer(memory.buf, np.uint8, first + second, start)
     lr = pixels[:first].reshape(count, side // scale, side // scale, 3)
     return lr, pixels[first:].reshape(count, side, side, 3)

@@ -73,7 +73,7 @@ def training_dataset(
 def validation_pairs(
     photos: PhotoStore, config: DataConfig, scale: int, seed: int
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Make pairs (lr, hr) of the central crops of photos, one image each, degraded as in training."""
+    """Make pairs (lr, hr) of photos' central crops, one image each, degraded as in training."""
     pairs = []
     for index in range(len(photos)):
         hr = central_crop(photos[index], config.validation_crop, scale)

@@ -79,9 +79,7 @@ def _subset(open_store: Callable[[], PhotoStore], indices: list[int]) -> PhotoSt
     return open_store().subset(indices)
 
 
-def split_photos(
-    store: PhotoStore, config: DataConfig, seed: int
-) -> tuple[PhotoStore, PhotoStore]:
+def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[PhotoStore, PhotoStore]:
     """Split into the photos to train on and those held out for validation.
 
     Whether a photo is held out depends on the seed and its name alone, not on the size of the

@@ -6,7 +6,6 @@ gets it from TensorFlow. `srgan_tf.training.runner` trains with it where JAX is.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def export_step(config: Config, stage: Stage, folder: Path) -> None:
     variables = step.pop("variables") | validation.pop("variables")
     arrays, described = _described(variables, draws)
     with written_whole(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     write_config(config, folder / CONFIG_FILE)
     plan = {
         "stage": stage,
@@ -128,7 +127,9 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
         *(tf.zeros(spec.shape, spec.dtype) for spec in inputs)
     )
     # TensorFlow copies what it returns with an operation that GPU plugins of JAX don't take.
-    module = intermediate(stage="stablehlo").replace(" mhlo.copy ", " stablehlo.optimization_barrier ")
+    module = intermediate(stage="stablehlo").replace(
+        " mhlo.copy ", " stablehlo.optimization_barrier "
+    )
     with written_whole(path) as temporary:
         temporary.write_text(module, encoding="utf-8")
     header = intermediate(stage="hlo").split("\n", 1)[0]
@@ -137,9 +138,7 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
     unread = [a for _, a in aliases if len(re.findall(rf"%arg{a}\b", main)) < 2]
     if unread:  # XLA would train with these variables' values of now at every step
         raise AssertionError(f"the step takes {len(unread)} variables for constants")
-    keys = [
-        names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)
-    ]
+    keys = [names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)]
     first = len(inputs)
     return {
         "inputs": keys,

@@ -79,7 +79,9 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     if chief and not begun and section.start_from is not None:
         start = find_generator(section.start_from)
 
-    strategy = open_strategy()  # before any other operation: several workers wait here for each other
+    strategy = (
+        open_strategy()
+    )  # before any other operation: several workers wait here for each other
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     same_on_all_workers(strategy, store.fingerprint, "the photos (--data)")

@@ -3,8 +3,9 @@
     python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M]
 
 PLAN is the folder that `train.py --export-step` wrote, PHOTOS the same photos. It needs JAX,
-NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR` goes on
-from it, and finishes it (validation, generator.keras and card.json) when its steps are done.
+NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR`
+goes on from it, and finishes it (validation, generator.keras and card.json) when its steps are
+done.
 With --minutes the number of steps is fitted to the time, by the speed of the first quarter. With
 --after training waits until another run has ended, as compiling needs no accelerator; with
 --start-from it waits and starts the generator from that run's average.
@@ -165,7 +166,9 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
     return open_store(PhotoSource(str(folder), key, len(names), photos))
 
 
-def validation_crops(held_out: PhotoStore, config, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def validation_crops(
+    held_out: PhotoStore, config, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cut (lr, hr) pairs out of the centres of those held-out photos that are large enough."""
     side, scale, pairs = config.data.validation_crop, config.generator.scale, []
     for index in range(len(held_out)):
@@ -193,7 +196,7 @@ def save(training: Training, out: Path, average_alone: bool = False) -> None:
     state = training.state()
     if average_alone:
         state = {k: v for k, v in state.items() if k == "optimizer/0" or k.startswith("average/")}
-    np.savez(partial, **state)
+    np.savez(partial, allow_pickle=False, **state)
     partial.replace(path)
     for old in checkpoints(out)[:-2]:
         old.unlink()
@@ -220,7 +223,7 @@ def run(arguments: argparse.Namespace) -> None:
     plan, config, out = training.plan, training.config, arguments.out
     store = open_photos(arguments.data, plan["names"])
     if store.fingerprint != plan["fingerprint"]:
-        print("warning: the photos' pixels are not those that the step was exported with", flush=True)
+        print("warning: the photos differ from those that the step was exported with", flush=True)
     photos, held_out = store.subset(plan["photos"]), store.subset(plan["held_out"])
     pairs = validation_crops(held_out, config, config.seed)
     rows: list[dict[str, float]] = []
@@ -238,15 +241,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     signal.signal(signal.SIGTERM, request_stop)
     signal.signal(signal.SIGINT, request_stop)
-    elements = (
-        (step, range(config.data.batch_size)) for step in range(training.step, 10**9)
-    )
+    elements = ((step, range(config.data.batch_size)) for step in range(training.step, 10**9))
     batches = load_batches(
         photos.open, config.data, config.generator.scale, config.seed, elements, available_cores()
     )
     logs: list = []
     print(f"{training.device.device_kind}; compiled in {compiled:.0f} s", flush=True)
-    with tqdm(total=training.section.steps, unit="step", mininterval=10) as bar:
+    with tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
         first = time.monotonic()
         for lr, hr in batches:
             logs = training.update(lr, hr)
@@ -264,14 +265,15 @@ def run(arguments: argparse.Namespace) -> None:
             done = step >= training.section.steps
             over = arguments.minutes and time.monotonic() - started > 60 * arguments.minutes
             if step % config.validate_every == 0 or done or over or stop:
-                row = {"step": step, **dict(zip(plan["step"]["logs"], map(float, logs), strict=True))}
+                row = dict(zip(plan["step"]["logs"], map(float, logs), strict=True))
+                row = {"step": step, **row}
                 row["psnr"] = float(
                     np.mean([psnr_y(b, training.enlarge(a[None])[0], 4) for a, b in pairs])
                 )
                 rows.append(row)
                 print(json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
                 if not all(np.isfinite(value) for value in row.values()):
-                    raise SystemExit(f"step {step}: a loss is not finite; the last checkpoint is good")
+                    raise SystemExit(f"step {step}: not finite; the last checkpoint is good")
             if step % config.checkpoint_every == 0 or done or over or stop:
                 ended = bool(done or over or stop)
                 save(training, out, average_alone=ended and arguments.average_alone)
@@ -282,9 +284,7 @@ def run(arguments: argparse.Namespace) -> None:
     os._exit(0)  # the batches under way are of no use any more
 
 
-def _write_history(
-    training: Training, out: Path, rows: list, seconds: float, ended: bool
-) -> None:
+def _write_history(training: Training, out: Path, rows: list, seconds: float, ended: bool) -> None:
     session = {
         "device": f"1 × {training.device.device_kind}",
         "first_step": 0,

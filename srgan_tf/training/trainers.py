@@ -248,9 +248,7 @@ def shifted_alike(
             paddings = [[scale - 1 if i == axis else 0, 0] for i in range(4)]
             padded = tf.pad(image, paddings, "REFLECT")
             chosen = tf.one_hot(shifts[axis - 1], scale, dtype=image.dtype)
-            image = tf.add_n(
-                [chosen[i] * _window(padded, i, length, axis) for i in range(scale)]
-            )
+            image = tf.add_n([chosen[i] * _window(padded, i, length, axis) for i in range(scale)])
         return image
 
     return moved(hr), moved(sr)
