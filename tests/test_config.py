@@ -48,7 +48,7 @@ def test_a_none_that_overrides_a_default_survives_writing(recipe, tmp_path):
         ("precison=float32", "unknown key precison, did you mean precision?"),
         ("data.batchsize=4", "unknown key data.batchsize, did you mean data.batch_size?"),
         ("pretrain.step=4", "unknown key pretrain.step, did you mean pretrain.steps?"),
-        ("gan.adversarial=1", "did you mean gan.adversarial_weight?"),
+        ("gan.losses.adversarail=1", "unknown loss gan.losses.adversarail, did you mean gan.losses.adv"),
         ("generator.block=4", "unknown key generator.block, did you mean generator.blocks?"),
         ("vgg.zzz=4", "unknown key vgg.zzz; the keys here are weights"),
         ("name.x=4", "name is not a section"),
@@ -74,14 +74,17 @@ def test_an_unknown_key_is_named_with_the_nearest(recipe, override, nearest):
         "data.batch_size=2.5",
         "data.validation_crop=31",
         "pretrain.steps=0",
-        "pretrain.content=vgg11",
-        "pretrain.content_weight=0",
+        "pretrain.losses={}",
+        "pretrain.losses.mse=0",
+        "data.degradation.clean=1.5",
+        "data.degradation.passes=[]",
         "pretrain.learning_rate=0",
         "pretrain.learning_rate=nan",
         "pretrain.learning_rate=.inf",
         "pretrain.schedule=linear",
         "pretrain.ema=1",
-        "gan.adversarial_weight=-1e-3",
+        "gan.losses.adversarial=-1e-3",
+        "gan.discriminator.architecture=resnet",
         "checkpoint_every=0",
     ],
 )
@@ -99,6 +102,11 @@ def test_a_value_out_of_range_is_refused_and_its_key_named(recipe, override):
         (["data.hr_crop=18"], "data.hr_crop must be a multiple of 4"),
         (["gan.steps=5", "data.hr_crop=88"], "data.hr_crop must be a multiple of 16"),
         (["generator.scale=8", "data.validation_crop=100"], "must be a multiple of 8"),
+        (["pretrain.losses.adversarial=1"], "losses.adversarial needs the stage gan"),
+        (
+            ["data.degradation.passes=[{jpeg: {quality: [90, 30]}}]"],
+            "quality must be [low, high], not [90, 30]",
+        ),
         (["pretrain=null"], "needs a section pretrain or gan"),
     ],
 )
@@ -120,12 +128,8 @@ def test_each_architecture_has_its_own_keys(recipe):
     assert "unknown key generator.recursion, did you mean generator.recursions?" in message
     message = error_of(recipe, "generator.architecture=drnc")
     assert "generator: architecture must be one of srresnet, srcnn, espcn, drcn" in message
-    message = error_of(recipe, "generator.architecture=srcnn", "pretrain.content=vgg54")
-    assert "pretrain.content must be mse or l1" in message
-    for loss in ("consistency", "grid", "spectrum", "coherence"):
-        key = f"pretrain.{loss}_weight"
-        message = error_of(recipe, "generator.architecture=srcnn", f"{key}=1")
-        assert f"{key} must be 0" in message
+    message = error_of(recipe, "generator.architecture=srcnn", "pretrain.losses.vgg54=1")
+    assert "pretrain.losses can be mse and l1, not vgg54" in message
 
 
 def test_overrides_are_read_by_their_keys_type(recipe):

@@ -13,16 +13,29 @@ from skimage.metrics import peak_signal_noise_ratio
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import RequestError
 from srgan_tf.losses import (
+    LOSSES,
+    PERCEPTUAL_LAYERS,
+    VGG_LOSSES,
+    PerceptualLoss,
     VggFeatures,
     adversarial_loss,
-    coherence_loss,
-    consistency_loss,
-    content_loss,
+    content_losses,
     discriminator_loss,
-    grid_loss,
-    spectrum_loss,
+    grid_mse_loss,
+    log_spectrum_mse_loss,
+    lowres_mse_loss,
 )
+from srgan_tf.losses import coherence_loss as coherence_loss_of_pair
 from srgan_tf.models import Discriminator, SRResNet
+
+
+def content_loss(name, vgg_weights="imagenet", precision="float32"):
+    return content_losses([name], 4, vgg_weights, precision)[name]
+
+
+def coherence_loss(sr, scale):
+    return coherence_loss_of_pair(sr, sr, scale)
+
 
 HR, SR = np.random.default_rng(0).uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
 
@@ -67,30 +80,30 @@ def test_consistency_is_that_of_block_means():
     hr, sr = rng.uniform(-1, 1, (2, 2, 8, 12, 3)).astype("float32")
     means = [x.reshape(2, 2, 4, 3, 4, 3).mean((2, 4)) for x in (hr, sr)]
     expected = np.mean((means[0] - means[1]) ** 2)
-    assert float(consistency_loss(hr, sr, 4)) == pytest.approx(expected, rel=1e-5)
+    assert float(lowres_mse_loss(hr, sr, 4)) == pytest.approx(expected, rel=1e-5)
     checkerboard = np.indices((8, 12)).sum(0)[None, :, :, None] % 2 - 0.5
-    assert float(consistency_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
+    assert float(lowres_mse_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
 
 
 def test_grid_is_of_what_the_blocks_have_in_common():
     rng = np.random.default_rng(0)
     hr, sr = rng.uniform(-1, 1, (2, 2, 64, 32, 3)).astype("float32")
     common = (hr - sr).reshape(2, 2, 8, 4, 8, 4, 3).mean((2, 4))  # the blocks of 8×8 blocks
-    assert float(grid_loss(hr, sr, 4)) == pytest.approx(np.mean(common**2), rel=1e-5)
+    assert float(grid_mse_loss(hr, sr, 4)) == pytest.approx(np.mean(common**2), rel=1e-5)
     checkerboard = np.indices((64, 32)).sum(0)[None, :, :, None] % 2 - 0.5
-    assert float(grid_loss(hr, hr + checkerboard, 4)) == pytest.approx(0.25, rel=1e-5)
-    assert float(grid_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
+    assert float(grid_mse_loss(hr, hr + checkerboard, 4)) == pytest.approx(0.25, rel=1e-5)
+    assert float(grid_mse_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
 
 
 def test_spectrum_is_of_power():
     rng = np.random.default_rng(0)
     hr = rng.uniform(-0.1, 0.1, (2, 96, 96, 3)).astype("float32")
     for one, other in ((hr, 3 * hr), (3 * hr, hr)):
-        loss = float(spectrum_loss(one, other, 4))  # log 9, but for a grey level of noise
+        loss = float(log_spectrum_mse_loss(one, other, 4))  # log 9, but for a grey level of noise
         assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
     moved = np.roll(hr, (5, 3), (1, 2))  # other photos of the same texture
     period_of_3 = np.where(np.arange(96) % 3 == 0, 0.05, 0).astype("float32")[:, None]
-    assert float(spectrum_loss(hr, moved + period_of_3, 4)) > 2 * float(spectrum_loss(hr, moved, 4))
+    assert float(log_spectrum_mse_loss(hr, moved + period_of_3, 4)) > 2 * float(log_spectrum_mse_loss(hr, moved, 4))
 
 
 def welch_windows(image):
@@ -115,7 +128,7 @@ def grey(*images):
 def test_spectrum_is_welchs():
     hr, sr = grey(*np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 48, 3)))
     difference = np.log(welch_power(sr[0])) - np.log(welch_power(hr[0]))
-    loss = float(spectrum_loss(hr, sr, 4))
+    loss = float(log_spectrum_mse_loss(hr, sr, 4))
     assert loss == pytest.approx(np.mean(difference**2) / 3, rel=1e-3)  # of Y, and none of U and V
 
 
@@ -126,7 +139,21 @@ def test_coherence_is_of_frequencies_apart():
     for shift in [(0, 16), (16, 0), (16, 16)]:
         product = np.mean(spectra * np.roll(spectra, shift, (1, 2)).conj(), 0)
         expected.append(np.mean(np.abs(product) ** 2 / (power * np.roll(power, shift, (0, 1)))))
-    assert float(coherence_loss(sr, 2)) == pytest.approx(np.mean(expected) / 3, rel=1e-3)
+    # Of Y, and none of U and V. 3×2 windows that overlap count as fewer, and n of them without any
+    # coherence have 1/n.
+    count = 3 / (1 + 1 / 18) * 2 / (1 + 1 / 18)
+    unbiased = (count * np.mean(expected) / 3 - 1) / (count - 1)
+    assert float(coherence_loss(sr, 2)) == pytest.approx(unbiased, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_coherence_of_noise_is_none_whatever_the_number_of_windows(count):
+    rng = np.random.default_rng(0)
+    losses = [
+        float(coherence_loss(rng.normal(0, 0.3, (count, 96, 96, 3)).astype("float32"), 4))
+        for _ in range(16 // count)
+    ]
+    assert abs(np.mean(losses)) < 0.002
 
 
 def test_coherence_is_of_what_is_tied_to_the_blocks():
@@ -134,7 +161,7 @@ def test_coherence_is_of_what_is_tied_to_the_blocks():
     texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")
     dots = np.zeros_like(texture)
     dots[:, 1::4, 2::4] = texture[:, 1::4, 2::4]  # signs at random: no mean that a grid has
-    assert float(grid_loss(np.zeros_like(dots), dots, 4)) < 1e-3
+    assert float(grid_mse_loss(np.zeros_like(dots), dots, 4)) < 1e-3
     assert float(coherence_loss(dots, 4)) > 0.98
     assert float(coherence_loss(texture, 4)) < 0.02
     anywhere = rng.permuted(dots.reshape(4, -1, 3), axis=1).reshape(dots.shape)
@@ -145,7 +172,7 @@ def test_coherence_is_of_what_is_tied_to_the_blocks():
 def test_spectra_have_gradients_everywhere(scale):
     flat = tf.Variable(tf.zeros((1, 16, 32, 3)))  # smaller than a window, and no power at all
     with tf.GradientTape() as tape:
-        loss = spectrum_loss(flat - 0.5, flat, scale) + coherence_loss(flat, scale)
+        loss = log_spectrum_mse_loss(flat - 0.5, flat, scale) + coherence_loss(flat, scale)
     assert np.isfinite(tape.gradient(loss, flat)).all()
 
 
@@ -171,7 +198,7 @@ def test_adversarial_losses_stay_finite_and_steep_at_large_logits(logit):
     assert float(tape.gradient(d_loss, logits)[0, 0]) == pytest.approx(2 * (logit > 0), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mse", "l1", "psnr", "vgg22", "vgg54", "adversarial"])
+@pytest.mark.parametrize("name", [*LOSSES, *VGG_LOSSES, "adversarial"])
 def test_every_loss_moves_the_generator(name, vgg_file):
     generator = SRResNet(blocks=1, filters=4)
     if name == "adversarial":
@@ -203,6 +230,23 @@ def test_vgg_loss_is_the_mean_square_of_the_features_difference(vgg_file):
     features = VggFeatures("vgg22", vgg_file)
     expected = np.mean((features(HR).numpy() - features(SR).numpy()) ** 2)
     assert float(content_loss("vgg22", vgg_file)(HR, SR)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_perceptual_loss_is_of_features_before_the_activation(vgg19, vgg_file):
+    def features(images, layer):
+        """Of Keras' own model: its input to the layer, then the convolution without activation."""
+        layer = vgg19.get_layer(layer)
+        before = keras.Model(vgg19.input, layer.input)
+        x = before(keras.applications.vgg19.preprocess_input(np.rint((images + 1) * 127.5)))
+        return tf.nn.conv2d(x, layer.kernel, 1, "SAME") + layer.bias
+
+    hr, sr = (np.rint((x + 1) * 127.5) / 127.5 - 1 for x in (HR, SR))
+    expected = sum(
+        weight / magnitude * np.mean(np.abs(features(hr, layer) - features(sr, layer)))
+        for layer, (weight, magnitude) in PERCEPTUAL_LAYERS.items()
+    )
+    loss = PerceptualLoss(vgg_file)(hr.astype("float32"), sr.astype("float32"))
+    assert float(loss) == pytest.approx(expected, rel=1e-3)
 
 
 def test_vgg_is_frozen_and_its_precision_is_its_own(vgg_file):

@@ -1,5 +1,9 @@
 """Batches as a pure function of (seed, step), and the held-out photos."""
 
+import json
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,38 +12,41 @@ from hypothesis import strategies as st
 
 from srgan_tf.config import DataConfig
 from srgan_tf.data.degrade import bicubic_downscale
-from srgan_tf.data.pipeline import (
-    hr_batch,
-    split_photos,
-    to_pair,
-    training_dataset,
-    validation_pairs,
-)
-from srgan_tf.data.store import PhotoStore
+from srgan_tf.data.crops import crop_batch
+from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
+from srgan_tf.data.store import PhotoStore, read_store, split_photos
+from srgan_tf.errors import RequestError
 
+_STORES = tempfile.TemporaryDirectory(prefix="srgan_tf-stores-")
 CONFIG = DataConfig(hr_crop=16, batch_size=8, validation_crop=32)
+
+
+def store_of(*photos: np.ndarray) -> PhotoStore:
+    """A store on disk, as other processes open it."""
+    folder = Path(tempfile.mkdtemp(dir=_STORES.name))
+    shapes = [(f"{index}.png", photo.shape) for index, photo in enumerate(photos)]
+    index = {"photos": shapes, "skipped": [], "fingerprint": "fingerprint"}
+    (folder / "index.json").write_text(json.dumps(index))
+    (folder / "pixels.u8").write_bytes(b"".join(photo.tobytes() for photo in photos))
+    return read_store(folder)
 
 
 def make_store(*shapes: tuple[int, int]) -> PhotoStore:
     """Photos whose every pixel is different: red and green count, blue is the photo's number."""
-    sizes = [height * width * 3 for height, width in shapes]
     photos = []
     for index, (height, width) in enumerate(shapes):
         photo = np.empty((height, width, 3), np.uint8)
         counter = np.arange(height * width).reshape(height, width)
         photo[..., 0], photo[..., 1], photo[..., 2] = counter % 256, counter // 256, index
-        photos.append(photo.ravel())
-    return PhotoStore(
-        tuple(f"{i}.png" for i in range(len(shapes))),
-        tuple((height, width, 3) for height, width in shapes),
-        tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]])),
-        np.concatenate(photos),
-        "fingerprint",
-    )
+        photos.append(photo)
+    return store_of(*photos)
+
+
+def hr_batch(store: PhotoStore, config: DataConfig, seed: int, step: int) -> np.ndarray:
+    return crop_batch(store, config, 4, seed, step)[1]
 
 
 STORE = make_store((40, 50), (16, 70), (64, 16), (33, 33))
-PHOTOS = [0, 1, 2, 3]
 
 
 def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
@@ -47,16 +54,12 @@ def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
     return CONFIG.model_copy(update=changes)
 
 
-def store_of(photo: np.ndarray) -> PhotoStore:
-    return PhotoStore(("photo.png",), (photo.shape,), (0,), photo.ravel(), "fingerprint")
-
-
 def slopes(height: int, config: DataConfig) -> np.ndarray:
     """How far neighbouring pixels of crops are apart, in a photo where they are by 2."""
     row = np.arange(0, 256, 2, dtype=np.uint8)
-    photo = np.broadcast_to(row[:, None], (height, 128, 3))
+    photo = np.broadcast_to(row[:, None], (height, 128, 3)).copy()
     store = store_of(photo)
-    green = hr_batch(store, [0], config, seed=0, step=0)[..., 1].astype(float)
+    green = hr_batch(store, config, seed=0, step=0)[..., 1].astype(float)
     inner = green[:, 4:-4, 4:-4]  # a downscaled ramp bends at its ends
     along_rows, along_columns = (np.abs(np.diff(inner, axis=axis)) for axis in (1, 2))
     return np.maximum(along_rows.mean((1, 2)), along_columns.mean((1, 2)))
@@ -64,7 +67,7 @@ def slopes(height: int, config: DataConfig) -> np.ndarray:
 
 def batches(steps: range, context=None, **changes):
     config = CONFIG.model_copy(update=changes)
-    return list(training_dataset(STORE, PHOTOS, config, 4, 7, steps, context))
+    return list(training_dataset(STORE, config, 4, 7, steps, context))
 
 
 def symmetries(crop: np.ndarray) -> list[np.ndarray]:
@@ -83,16 +86,16 @@ def place_in(photo: np.ndarray, crop: np.ndarray) -> int | None:
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    batch = hr_batch(STORE, PHOTOS, CONFIG, seed=1, step=2)
-    np.testing.assert_array_equal(batch, hr_batch(STORE, PHOTOS, CONFIG, seed=1, step=2))
+    batch = hr_batch(STORE, CONFIG, seed=1, step=2)
+    np.testing.assert_array_equal(batch, hr_batch(STORE, CONFIG, seed=1, step=2))
     for seed, step in ((1, 3), (2, 2), (2, 1)):
-        assert np.any(batch != hr_batch(STORE, PHOTOS, CONFIG, seed, step))
+        assert np.any(batch != hr_batch(STORE, CONFIG, seed, step))
 
 
 def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
-    crops = hr_batch(STORE, PHOTOS, cropped(16, 200), seed=0, step=0)
+    crops = hr_batch(STORE, cropped(16, 200), seed=0, step=0)
     found = [(crop[0, 0, 2], place_in(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
-    assert {photo for photo, _ in found} == set(PHOTOS)
+    assert {photo for photo, _ in found} == {0, 1, 2, 3}
     assert {symmetry for _, symmetry in found} == set(range(8))
 
 
@@ -110,7 +113,7 @@ def test_a_photo_too_small_to_downscale_so_far_is_downscaled_as_far_as_it_goes()
 
 
 def test_crops_reach_every_corner():
-    crops = hr_batch(make_store((18, 18)), [0], cropped(16, 300), seed=0, step=0)
+    crops = hr_batch(make_store((18, 18)), cropped(16, 300), seed=0, step=0)
     counters = crops[..., 1].astype(int) * 256 + crops[..., 0]
     corners = {0, 17, 17 * 18, 18 * 18 - 1}
     assert corners <= set(counters.ravel().tolist())
@@ -119,7 +122,7 @@ def test_crops_reach_every_corner():
 @given(st.integers(16, 40), st.integers(16, 40), st.integers(1, 16), st.integers(0, 2**32 - 1))
 def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, crop, seed):
     photo = make_store((height, width))
-    (piece,) = hr_batch(photo, [0], cropped(crop, 1), seed, step=0)
+    (piece,) = hr_batch(photo, cropped(crop, 1), seed, step=0)
     assert piece.shape == (crop, crop, 3)
     assert place_in(photo[0], piece) is not None
 
@@ -133,7 +136,7 @@ def test_of_several_candidates_the_crop_with_the_most_detail_in_lr_is_kept(textu
     photo[:, 128:, 0] = 1
     store = store_of(photo)
     outside = [
-        np.mean(hr_batch(store, [0], cropped(16, 400, candidates), 0, 0)[..., 0].max((1, 2)) == 0)
+        np.mean(hr_batch(store, cropped(16, 400, candidates), 0, 0)[..., 0].max((1, 2)) == 0)
         for candidates in (1, 3)
     ]
     # At 113 of the 241 places there is no stripe.
@@ -141,20 +144,34 @@ def test_of_several_candidates_the_crop_with_the_most_detail_in_lr_is_kept(textu
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_pairs_have_the_models_ranges_and_lr_is_the_bicubic_of_hr(scale):
+def test_without_degradation_lr_is_the_bicubic_of_hr(scale):
+    store = store_of(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
+    lr, hr = crop_batch(store, cropped(16, 6), scale, 0, 0)
+    assert (lr.dtype, hr.dtype) == (np.uint8, np.uint8)
+    np.testing.assert_array_equal(lr, bicubic_downscale(hr, scale))
+
+
+def test_pairs_have_the_models_ranges():
     hr = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
     hr[0, 0, 0], hr[0, 0, 1] = 0, 255
-    lr, scaled = to_pair(hr, scale)
+    lr, scaled = to_pair(hr, hr)
     assert (lr.dtype, scaled.dtype) == (tf.float32, tf.float32)
     assert (np.min(scaled), np.max(scaled)) == (-1, 1)
+    assert (np.min(lr), np.max(lr)) == (0, 1)
     np.testing.assert_array_equal(np.rint((scaled + 1) * 127.5), hr)
-    np.testing.assert_array_equal(lr, bicubic_downscale(hr, scale) / 255.0)
-    assert np.min(lr) >= 0 and np.max(lr) <= 1
+    np.testing.assert_array_equal(np.rint(lr * 255), hr)
+
+
+def test_a_crop_of_a_batch_can_be_made_alone():
+    lr, hr = crop_batch(STORE, CONFIG, 4, 3, 5)
+    of_some = crop_batch(STORE, CONFIG, 4, 3, 5, range(2, 5))
+    np.testing.assert_array_equal(of_some[0], lr[2:5])
+    np.testing.assert_array_equal(of_some[1], hr[2:5])
 
 
 def test_the_dataset_gives_the_batches_of_its_steps():
     for step, (lr, hr) in zip(range(3, 6), batches(range(3, 6)), strict=True):
-        expected = to_pair(hr_batch(STORE, PHOTOS, CONFIG, 7, step), 4)
+        expected = to_pair(*crop_batch(STORE, CONFIG, 4, 7, step))
         np.testing.assert_array_equal(lr, expected[0])
         np.testing.assert_array_equal(hr, expected[1])
         assert (lr.shape, hr.shape) == ((8, 4, 4, 3), (8, 16, 16, 3))
@@ -176,7 +193,7 @@ def test_workers_and_replicas_share_the_global_batch(workers, replicas):
         slices.append(elements)
     for number, step in enumerate((5, 6)):
         parts = [s[number * replicas + r] for s in slices for r in range(replicas)]
-        expected = to_pair(hr_batch(STORE, PHOTOS, CONFIG, 7, step), 4)[1]
+        expected = to_pair(*crop_batch(STORE, CONFIG, 4, 7, step))[1]
         np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
@@ -187,27 +204,43 @@ def test_a_batch_that_does_not_divide_by_the_replicas_is_refused():
 
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 2**32 - 1))
 def test_photos_are_trained_on_or_held_out_but_never_both(count, wanted, seed):
-    store = make_store(*[(1, 1)] * count)
-    config = DataConfig(validation_photos=wanted)
-    training, held_out = split_photos(store, config, seed)
-    assert (training, held_out) == split_photos(store, config, seed)
+    store = make_store(*[(16, 16)] * count)
+    config = DataConfig(validation_photos=wanted, hr_crop=16)
+    training, held_out = (photos.names for photos in split_photos(store, config, seed))
+    again = tuple(photos.names for photos in split_photos(store, config, seed))
+    assert (training, held_out) == again
     if count == 1:
-        assert training == held_out == [0]
+        assert training == held_out == ("0.png",)
     else:
-        assert sorted(training + held_out) == list(range(count))
+        assert sorted(training + held_out) == sorted(store.names)
         assert len(held_out) == max(1, min(wanted, count // 5))
 
 
 def test_another_seed_holds_out_other_photos():
-    store = make_store(*[(1, 1)] * 100)
-    assert split_photos(store, CONFIG, 0)[1] != split_photos(store, CONFIG, 1)[1]
+    store = make_store(*[(16, 16)] * 100)
+    assert split_photos(store, CONFIG, 0)[1].names != split_photos(store, CONFIG, 1)[1].names
+
+
+def test_a_photo_is_held_out_whatever_the_size_of_the_crops():
+    store = make_store(*[(16, 16)] * 50, *[(40, 40)] * 50)
+    small, large = (DataConfig(hr_crop=side) for side in (16, 32))
+    held_out = set(split_photos(store, small, 0)[1].names)
+    training, of_large = split_photos(store, large, 0)
+    assert set(of_large.names) <= held_out
+    assert not held_out & set(training.names)
+    assert all(min(shape[:2]) == 40 for shape in training.shapes)
+
+
+def test_photos_that_are_all_too_small_are_refused():
+    with pytest.raises(RequestError, match=r"no photo of at least 32 pixels a side"):
+        split_photos(make_store((20, 50)), DataConfig(hr_crop=32), 0)
 
 
 def test_held_out_photos_are_cropped_centrally_to_a_multiple_of_the_scale():
     store = make_store((64, 35), (17, 19))
-    (large, small) = validation_pairs(store, [0, 1], CONFIG, 4)
+    (large, small) = validation_pairs(store, CONFIG, 4, seed=0)
     expected = [store[0][16:48, 1:33], store[1][0:16, 1:17]]
     for (lr, hr), crop in zip((large, small), expected, strict=True):
-        wanted = to_pair(crop[None], 4)
+        wanted = to_pair(bicubic_downscale(crop[None], 4), crop[None])
         np.testing.assert_array_equal(hr, wanted[1])
         np.testing.assert_array_equal(lr, wanted[0])

@@ -6,7 +6,7 @@ PLAN is the folder that `train.py --export-step` wrote, PHOTOS the same photos. 
 NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR`
 goes on from it, and finishes it (validation, generator.keras and card.json) when its steps are
 done.
-With --minutes the number of steps is fitted to the time, by the speed of the first quarter. With
+With --minutes the number of steps is fitted to the time, by the speed in its first half. With
 --after training waits until another run has ended, as compiling needs no accelerator; with
 --start-from it waits and starts the generator from that run's average.
 """
@@ -257,7 +257,7 @@ def run(arguments: argparse.Namespace) -> None:
                 np.asarray(logs[0])  # waits for the device
                 rate = MEASURED_STEPS / (time.monotonic() - first)
                 left = 60 * arguments.minutes - (time.monotonic() - started)
-                if step > MEASURED_STEPS and left > 45 * arguments.minutes:
+                if step > MEASURED_STEPS and left > 30 * arguments.minutes:
                     training.section.steps = step + int(left * rate)
                     bar.total = training.section.steps
                     print(f"{rate:.1f} steps/s: {training.section.steps} steps", flush=True)

@@ -7,7 +7,7 @@ import pytest
 
 from srgan_tf.config import PretrainConfig
 from srgan_tf.errors import RequestError
-from srgan_tf.losses import content_loss
+from srgan_tf.losses import content_losses
 from srgan_tf.models import SRResNet
 from srgan_tf.training.callbacks import StopOnDivergence, TrainingDivergedError
 from srgan_tf.training.checkpoints import Checkpoints
@@ -20,7 +20,7 @@ def trainer():
     models = [SRResNet(blocks=1, filters=8) for _ in range(2)]
     for model in models:
         model.build()
-    return Pretrainer(*models, content_loss("mse"), PretrainConfig(steps=10))
+    return Pretrainer(*models, content_losses(["mse"], 4), PretrainConfig(steps=10))
 
 
 def advance(trainer, step):
@@ -32,19 +32,45 @@ def bias(trainer):
     return float(trainer.generator.head.bias.numpy()[0])
 
 
-def test_keeps_the_newest_few_and_the_best(trainer, tmp_path):
+def test_keeps_the_newest_few_and_restores_the_newest(trainer, tmp_path):
     checkpoints = Checkpoints(tmp_path, trainer, keep=2)
     assert not checkpoints.restore()
-    for step, psnr in ((1, 20.0), (2, None), (3, 25.0), (4, 24.0), (5, None)):
+    for step in (1, 2, 9, 10, 11):
         advance(trainer, step)
-        assert checkpoints.save(psnr)
-    assert sorted(p.stem for p in tmp_path.glob("*.index")) == ["step-4", "step-5"]
-    assert [p.stem for p in (tmp_path / "best").glob("*.index")] == ["step-3"]
+        assert checkpoints.save()
+    assert sorted(p.stem for p in tmp_path.glob("*.index")) == ["step-10", "step-11"]
 
     advance(trainer, 99)
     again = Checkpoints(tmp_path, trainer, keep=2)
     assert again.restore()
-    assert (again.step, again.best_psnr, bias(trainer)) == (5, 25.0, 5.0)
+    assert (again.step, bias(trainer)) == (11, 11.0)
+
+
+def test_the_state_of_the_runner_is_restored_where_it_is_newer(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=2)
+    advance(trainer, 9)
+    checkpoints.save()
+    advance(trainer, 10)
+    state = {key: variable.numpy() for key, variable in checkpoints.state.items()}
+    np.savez(tmp_path / "step-10.npz", **state)
+    advance(trainer, 99)
+    assert Checkpoints(tmp_path, trainer, keep=2).restore()
+    assert (checkpoints.step, bias(trainer)) == (10, 10.0)
+
+
+def test_of_the_runners_average_alone_the_generator_is_restored_too(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=2)
+    advance(trainer, 7)
+    trainer.average.head.bias.assign(np.full(8, 3.0))
+    state = {
+        key: variable.numpy()
+        for key, variable in checkpoints.state.items()
+        if key == "optimizer/0" or key.startswith("average/")
+    }
+    np.savez(tmp_path / "step-7.npz", **state)
+    advance(trainer, 99)
+    assert Checkpoints(tmp_path, trainer, keep=2).restore()
+    assert (checkpoints.step, bias(trainer)) == (7, 3.0)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "missing"])
