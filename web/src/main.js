@@ -1,5 +1,5 @@
 import Runner from "./worker.js?worker";
-import { fit, paint, setSize } from "./viewer.js";
+import { paint, setSize } from "./viewer.js";
 import "./style.css";
 
 const element = (id) => document.getElementById(id);
