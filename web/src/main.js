@@ -1,6 +1,5 @@
 import Runner from "./worker.js?worker";
 import { paint, setSize } from "./viewer.js";
-import "./style.css";
 
 const element = (id) => document.getElementById(id);
 const base = new URL("./", location.href).href;
@@ -15,7 +14,6 @@ let job; // { id, model, tiles } of what the worker is at
 let jobs = 0;
 let gpu = !new URLSearchParams(location.search).has("wasm");
 
-// Where something goes wrong, and where it is said.
 function say(text) {
   element("note").textContent = text;
 }
@@ -48,6 +46,7 @@ function draw(side) {
 /** Gives the worker the next of the chosen models that has no result yet. */
 function next() {
   if (job || !photo) return;
+  element("cancel").textContent = "Cancel";
   const name = ["right", "left"].map(choice).find((chosen) => chosen !== BICUBIC && !photo.results.has(chosen));
   element("progress").hidden = !name;
   element("save").disabled = choice("right") !== BICUBIC && !photo.results.has(choice("right"));
@@ -123,7 +122,10 @@ function cancel() {
   if (!job) return;
   worker.postMessage({ type: "cancel", id: job.id });
   stop("");
-  say("Cancelled. Choose a model to go on.");
+  element("progress").hidden = false;
+  element("progress").firstElementChild.value = 0;
+  element("cancel").textContent = "Start again";
+  say("Cancelled.");
 }
 
 /** Takes a file, whatever it is, and says why where it can't be enlarged. */
@@ -192,7 +194,7 @@ element("file").addEventListener("change", (event) => {
 element("another").addEventListener("keydown", (event) => {
   if (event.key === "Enter" || event.key === " ") element("file").click();
 });
-element("cancel").addEventListener("click", cancel);
+element("cancel").addEventListener("click", () => (job ? cancel() : next()));
 element("save").addEventListener("click", () => {
   const { scale } = models[0];
   const [width, height] = [scale * photo.width, scale * photo.height];

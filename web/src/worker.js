@@ -6,6 +6,7 @@ import { bicubic, encodePng, fillTransparent } from "./pixels.js";
 let backend; // a promise of "webgpu" or "wasm"
 let loaded = {}; // the compiled model that was used last
 const cancelled = new Set();
+let queue = Promise.resolve(); // one photo at a time
 
 async function hasGpu() {
   if (!navigator.gpu || !(await supportsFeature("jspi"))) return false;
@@ -49,6 +50,7 @@ async function compile(base, model, side, accelerator) {
 async function enlarge({ id, base, model, pixels, width, height }) {
   const accelerator = await backend;
   const { scale, radius } = model;
+  if (cancelled.delete(id)) return;
   const started = performance.now();
   const filled = fillTransparent(pixels, width, height);
   const enlarged = bicubic(filled, width, height, scale);
@@ -61,7 +63,7 @@ async function enlarge({ id, base, model, pixels, width, height }) {
   const input = new Float32Array(3 * side * side);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resolve) => setTimeout(resolve)); // a message to cancel can come in
-    if (cancelled.delete(id)) return self.postMessage({ type: "cancelled", id });
+    if (cancelled.delete(id)) return;
     for (let y = 0, i = 0; y < side; y++) {
       const row = Math.min(tile.y + y, height - 1) * width;
       for (let x = 0; x < side; x++) {
@@ -100,7 +102,8 @@ self.onmessage = async ({ data }) => {
     } else if (data.type === "cancel") {
       cancelled.add(data.id);
     } else if (data.type === "enlarge") {
-      await enlarge(data);
+      queue = queue.catch(() => {}).then(() => enlarge(data));
+      await queue;
     } else {
       self.postMessage({ type: "png", blob: await encodePng(data.pixels, data.width, data.height) });
     }
