@@ -4,11 +4,11 @@
     npm ci --prefix benchmarks/upscalerjs
     python benchmarks/browser.py --data Set5 [--rounds N] [--out FILE]
 
-Enlarges one photo (scikit-image's cat, 226×150 → 904×600) with every model in turns, in one headless
-Chromium without a GPU: ours in the demo's own page, on its threads of WebAssembly; UpscalerJS as it
-is by default, the whole photo at once, on TensorFlow.js' WebAssembly backend, with threads and SIMD.
-Figures are medians of the rounds after a first one, with neither loading nor PNG encoding. PSNR is of
-Set5 (HR/*.png and LRx4/*.png in the folder): Y, border 4.
+Enlarges one photo (scikit-image's cat, 226×150 → 904×600) with every model in turns, in one
+headless Chromium without a GPU: ours in the demo's own page, on its threads of WebAssembly;
+UpscalerJS as it is by default, the whole photo at once, on TensorFlow.js' WebAssembly backend, with
+threads and SIMD. Figures are medians of the rounds after a first one, with neither loading nor PNG
+encoding. PSNR is of Set5 (HR/*.png and LRx4/*.png in the folder): Y, border 4.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ from srgan_tf.weights import released
 
 THEIRS = Path(__file__).parent / "upscalerjs"
 UPSCALERJS = ("esrgan-slim", "esrgan-medium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class Demo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -52,10 +53,8 @@ def _demo(arguments: argparse.Namespace) -> int:
                 _write(Path(folder), arguments.models)
                 host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
                 print(f"http://{host}:{server.server_port}/\nCtrl-C stops", flush=True)
-                try:
+                with contextlib.suppress(KeyboardInterrupt):
                     server.serve_forever()
-                except KeyboardInterrupt:
-                    pass
         return 0
     if arguments.export.exists() and not arguments.export.is_dir():
         raise RequestError(f"{arguments.export}: not a folder")

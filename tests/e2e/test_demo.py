@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 MODEL = "srgan-mobile"
-PHOTO = data.astronaut()[:200:, 100:440]
+PHOTO = data.astronaut()[:200, 100:440]
 
 
 def srgan(*arguments):
@@ -68,23 +68,28 @@ def exact_site(site):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def playwright():
     if BROWSER is None:
         pytest.skip("no Chromium is installed")
     api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield launched
-        launched.close()
+    with api.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright):
+    launched = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+    yield launched
+    launched.close()
 
 
 @contextmanager
-def opened(browser, site):
+def opened(browser, site, query=""):
     with served(site) as address:
         page = browser.new_page()
         failures = []
         page.on("pageerror", lambda error: failures.append(str(error)))
-        page.goto(address)
+        page.goto(address + query)
         page.wait_for_selector("body[data-backend]", timeout=60_000)
         yield page
         page.close()
@@ -209,6 +214,23 @@ def test_one_tile_as_by_litert_in_python(browser, site):
         assert difference(found, by_litert(model, small, 128)) <= 2
         found = enlarged(page, "tiny.png", encoded(small[:3, :5]))
         assert difference(found, by_litert(model, small[:3, :5], 128)) <= 2
+
+
+def test_webgpu_as_by_litert_in_python(playwright, site):
+    """With a GPU that SwiftShader imitates."""
+    (model,) = site.glob(f"models/{MODEL}-*-float32-128.tflite")
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"]
+    flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    flags += ["--enable-features=Vulkan", "--use-vulkan=swiftshader"]
+    browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+    small = PHOTO[40:130, 60:180]
+    with opened(browser, site, "?accelerator=webgpu") as page:
+        if page.get_attribute("body", "data-backend") != "webgpu":
+            pytest.skip("this Chromium has no WebGPU, not even SwiftShader's")
+        found = enlarged(page, "small.png", encoded(small))
+        assert page.get_attribute("body", "data-backend") == "webgpu"
+    browser.close()
+    assert difference(found, by_litert(model, small, 128)) <= 1
 
 
 def test_alpha_and_orientation(browser, site):

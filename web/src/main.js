@@ -12,7 +12,8 @@ let worker;
 let photo; // { name, pixels, width, height, results: model's name → pixels }
 let job; // { id, model, tiles } of what the worker is at
 let jobs = 0;
-let gpu = !new URLSearchParams(location.search).has("wasm");
+// ?accelerator=wasm or webgpu, the latter also where a GPU is only imitated
+let accelerator = new URLSearchParams(location.search).get("accelerator");
 
 function say(text) {
   element("note").textContent = text;
@@ -29,7 +30,7 @@ function startWorker() {
   worker = new Runner();
   worker.onmessage = ({ data }) => receive(data);
   worker.onerror = (event) => stop(`The models can't be run in this browser: ${event.message ?? "its worker did not start"}`);
-  worker.postMessage({ type: "start", base, gpu });
+  worker.postMessage({ type: "start", base, accelerator });
 }
 
 const find = (name) => models.find((model) => model.name === name);
@@ -86,8 +87,8 @@ function receive(data) {
     return;
   }
   if (data.type === "error") {
-    if (gpu && data.gpu) {
-      gpu = false; // the CPU may do what the GPU can't
+    if (data.gpu) {
+      accelerator = "wasm"; // the CPU may do what the GPU can't
       job = undefined;
       startWorker();
       next();

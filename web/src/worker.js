@@ -8,15 +8,15 @@ let loaded = {}; // the compiled model that was used last
 const cancelled = new Set();
 let queue = Promise.resolve(); // one photo at a time
 
-async function hasGpu() {
+async function hasGpu(imitated) {
   if (!navigator.gpu || !(await supportsFeature("jspi"))) return false;
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
-  return Boolean(adapter && !adapter.info?.isFallbackAdapter);
+  return Boolean(adapter && (imitated || !adapter.info?.isFallbackAdapter));
 }
 
-async function start({ base, gpu }) {
+async function start({ base, accelerator }) {
   const folder = `${base}litert/`;
-  const useGpu = gpu && (await hasGpu());
+  const useGpu = accelerator !== "wasm" && (await hasGpu(accelerator === "webgpu"));
   const threads =
     !useGpu &&
     self.crossOriginIsolated &&
