@@ -16,11 +16,11 @@ from srgan_tf.files import first_line, written_whole
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
 MODELS = ("srgan-mobile", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
-SIDES = (128, 256)
+SIDE = 256  # of the input; the page makes it smaller to fit a photo
 # 8-bit weights make a model a quarter as large and faster in WebAssembly; WebGPU takes floats only.
 MODES = {"webgpu": "float32", "wasm": "dynamic"}
 _SAMPLES = {"cat": "chelsea.png", "astronaut": "astronaut.png", "coffee": "coffee.png"}
-_FORMAT = 1  # of what is cached; count up when the exported files change
+_FORMAT = 2  # of what is cached; count up when the exported files change
 
 
 def require_page() -> None:
@@ -69,14 +69,11 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
         _export(name, weights, kept)
     model = json.loads(entry.read_text(encoding="utf-8"))
     title = weights.parent.name if weights.stem == "generator" else weights.stem
-    files: dict[str, dict[str, str]] = {}
+    files = {}
     for accelerator, mode in MODES.items():
-        files[accelerator] = {}
-        for side in SIDES:
-            # A file's name changes with what it holds: browsers may keep it.
-            target = f"{title}-{digest}-{mode}-{side}.tflite"
-            shutil.copyfile(kept / f"{mode}-{side}.tflite", folder / target)
-            files[accelerator][str(side)] = target
+        # A file's name changes with what it holds: browsers may keep it.
+        files[accelerator] = f"{title}-{digest}-{mode}.tflite"
+        shutil.copyfile(kept / f"{mode}.tflite", folder / files[accelerator])
     return {"name": title, **model, "files": files}
 
 
@@ -86,12 +83,12 @@ def _export(name: str, weights: Path, folder: Path) -> None:
 
     generator = load_generator(weights)
     for mode in MODES.values():
-        for side in SIDES:
-            content = convert(generator, mode, name, (side, side))
-            with written_whole(folder / f"{mode}-{side}.tflite") as temporary:
-                temporary.write_bytes(content)
+        content = convert(generator, mode, name, (SIDE, SIDE))
+        with written_whole(folder / f"{mode}.tflite") as temporary:
+            temporary.write_bytes(content)
     entry = {
         "scale": generator.scale,
+        "side": SIDE,
         "radius": generator.features_radius + generator.upsample_radius,
         "parameters": generator.count_params(),
     }

@@ -1,30 +1,31 @@
-// Overlapping tiles of one fixed size whose results join without a seam.
+// Overlapping tiles of one size whose results join without a seam.
 
-/** Where tiles start along an axis of `length` pixels, and what of each is written. */
-function cutAxis(length, side, overlap) {
-  if (length <= side) return [{ start: 0, from: 0, to: length }];
-  const step = side - 2 * overlap;
-  const count = Math.ceil((length - 2 * overlap) / step);
+/** Length of the tiles along an axis of `length` pixels, where each starts, what of it is written. */
+function cutAxis(length, longest, overlap) {
+  const inner = Math.max(1, length - 2 * overlap);
+  const count = Math.ceil(inner / (longest - 2 * overlap));
+  const side = count === 1 ? length : Math.ceil(inner / count) + 2 * overlap;
   const cuts = [];
   let written = 0;
   for (let index = 0; index < count; index++) {
-    const start = Math.min(index * step, length - side);
+    const start = Math.min(index * (side - 2 * overlap), length - side);
     const to = index === count - 1 ? length : start + side - overlap;
     cuts.push({ start, from: written, to });
     written = to;
   }
-  return cuts;
+  return { side, cuts };
 }
 
 /**
  * Tiles that cover an image.
- * @returns {{x: number, y: number, left: number, top: number, right: number, bottom: number}[]}
- *   x and y: where a tile is read; the rest: the part of the image that its result is right for.
+ * @returns {{width: number, height: number, tiles: object[]}} The size of all tiles, and of each x and y,
+ *   where it is read, and left, top, right and bottom, the part of the image that its result is right for.
  */
-export function cut(width, height, side, overlap) {
-  const columns = cutAxis(width, side, overlap);
-  return cutAxis(height, side, overlap).flatMap((row) =>
-    columns.map((column) => ({
+export function cut(width, height, longest, overlap) {
+  const columns = cutAxis(width, longest, overlap);
+  const rows = cutAxis(height, longest, overlap);
+  const tiles = rows.cuts.flatMap((row) =>
+    columns.cuts.map((column) => ({
       x: column.start,
       y: row.start,
       left: column.from,
@@ -33,10 +34,5 @@ export function cut(width, height, side, overlap) {
       bottom: row.to,
     })),
   );
-}
-
-/** Of the sizes, the one at which the fewest pixels are computed. */
-export function bestSide(width, height, sides, overlap) {
-  const cost = (side) => cut(width, height, side, overlap).length * side * side;
-  return sides.filter((side) => side > 2 * overlap).sort((a, b) => cost(a) - cost(b) || a - b)[0];
+  return { width: columns.side, height: rows.side, tiles };
 }

@@ -1,6 +1,7 @@
 // Runs the models with LiteRT.js: on WebGPU, else in WebAssembly.
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
-import { bestSide, cut } from "./tiles.js";
+import { resize } from "./resize.js";
+import { cut } from "./tiles.js";
 import { bicubic, encodePng, fillTransparent } from "./pixels.js";
 
 let backend; // a promise of "webgpu" or "wasm"
@@ -34,16 +35,18 @@ async function start({ base, accelerator }) {
   return found;
 }
 
-async function compile(base, model, side, accelerator) {
-  const file = model.files[accelerator][side];
-  if (loaded.file === file) return loaded.compiled;
+async function compile(base, model, width, height, accelerator) {
+  const file = model.files[accelerator];
+  const key = `${file} ${width} ${height}`;
+  if (loaded.key === key) return loaded.compiled;
   loaded.compiled?.delete();
   loaded = {};
   const response = await fetch(`${base}models/${file}`);
   if (!response.ok) throw new Error(`${file} can't be loaded: ${response.status} ${response.statusText}`);
   const content = new Uint8Array(await response.arrayBuffer());
+  resize(content, model.side, width, height);
   const compiled = await loadAndCompile(content, { accelerator, gpuOptions: { precision: "fp32" } });
-  loaded = { file, compiled };
+  loaded = { key, compiled };
   return compiled;
 }
 
@@ -55,23 +58,19 @@ async function enlarge({ id, base, model, pixels, width, height }) {
   const filled = fillTransparent(pixels, width, height);
   const enlarged = bicubic(filled, width, height, scale);
   self.postMessage({ type: "bicubic", id, pixels: enlarged });
-  const sides = Object.keys(model.files[accelerator]).map(Number);
-  const side = bestSide(width, height, sides, radius);
-  const compiled = await compile(base, model, side, accelerator);
+  const { tiles, ...size } = cut(width, height, model.side, radius);
+  const compiled = await compile(base, model, size.width, size.height, accelerator);
   const compiledAt = performance.now();
-  const tiles = cut(width, height, side, radius);
-  const input = new Float32Array(3 * side * side);
+  const input = new Float32Array(3 * size.width * size.height);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resolve) => setTimeout(resolve)); // a message to cancel can come in
     if (cancelled.delete(id)) return;
-    for (let y = 0, i = 0; y < side; y++) {
-      const row = Math.min(tile.y + y, height - 1) * width;
-      for (let x = 0; x < side; x++) {
-        const source = 4 * (row + Math.min(tile.x + x, width - 1));
+    for (let y = 0, i = 0; y < size.height; y++) {
+      let source = 4 * ((tile.y + y) * width + tile.x);
+      for (let x = 0; x < size.width; x++, source += 4)
         for (let c = 0; c < 3; c++) input[i++] = filled[source + c] / 255;
-      }
     }
-    const tensor = new Tensor(input, [1, side, side, 3]);
+    const tensor = new Tensor(input, [1, size.height, size.width, 3]);
     const [output] = await compiled.run(tensor);
     tensor.delete();
     const values = await output.data();
@@ -80,7 +79,7 @@ async function enlarge({ id, base, model, pixels, width, height }) {
     const [w, h] = [scale * tile.right - left, scale * tile.bottom - top];
     const part = new Uint8ClampedArray(4 * w * h);
     for (let y = 0, i = 0; y < h; y++) {
-      let source = 3 * ((top - scale * tile.y + y) * scale * side + left - scale * tile.x);
+      let source = 3 * ((top - scale * tile.y + y) * scale * size.width + left - scale * tile.x);
       let alpha = 4 * ((top + y) * scale * width + left) + 3;
       for (let x = 0; x < w; x++, alpha += 4) {
         for (let c = 0; c < 3; c++) part[i++] = Math.round(255 * values[source++]);
@@ -91,7 +90,7 @@ async function enlarge({ id, base, model, pixels, width, height }) {
     self.postMessage(message, [part.buffer]);
   }
   const seconds = (performance.now() - compiledAt) / 1000;
-  self.postMessage({ type: "done", id, seconds, loading: (compiledAt - started) / 1000, side });
+  self.postMessage({ type: "done", id, seconds, loading: (compiledAt - started) / 1000 });
 }
 
 self.onmessage = async ({ data }) => {
