@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from srgan_tf.cli import evaluate, mos, upscale, upscale_batch
+from srgan_tf.cli import demo, evaluate, mos, upscale, upscale_batch
 from srgan_tf.cli.common import run
 
-COMMANDS = (upscale, upscale_batch, evaluate, mos)
+COMMANDS = (upscale, upscale_batch, evaluate, mos, demo)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,78 @@
+"""`srgan demo`: a page that enlarges photos in the visitor's browser."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from pathlib import Path
+
+from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.errors import RequestError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="enlarge photos in the browser",
+        description="Serves a page that enlarges photos on the visitor's own machine, with LiteRT "
+        "in the browser; photos are sent nowhere.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""\
+examples:
+  srgan demo
+  srgan demo --models srgan-mobile,runs/mine/gan
+  srgan demo --export site
+
+--export writes one folder for any static host. A host that sends the headers
+Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp lets
+WebAssembly use all of a visitor's cores; without them it uses one. WebGPU needs HTTPS.""",
+    )
+    parser.add_argument(
+        "--models",
+        metavar="NAME|FILE,...",
+        help="released names, .keras files or run folders; the page starts with the first; "
+        "default: srgan-mobile and the others that suit photos",
+    )
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write the page; serve nothing")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+    )
+    parser.add_argument("--port", type=int, default=8001, help="default: %(default)s; 0: any free")
+    parser.set_defaults(command=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from srgan_tf import demo
+
+    demo.require_page()
+    if arguments.export is None:
+        with tempfile.TemporaryDirectory(prefix="srgan-demo-") as folder:
+            server = demo.make_server(Path(folder), arguments.host, arguments.port)
+            with server:
+                _write(Path(folder), arguments.models)
+                host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+                print(f"http://{host}:{server.server_port}/\nCtrl-C stops", flush=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    server.serve_forever()
+        return 0
+    if arguments.export.exists() and not arguments.export.is_dir():
+        raise RequestError(f"{arguments.export}: not a folder")
+    _write(arguments.export, arguments.models)
+    print(f"Done: {arguments.export}; give it to any static host")
+    return 0
+
+
+def _write(folder: Path, wanted: str | None) -> None:
+    import_tensorflow()
+    from srgan_tf import demo
+    from srgan_tf.data.store import cache_folder
+    from srgan_tf.weights import released
+
+    if wanted is None:
+        names = [name for name in demo.MODELS if name in released()]
+    else:
+        names = list(dict.fromkeys(name for name in wanted.split(",") if name))
+    if not names:
+        raise RequestError("no model: --models takes released names, .keras files or run folders")
+    demo.write_site(folder, names, cache_folder() / "demo")

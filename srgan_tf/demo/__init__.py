@@ -1,0 +1,147 @@
+"""The page that enlarges photos in the visitor's browser, its models, and its server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line, written_whole
+
+STATIC = Path(__file__).parent / "static"
+BUILD = "npm ci --prefix web && npm run build --prefix web"
+MODELS = ("srgan-mobile", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
+SIDE = 256  # of the input; the page makes it smaller to fit a photo
+# 8-bit weights make a model a quarter as large and faster in WebAssembly; WebGPU takes floats only.
+MODES = {"webgpu": "float32", "wasm": "dynamic"}
+_SAMPLES = {"cat": "chelsea.png", "astronaut": "astronaut.png", "coffee": "coffee.png"}
+_FORMAT = 2  # of what is cached; count up when the exported files change
+
+
+def require_page() -> None:
+    """Raises RequestError, which says how to build the page, when it is not built."""
+    if not (STATIC / "index.html").is_file():
+        raise RequestError(
+            f"the page is not built: there is no {STATIC}/index.html. It takes Node.js 20 or newer "
+            f"and, in a checkout of srgan-tf: {BUILD}"
+        )
+
+
+def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
+    """Writes all that the page needs: a folder for any static host.
+
+    Args:
+        folder: is made; what it holds already is replaced file by file.
+        names: of generators, as `srgan_tf.weights.load_generator` takes them; the first is the
+            one that the page starts with.
+        cache: where exported models are kept.
+
+    Raises:
+        RequestError: the page is not built, no such generator, one that can't be exported, or
+            the folder can't be written.
+    """
+    require_page()
+    try:
+        shutil.copytree(STATIC, folder, dirs_exist_ok=True)
+        (folder / "models").mkdir(exist_ok=True)
+        models = [_write_model(folder / "models", name, cache) for name in names]
+        with written_whole(folder / "models.json") as temporary:
+            temporary.write_text(json.dumps(models, indent=2) + "\n", encoding="utf-8")
+        _write_samples(folder / "samples")
+    except OSError as error:
+        raise RequestError(f"{folder}: can't be written ({first_line(error)})") from None
+
+
+def _write_model(folder: Path, name: str, cache: Path) -> dict:
+    """Exports a generator, unless it is cached, and returns its entry in models.json."""
+    from srgan_tf.weights import find_generator
+
+    weights = find_generator(name)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    kept = cache / f"{_FORMAT}-{digest}"
+    entry = kept / "model.json"
+    if not entry.is_file():
+        _export(name, weights, kept)
+    model = json.loads(entry.read_text(encoding="utf-8"))
+    title = weights.parent.name if weights.stem == "generator" else weights.stem
+    files = {}
+    for accelerator, mode in MODES.items():
+        # A file's name changes with what it holds: browsers may keep it.
+        files[accelerator] = f"{title}-{digest}-{mode}.tflite"
+        shutil.copyfile(kept / f"{mode}.tflite", folder / files[accelerator])
+    return {"name": title, **model, "files": files}
+
+
+def _export(name: str, weights: Path, folder: Path) -> None:
+    from srgan_tf.export.tflite import convert
+    from srgan_tf.weights import load_generator
+
+    generator = load_generator(weights)
+    for mode in MODES.values():
+        content = convert(generator, mode, name, (SIDE, SIDE))
+        with written_whole(folder / f"{mode}.tflite") as temporary:
+            temporary.write_bytes(content)
+    entry = {
+        "scale": generator.scale,
+        "side": SIDE,
+        "radius": generator.features_radius + generator.upsample_radius,
+        "parameters": generator.count_params(),
+    }
+    with written_whole(folder / "model.json") as temporary:
+        temporary.write_text(json.dumps(entry), encoding="utf-8")
+
+
+def _write_samples(folder: Path) -> None:
+    """Small photos to start with, which scikit-image brings along."""
+    import skimage.data
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    source = Path(skimage.data.__file__).parent
+    for name, file in _SAMPLES.items():
+        with Image.open(source / file) as image:
+            small = image.convert("RGB").reduce(2)
+        with written_whole(folder / f"{name}.jpg") as temporary:
+            small.save(temporary, quality=95)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    extensions_map = {  # noqa: RUF012
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+        ".tflite": "application/octet-stream",
+    }
+
+    def end_headers(self) -> None:
+        # Browsers give WebAssembly threads only to pages that are isolated so.
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def list_directory(self, path):
+        self.send_error(404)
+
+    def log_message(self, format: str, *args) -> None:
+        pass
+
+
+def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
+    """A server of a folder that `write_site` wrote, listening but not serving yet.
+
+    Raises:
+        RequestError: the address can't be listened on.
+    """
+    try:
+        return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise RequestError(
+            f"{host}, port {port}: can't be listened on ({first_line(error)}); --port takes another"
+        ) from None

@@ -1,0 +1,288 @@
+"""`srgan demo` as its users meet it: the command line, the server, and a real browser."""
+
+import base64
+import io
+import json
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from srgan_tf import cli, demo
+from srgan_tf.inference import Upscaler
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MODEL = "srgan-mobile"
+PHOTO = data.astronaut()[:200, 100:440]
+
+
+def srgan(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["demo", *map(str, arguments)])
+    return caught.value.code
+
+
+@contextmanager
+def served(folder):
+    with demo.make_server(folder, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    if not (demo.STATIC / "index.html").is_file():
+        pytest.skip(f"the demo's page is not built: {demo.BUILD}")
+    folder = tmp_path_factory.mktemp("demo") / "site"
+    assert srgan("--export", folder, "--models", f"{MODEL},srresnet-mse") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exact_site(site):
+    """The same with float32 in WebAssembly too."""
+    folder = site.parent / "exact"
+    shutil.copytree(site, folder)
+    models = json.loads((folder / "models.json").read_text())
+    for model in models:
+        model["files"]["wasm"] = model["files"]["webgpu"]
+    (folder / "models.json").write_text(json.dumps(models))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright):
+    launched = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+    yield launched
+    launched.close()
+
+
+@contextmanager
+def opened(browser, site, query=""):
+    with served(site) as address:
+        page = browser.new_page()
+        failures = []
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(address + query)
+        page.wait_for_selector("body[data-backend]", timeout=60_000)
+        yield page
+        page.close()
+        assert not failures
+
+
+def drop(page, name, content):
+    page.evaluate(
+        """([name, content]) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name));
+            window.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+
+
+def wait(page, state):
+    page.wait_for_selector(f"body[data-state={state}]", timeout=120_000)
+
+
+def enlarged(page, name, content):
+    """What the page makes of a file that is dropped, as it is downloaded."""
+    page.evaluate("document.body.dataset.state = 'before'")
+    drop(page, name, content)
+    wait(page, "done")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == f"{name.rpartition('.')[0]}-x4.png"
+    with Image.open(download.value.path()) as image:
+        return np.asarray(image)
+
+
+def encoded(pixels, **options):
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", **options)
+    return content.getvalue()
+
+
+def difference(a, b):
+    assert a.shape == b.shape
+    return np.abs(a.astype(int) - b.astype(int)).max()
+
+
+def by_litert(path, pixels):
+    """A photo that is one tile, by LiteRT in Python."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=2)
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(taken["index"], (1, *pixels.shape))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(taken["index"], pixels[None] / np.float32(255))
+    interpreter.invoke()
+    return np.rint(255 * interpreter.get_tensor(given["index"])[0]).astype(np.uint8)
+
+
+def test_a_page_that_is_not_built(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "STATIC", tmp_path)
+    assert srgan("--export", tmp_path / "site") == 2
+    assert "npm run build" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_requests_that_can_not_be_met(site, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments, words in [
+        (["--export", tmp_path / "file"], "not a folder"),
+        (["--export", tmp_path / "a", "--models", "srgan-mobil"], "did you mean srgan-mobile?"),
+        (["--export", tmp_path / "b", "--models", ","], "no model"),
+        (["--export", tmp_path / "c", "--models", "srcnn"], "only SRResNet can be exported"),
+        (["--port", "70000"], "--port takes another"),
+    ]:
+        assert srgan(*arguments) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_what_is_served(tmp_path):
+    (tmp_path / "index.html").write_text("page")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "a.wasm").write_bytes(b"")
+    with served(tmp_path) as address:
+        with urllib.request.urlopen(address) as answer:
+            assert answer.read() == b"page"
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        with urllib.request.urlopen(f"{address}a.wasm") as answer:
+            assert answer.headers["Content-Type"] == "application/wasm"
+        for path in ("models/", "../secret"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + path)
+
+
+def test_models_listed(site):
+    models = json.loads((site / "models.json").read_text())
+    assert [(model["name"], model["radius"]) for model in models] == [
+        (MODEL, 16),
+        ("srresnet-mse", 40),
+    ]
+    for model in models:
+        assert list(model["files"]) == ["webgpu", "wasm"]
+        assert all((site / "models" / file).is_file() for file in model["files"].values())
+
+
+def test_tiles_join_to_the_whole_photo(browser, exact_site):
+    expected = Upscaler(MODEL).upscale(PHOTO)
+    with opened(browser, exact_site) as page:
+        found = enlarged(page, "photo.png", encoded(PHOTO))
+        assert page.evaluate("self.crossOriginIsolated")
+    assert difference(found, expected) <= 1
+
+
+def test_one_tile_as_by_litert_in_python(browser, exact_site):
+    (model,) = exact_site.glob(f"models/{MODEL}-*-float32.tflite")
+    with opened(browser, exact_site) as page:
+        for small in (PHOTO[40:130, 60:180], PHOTO[:3, :5], PHOTO[:1, :1]):
+            found = enlarged(page, "small.png", encoded(small))
+            assert difference(found, by_litert(model, small)) <= 1
+
+
+def test_one_tile_with_weights_of_8_bits(browser, site):
+    """Activations are rounded to 8 bits too; here and there one goes the other way."""
+    (model,) = site.glob(f"models/{MODEL}-*-dynamic.tflite")
+    small = PHOTO[40:130, 60:180]
+    with opened(browser, site) as page:
+        found = enlarged(page, "small.png", encoded(small))
+    expected = by_litert(model, small)
+    assert difference(found, expected) <= 4
+    assert np.abs(found.astype(int) - expected).mean() < 0.1
+    assert np.mean(np.abs(found.astype(int) - expected) > 2) < 1e-4
+
+
+def test_webgpu_as_by_litert_in_python(playwright, site):
+    """With a GPU that SwiftShader imitates."""
+    (model,) = site.glob(f"models/{MODEL}-*-float32.tflite")
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"]
+    flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    flags += ["--enable-features=Vulkan", "--use-vulkan=swiftshader"]
+    browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+    small = PHOTO[40:130, 60:180]
+    with opened(browser, site, "?accelerator=webgpu") as page:
+        if page.get_attribute("body", "data-backend") != "webgpu":
+            pytest.skip("this Chromium has no WebGPU, not even SwiftShader's")
+        found = enlarged(page, "small.png", encoded(small))
+        assert page.get_attribute("body", "data-backend") == "webgpu"
+    browser.close()
+    assert difference(found, by_litert(model, small)) <= 1
+
+
+def test_alpha_and_orientation(browser, exact_site):
+    (model,) = exact_site.glob(f"models/{MODEL}-*-float32.tflite")
+    rgb = PHOTO[20:100, 80:190]
+    alpha = np.zeros((*rgb.shape[:2], 1), np.uint8)
+    alpha[:, 40:] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter, clockwise
+    with opened(browser, exact_site) as page:
+        found = enlarged(page, "alpha.png", encoded(np.concatenate([rgb, alpha], 2)))
+        assert found.shape == (320, 440, 4)
+        assert np.all(found[:, :150, 3] == 0) and np.all(found[:, 170:, 3] == 255)
+        # Invisible pixels have the colour of the nearest visible one.
+        seen = rgb.copy()
+        seen[:, :40] = rgb[:, 40:41]
+        assert difference(found[..., :3], by_litert(model, seen)) <= 1
+        found = enlarged(page, "turned.png", encoded(rgb, exif=turned))
+        assert difference(found, by_litert(model, np.rot90(rgb, -1))) <= 1
+
+
+def test_what_is_refused(browser, site):
+    large = io.BytesIO()
+    Image.new("RGB", (3000, 2000)).save(large, "PNG")
+    with opened(browser, site) as page:
+        for name, content, words in [
+            ("a.png", b"", "a.png: an empty file"),
+            ("b.jpg", b"no picture", "b.jpg: not a picture that this browser can read"),
+            ("c.png", encoded(PHOTO)[:5000], "c.png: not a picture"),
+            ("d.png", large.getvalue(), "d.png: 3000 × 2000 is too much"),
+        ]:
+            drop(page, name, content)
+            page.wait_for_function("t => document.body.innerText.includes(t)", arg=words)
+            assert page.locator("#error").is_visible()
+        small = PHOTO[:60, :60]
+        assert enlarged(page, "good.png", encoded(small)).shape == (240, 240, 3)
+        assert page.locator("#error").is_hidden()
+
+
+def test_cancel(browser, site):
+    large = np.tile(PHOTO, (4, 3, 1))
+    with opened(browser, site) as page:
+        drop(page, "large.png", encoded(large))
+        wait(page, "working")
+        page.click("#cancel")
+        wait(page, "cancelled")
+        assert "Cancelled" in page.inner_text("#note") and page.locator("#save").is_disabled()
+        assert enlarged(page, "small.png", encoded(PHOTO[:50, :70])).shape == (200, 280, 3)

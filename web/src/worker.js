@@ -1,0 +1,113 @@
+// Runs the models with LiteRT.js: on WebGPU, else in WebAssembly.
+import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
+import { resize } from "./resize.js";
+import { cut } from "./tiles.js";
+import { bicubic, encodePng, fillTransparent } from "./pixels.js";
+
+let backend; // a promise of "webgpu" or "wasm"
+let loaded = {}; // the compiled model that was used last
+const cancelled = new Set();
+let queue = Promise.resolve(); // one photo at a time
+
+async function hasGpu(imitated) {
+  if (!navigator.gpu || !(await supportsFeature("jspi"))) return false;
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return Boolean(adapter && (imitated || !adapter.info?.isFallbackAdapter));
+}
+
+async function start({ base, accelerator }) {
+  const folder = `${base}litert/`;
+  const useGpu = accelerator !== "wasm" && (await hasGpu(accelerator === "webgpu"));
+  const threads =
+    !useGpu &&
+    self.crossOriginIsolated &&
+    navigator.hardwareConcurrency > 1 &&
+    (await supportsFeature("threads")) &&
+    (await supportsFeature("relaxedSimd"));
+  // Threads are started from this script, not from the worker's.
+  self.Module = {
+    locateFile: (file) => folder + file,
+    mainScriptUrlOrBlob: threads ? `${folder}litert_wasm_threaded_internal.js` : undefined,
+  };
+  const litert = await loadLiteRt(folder, { jspi: useGpu, threads });
+  const found = useGpu && getWebGpuDevice() ? "webgpu" : "wasm";
+  self.postMessage({ type: "ready", backend: found, threads: threads ? litert.liteRtWasm.getThreadCount() : 1 });
+  return found;
+}
+
+async function compile(base, model, width, height, accelerator) {
+  const file = model.files[accelerator];
+  const key = `${file} ${width} ${height}`;
+  if (loaded.key === key) return loaded.compiled;
+  loaded.compiled?.delete();
+  loaded = {};
+  const response = await fetch(`${base}models/${file}`);
+  if (!response.ok) throw new Error(`${file} can't be loaded: ${response.status} ${response.statusText}`);
+  const content = new Uint8Array(await response.arrayBuffer());
+  resize(content, model.side, width, height);
+  const compiled = await loadAndCompile(content, { accelerator, gpuOptions: { precision: "fp32" } });
+  loaded = { key, compiled };
+  return compiled;
+}
+
+async function enlarge({ id, base, model, pixels, width, height }) {
+  const accelerator = await backend;
+  const { scale, radius } = model;
+  if (cancelled.delete(id)) return;
+  const started = performance.now();
+  const filled = fillTransparent(pixels, width, height);
+  const enlarged = bicubic(filled, width, height, scale);
+  self.postMessage({ type: "bicubic", id, pixels: enlarged });
+  const { tiles, ...size } = cut(width, height, model.side, radius);
+  const compiled = await compile(base, model, size.width, size.height, accelerator);
+  const compiledAt = performance.now();
+  const input = new Float32Array(3 * size.width * size.height);
+  for (const [index, tile] of tiles.entries()) {
+    await new Promise((resolve) => setTimeout(resolve)); // a message to cancel can come in
+    if (cancelled.delete(id)) return;
+    for (let y = 0, i = 0; y < size.height; y++) {
+      let source = 4 * ((tile.y + y) * width + tile.x);
+      for (let x = 0; x < size.width; x++, source += 4)
+        for (let c = 0; c < 3; c++) input[i++] = filled[source + c] / 255;
+    }
+    const tensor = new Tensor(input, [1, size.height, size.width, 3]);
+    const [output] = await compiled.run(tensor);
+    tensor.delete();
+    const values = await output.data();
+    output.delete();
+    const [left, top] = [scale * tile.left, scale * tile.top];
+    const [w, h] = [scale * tile.right - left, scale * tile.bottom - top];
+    const part = new Uint8ClampedArray(4 * w * h);
+    for (let y = 0, i = 0; y < h; y++) {
+      let source = 3 * ((top - scale * tile.y + y) * scale * size.width + left - scale * tile.x);
+      let alpha = 4 * ((top + y) * scale * width + left) + 3;
+      for (let x = 0; x < w; x++, alpha += 4) {
+        for (let c = 0; c < 3; c++) part[i++] = Math.round(255 * values[source++]);
+        part[i++] = enlarged[alpha];
+      }
+    }
+    const message = { type: "tile", id, pixels: part, left, top, width: w, height: h, done: index + 1, of: tiles.length };
+    self.postMessage(message, [part.buffer]);
+  }
+  const seconds = (performance.now() - compiledAt) / 1000;
+  self.postMessage({ type: "done", id, seconds, loading: (compiledAt - started) / 1000 });
+}
+
+self.onmessage = async ({ data }) => {
+  try {
+    if (data.type === "start") {
+      backend = start(data);
+      await backend;
+    } else if (data.type === "cancel") {
+      cancelled.add(data.id);
+    } else if (data.type === "enlarge") {
+      queue = queue.catch(() => {}).then(() => enlarge(data));
+      await queue;
+    } else {
+      self.postMessage({ type: "png", blob: await encodePng(data.pixels, data.width, data.height) });
+    }
+  } catch (error) {
+    const gpu = (await Promise.resolve(backend).catch(() => "")) === "webgpu";
+    self.postMessage({ type: "error", id: data.id, gpu, message: error.message ?? String(error) });
+  }
+};
