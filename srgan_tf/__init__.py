@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Read by Keras when it is imported; see srgan_tf.keras_settings for what else it must be told.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 __all__ = ["Upscaler"]
 
 

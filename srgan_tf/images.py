@@ -151,7 +151,10 @@ def write_image(
                 options = _SAVE_OPTIONS[suffix]
                 if suffix.startswith(".tif") and pixels.nbytes > 2**31:
                     options = options | {"bigtiff": True}
-                image.write_to_file(str(temporary), **options)
+                # By descriptor, as it takes names for UTF-8 and [ ] in them for options.
+                with temporary.open("r+b") as file:
+                    target = pyvips.Target.new_to_descriptor(file.fileno())
+                    image.write_to_target(target, suffix, **options)
     except (OSError, ValueError, pyvips.Error) as error:
         raise ImageError(f"{path}: can't be written: {first_line(error)}") from None
 
@@ -180,11 +183,13 @@ def _is_16_bit(path: Path, image: Image.Image) -> bool:
 
 def _read_with_vips(path: Path) -> np.ndarray:
     """What Pillow can't: colours of 16 bits a channel, and CMYK by its profile."""
-    image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
-    if image.interpretation == "cmyk":
-        depth = 16 if image.format == "ushort" else 8
-        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-    return image.numpy()
+    with path.open("rb") as file:
+        source = pyvips.Source.new_from_descriptor(file.fileno())
+        image = pyvips.Image.new_from_source(source, "", fail_on="truncated").autorot()
+        if image.interpretation == "cmyk":
+            depth = 16 if image.format == "ushort" else 8
+            image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+        return image.numpy()
 
 
 def _read_8_bit(path: Path, image: Image.Image) -> np.ndarray:

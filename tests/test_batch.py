@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -368,12 +369,12 @@ def test_patterns(tmp_path, monkeypatch, text, expected):
     out = str(tmp_path / "in" / "out")
     if expected is None:
         with pytest.raises(RequestError, match="no file matches"):
-            batch._pattern(text, out)
+            batch._find(text, out)
         return
     match = batch._Match(out, None)
-    found = sorted(match.process(batch._pattern(text, out)))
+    found = sorted(match.process(batch._find(text, out)))
     folder = tmp_path / "in" / ("sub" if text.startswith("in/sub") else "")
-    assert found == [(f"{out}/{name}", str(folder / name)) for name in expected]
+    assert found == [(os.fsencode(f"{out}/{n}"), os.fsencode(folder / n)) for n in expected]
 
 
 def test_wrong_requests(run, tmp_path, monkeypatch):

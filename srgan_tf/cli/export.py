@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, run
+from srgan_tf.cli.common import import_tensorflow, path_or_name, run, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.files import written_whole
@@ -38,6 +38,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--weights",
+        type=path_or_name,
         metavar="NAME|FILE",
         help="a released name, a .keras file or a run folder; default: the best released",
     )
@@ -51,7 +52,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         help=f"which TensorFlow Lite models: {','.join(MODES)} (default: all)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results; default exports/NAME"
+        "--out", type=to_path, metavar="DIR", help="folder for the results; default exports/NAME"
     )
     parser.add_argument(
         "--input-size",
@@ -60,6 +61,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--calibration",
+        type=path_or_name,
         default="samples",
         metavar="DIR|samples",
         help="photos on which int8 and int16x8 find the ranges of numbers and which way to round "
@@ -67,6 +69,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--photos",
+        type=path_or_name,
         default="samples",
         metavar="DIR|samples",
         help="HR photos for the fidelity report; of photos that are also for calibration, every "
@@ -94,7 +97,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         metavar="N",
         help="of the SavedModel, its folder's name; servers take the highest (default: 1)",
     )
-    run(_export, parser.parse_args(argv))
+    run(parser, argv, _export)
 
 
 def _export(arguments: argparse.Namespace) -> int:

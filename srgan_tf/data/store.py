@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from srgan_tf.data.sources import PhotoSource
 from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line, is_file
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,41 @@ class PhotoStore:
 
 
 def cache_folder() -> Path:
-    """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
-    return Path(os.environ.get("SRGAN_TF_CACHE") or default)
+    """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder.
+
+    Raises:
+        RequestError: neither is set, and the user has no home folder.
+    """
+    if folder := os.environ.get("SRGAN_TF_CACHE"):
+        return Path(folder)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
+    except RuntimeError:
+        raise RequestError(
+            "the user has no home folder to keep a cache in: SRGAN_TF_CACHE=DIR names another"
+        ) from None
+
+
+def writable_cache(part: str) -> Path:
+    """A folder within the cache, made.
+
+    Raises:
+        RequestError: it can't be written to.
+    """
+    folder = cache_folder() / part
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return folder
+
+
+def _not_writable(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        f"{folder}: can't write the cache ({first_line(error)}); SRGAN_TF_CACHE=DIR moves it"
+    )
 
 
 def open_store(source: PhotoSource, min_side: int) -> PhotoStore:
@@ -57,13 +91,11 @@ def open_store(source: PhotoSource, min_side: int) -> PhotoStore:
     """
     key = hashlib.sha256(f"1\0{source.key}\0{min_side}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
-    if not (folder / "index.json").exists():
+    if not is_file(folder / "index.json"):
         try:
             _decode(source, min_side, folder)
         except OSError as error:
-            raise RequestError(
-                f"{folder}: can't write the photo cache ({error}); SRGAN_TF_CACHE=DIR moves it"
-            ) from error
+            raise _not_writable(folder, error) from error
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:
         warnings.warn(f"{name}: skipped, {reason}", stacklevel=2)
