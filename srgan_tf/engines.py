@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line
+from srgan_tf.files import TensorFlowPath, first_line
 from srgan_tf.models import Generator
 from srgan_tf.tiles import cut
 from srgan_tf.weights import load_generator
@@ -188,7 +188,7 @@ class SavedModelEngine:
         self._side = tile_side(info.max_pixels, info.radius)
         try:
             # Kept: the signature refers to it weakly.
-            self._loaded = tf.saved_model.load(str(folder))
+            self._loaded = tf.saved_model.load(str(TensorFlowPath(folder).path))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise RequestError(f"{folder}: can't be loaded ({first_line(error)})") from None
 

@@ -7,6 +7,7 @@ import secrets
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -129,6 +130,25 @@ def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class TensorFlowPath:
+    """A folder's path that TensorFlow takes for what it is, and not for a pattern.
+
+    Args:
+        folder: is made; with one of `[ ] * ?` in its path, it is reached by a link.
+
+    Attributes:
+        path: as TensorFlow is to be given it, as long as this object lives.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder
+        if any(sign in str(folder) for sign in "[]*?\\"):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._links = tempfile.TemporaryDirectory()
+            self.path = Path(self._links.name) / "folder"
+            self.path.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 def first_line(error: BaseException) -> str:

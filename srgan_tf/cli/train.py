@@ -16,6 +16,7 @@ from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, run, to_path
 from srgan_tf.errors import RequestError
+from srgan_tf.files import readable
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SECONDS_TO_NOTICE = 60
@@ -87,6 +88,12 @@ def _start(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from srgan_tf.config import read_config
 
+    for name in (arguments.data, arguments.out, *arguments.set):
+        if name is not None and readable(str(name)) != str(name):
+            raise RequestError(
+                f"{name}: recipes and TensorFlow take names in UTF-8 alone; rename it, or give a "
+                "link to it"
+            )
     overrides = list(arguments.set)
     if arguments.data is not None:
         overrides.append(f"data.source={arguments.data}")

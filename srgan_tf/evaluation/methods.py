@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -18,7 +19,7 @@ from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.files import is_image_name, native_messages_held_back
 from srgan_tf.inference import Upscaler
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
@@ -117,6 +118,8 @@ class Model(Method):
     def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
         self.model, self.weights = model, weights
+        self._opening = threading.Lock()
+        self._upscaler: Upscaler | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -132,10 +135,14 @@ class Model(Method):
     def details(self):
         return {"sha256": self.digest}
 
-    @cached_property
+    @property
     def upscaler(self) -> Upscaler:
-        """Opened when the first result is needed."""
-        return Upscaler(self.model)
+        """Opened when the first result is needed, by one of the threads."""
+        with self._opening:
+            if self._upscaler is None:
+                with native_messages_held_back():
+                    self._upscaler = Upscaler(self.model)
+            return self._upscaler
 
     def identity(self, image):
         return self.digest
@@ -167,13 +174,13 @@ class Folder(Method):
         return sr[: hr.shape[0], : hr.shape[1]]
 
     def _file(self, image: BenchmarkImage) -> Path:
+        stem = image.hr_file.stem
         files = [
             file
-            for file in sorted((self.folder / image.set).glob(f"{image.name}*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and (file.stem == image.name or file.stem.startswith(f"{image.name}_"))
+            for file in sorted((self.folder / image.set).glob("*"))
+            if is_image_name(file.name) and (file.stem == stem or file.stem.startswith(f"{stem}_"))
         ]
-        exact = [file for file in files if file.stem == image.name]
+        exact = [file for file in files if file.stem == stem]
         if len(exact or files) != 1:
             found = f"{len(files)} files" if files else "no file"
             raise ImageError(f"{self.folder / image.set}: {found} for {image.name}")

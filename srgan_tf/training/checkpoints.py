@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import TensorFlowPath
 
 
 class Checkpoints:
@@ -40,11 +41,13 @@ class Checkpoints:
         states = {name: _state(part.variables) for name, part in parts}
         self.variables = [v for state in states.values() for v in state]
         self._checkpoint = tf.train.Checkpoint(best_psnr=self._best_psnr, **states)
+        self._seen_by_tensorflow = TensorFlowPath(folder)
+        path = self._seen_by_tensorflow.path
         self._newest = tf.train.CheckpointManager(
-            self._checkpoint, str(folder), keep, checkpoint_name="step"
+            self._checkpoint, str(path), keep, checkpoint_name="step"
         )
         self._best = tf.train.CheckpointManager(
-            self._checkpoint, str(folder / "best"), 1, checkpoint_name="step"
+            self._checkpoint, str(path / "best"), 1, checkpoint_name="step"
         )
 
     @property
