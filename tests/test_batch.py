@@ -192,6 +192,44 @@ def test_results_there_are_skipped_unless_asked(run, tmp_path):
     assert images.read_image(done).pixels.shape == (20, 28, 3)
 
 
+@pytest.mark.parametrize("name", ["trip [2020]", "what?", os.fsdecode(b"caf\xe9")])
+def test_names_are_no_patterns(run, tmp_path, name):
+    """Nor do they need to be UTF-8; of a folder and of a file, of results and failures."""
+    source, out = tmp_path / "in" / name, tmp_path / "out" / name
+    photo(source / f"{name}.png")
+    (source / f"{name}.jpg").touch()
+    for overwrite, counts in ((False, (1, 0, 1)), (False, (0, 1, 1)), (True, (1, 0, 1))):
+        report = run(source, out=out, overwrite=overwrite)
+        assert (report.files, report.skipped, report.failed) == counts
+        assert files(out) == sorted(["failures.jsonl", f"{name}.png"])
+        assert not [path for path in out.iterdir() if path.is_dir()]
+        (failure,) = read_failures(str(out))
+        assert failure == {"file": f"{source}/{name}.jpg", "reason": "an empty file"}
+    assert run(source / f"{name}.png", out=tmp_path / "other").files == 1
+
+
+def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "in" / "locked").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = run(tmp_path / "in", out=tmp_path / "in" / "out")
+    assert (report.files, report.failed) == (2, 1)
+    assert files(tmp_path / "in" / "out") == ["a.png", "failures.jsonl", "link/b.png"]
+    (failure,) = read_failures(str(tmp_path / "in" / "out"))
+    assert failure["file"] == str(tmp_path / "in" / "locked")
+    assert failure["reason"] == "can't be read: Permission denied"
+
+
 def test_what_a_killed_job_left_is_tidied_away(run, tmp_path, monkeypatch):
     photo(tmp_path / "in" / "a.png")
     tidy = batch._delete

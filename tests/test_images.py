@@ -288,10 +288,10 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
-    def fail(self, path, **options):
+    def fail(self, target, suffix, **options):
         raise pyvips.Error("disk full")
 
-    monkeypatch.setattr(pyvips.Image, "write_to_file", fail)
+    monkeypatch.setattr(pyvips.Image, "write_to_target", fail)
     with pytest.raises(ImageError, match="can't be written"):
         write_image(tmp_path / "a.png", pixels())
     assert not any(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the notices that its native code writes to stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # none that can be written: TensorFlow asks for its name alone
+        tempfile.tempdir = os.curdir
     with native_messages_held_back():
         import tensorflow as tf
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from srgan_tf.cli.common import import_tensorflow, path_or_name, run, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.files import written_whole
+from srgan_tf.files import native_messages_held_back, written_whole
 
 SAVED_MODEL = "saved-model"
 
@@ -146,7 +146,8 @@ def _export(arguments: argparse.Namespace) -> int:
             content = tflite.convert(generator, mode, name, size, calibration)
             with written_whole(path) as temporary:
                 temporary.write_bytes(content)
-        exported = open_engine(path)
+        with native_messages_held_back():
+            exported = open_engine(path)
         results = [fidelity.enlarge(exported, photo.lr) for photo in photos]
         found = fidelity.compare(photos, results, generator.scale, bars[mode])
         pictures[mode] = results[0]
