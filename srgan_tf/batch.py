@@ -504,11 +504,12 @@ def _images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
     if found.only is not None:
         yield found.only, None
     elif _is_here(found.folder):
-        pattern = found.pattern or f"{_escaped(found.folder)}/**"
+        pattern = found.pattern or f"{found.folder}/**"
         matches = re.compile(FileSystem.translate_pattern(pattern)).match
+        enter = partial(_may_hold, pattern) if found.pattern else lambda folder: True
         results = None if out is None else Path(out)
-        for path, problem in find_images(Path(found.folder), results, partial(_may_hold, pattern)):
-            if problem is not None or matches(str(path)):
+        for path, problem in find_images(Path(found.folder), results, enter):
+            if problem is not None or found.pattern is None or matches(str(path)):
                 yield str(path), problem
     else:
         for source in _match(found.pattern or f"{_escaped(found.folder)}/**"):
@@ -567,8 +568,8 @@ def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
 
 
 def _escaped(path: str) -> str:
-    """A pattern that matches this path alone."""
-    return re.sub(r"([*?[])", r"[\1]", path)
+    """A pattern that matches this path, and at most those with ] where it has [."""
+    return path.translate({ord("*"): "[*]", ord("?"): "[?]", ord("["): "[][]"})
 
 
 def _is_here(path: str) -> bool:

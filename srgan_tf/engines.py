@@ -186,9 +186,10 @@ class SavedModelEngine:
         info = read_servable_info(folder)
         self.scale, self.radius = info.scale, info.radius
         self._side = tile_side(info.max_pixels, info.radius)
+        seen = TensorFlowPath(folder)
         try:
             # Kept: the signature refers to it weakly.
-            self._loaded = tf.saved_model.load(str(TensorFlowPath(folder).path))
+            self._loaded = tf.saved_model.load(str(seen.path))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise RequestError(f"{folder}: can't be loaded ({first_line(error)})") from None
 

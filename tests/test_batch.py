@@ -382,6 +382,19 @@ def test_any_filesystem_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
         run("bucket://b/photos", out="bucket://b/out", model="bucket://b/none.keras")
 
 
+def test_names_in_storage_are_no_patterns(run, tmp_path, monkeypatch):
+    content = photo(tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(Bucket, "objects", {"bucket://b/in [1]/a [2].png": content})
+    for counts in ((1, 0), (0, 1)):
+        report = run("bucket://b/in [1]", out="bucket://b/out [x]")
+        assert (report.files, report.skipped) == counts
+    assert sorted(Bucket.objects) == [
+        "bucket://b/in [1]/a [2].png",
+        "bucket://b/out [x]/a [2].png",
+    ]
+    assert run("bucket://b/in [1]/a [2].png", out="bucket://b/other").files == 1
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -240,7 +240,9 @@ def test_help_and_names_on_an_ascii_terminal():
 def test_nobody_reads_the_output():
     reader, writer = os.pipe()
     os.close(reader)
-    run = subprocess.run([*PROGRAM, "--help"], stdout=writer, stderr=subprocess.PIPE)
+    code = "import argparse; from srgan_tf.cli.common import run\n"
+    code += "run(argparse.ArgumentParser(), [], lambda arguments: print('Done') or 0)"
+    run = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (run.returncode, run.stderr) == (141, b"")
 

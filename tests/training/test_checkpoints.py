@@ -32,7 +32,9 @@ def bias(trainer):
     return float(trainer.generator.head.bias.numpy()[0])
 
 
-def test_keeps_the_newest_few_and_the_best(trainer, tmp_path):
+@pytest.mark.parametrize("name", ["run", "run [1]*"])
+def test_keeps_the_newest_few_and_the_best(trainer, tmp_path, name):
+    tmp_path = tmp_path / name
     checkpoints = Checkpoints(tmp_path, trainer, keep=2)
     assert not checkpoints.restore()
     for step, psnr in ((1, 20.0), (2, None), (3, 25.0), (4, 24.0), (5, None)):
