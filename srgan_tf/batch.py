@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -504,12 +504,14 @@ def _images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
     if found.only is not None:
         yield found.only, None
     elif _is_here(found.folder):
-        pattern = found.pattern or f"{found.folder}/**"
-        matches = re.compile(FileSystem.translate_pattern(pattern)).match
-        enter = partial(_may_hold, pattern) if found.pattern else lambda folder: True
+        matches: Callable[[str], object] = bool  # any path
+        enter: Callable[[Path], bool] = bool
+        if found.pattern is not None:
+            matches = re.compile(FileSystem.translate_pattern(found.pattern)).match
+            enter = partial(_may_hold, found.pattern)
         results = None if out is None else Path(out)
         for path, problem in find_images(Path(found.folder), results, enter):
-            if problem is not None or found.pattern is None or matches(str(path)):
+            if problem is not None or matches(str(path)):
                 yield str(path), problem
     else:
         for source in _match(found.pattern or f"{_escaped(found.folder)}/**"):
@@ -546,16 +548,6 @@ def _absolute(path: str) -> str:
     if is_file(Path(path)):
         return str(Path(path).parent.resolve() / Path(path).name)
     return os.path.realpath(path)
-
-
-def _absolute(path: str) -> str:
-    try:
-        scheme = FileSystems.get_scheme(path)
-        FileSystems.get_filesystem(path)
-    except ValueError as error:
-        raise RequestError(f"{path}: {first_line(error)}") from None
-    # Links resolved: no result may replace an input unnoticed.
-    return (os.path.realpath(path) if scheme is None else path).rstrip("/")
 
 
 def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
