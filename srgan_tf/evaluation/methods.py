@@ -19,7 +19,7 @@ from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import is_image_name, native_messages_held_back
+from srgan_tf.files import is_image_name, native_messages_held_back, readable
 from srgan_tf.inference import Upscaler
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
@@ -174,13 +174,17 @@ class Folder(Method):
         return sr[: hr.shape[0], : hr.shape[1]]
 
     def _file(self, image: BenchmarkImage) -> Path:
-        stem = image.hr_file.stem
+        named = {
+            file: readable(file.stem)
+            for file in sorted((self.folder / image.set).glob("*"))
+            if is_image_name(file.name)
+        }
         files = [
             file
-            for file in sorted((self.folder / image.set).glob("*"))
-            if is_image_name(file.name) and (file.stem == stem or file.stem.startswith(f"{stem}_"))
+            for file, name in named.items()
+            if name == image.name or name.startswith(f"{image.name}_")
         ]
-        exact = [file for file in files if file.stem == stem]
+        exact = [file for file in files if named[file] == image.name]
         if len(exact or files) != 1:
             found = f"{len(files)} files" if files else "no file"
             raise ImageError(f"{self.folder / image.set}: {found} for {image.name}")
