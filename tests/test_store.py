@@ -7,8 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
+from srgan_tf.data import store
 from srgan_tf.data.sources import PhotoSource
-from srgan_tf.data.store import cache_folder, open_store
+from srgan_tf.data.store import cache_folder, open_store, writable_cache
 from srgan_tf.errors import RequestError
 
 RNG = np.random.default_rng(0)
@@ -132,6 +133,25 @@ def test_a_cache_that_cannot_be_written_is_a_request_error(tmp_path, monkeypatch
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
     with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR moves it"):
         open_store(source(PHOTOS), 1)
+
+
+def test_without_a_home_folder_the_variable_names_the_cache(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(store.Path, "home", no_home)
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("SRGAN_TF_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR names another"):
+        cache_folder()
+
+
+def test_a_folder_in_the_cache_is_made_or_refused(monkeypatch, tmp_path):
+    assert writable_cache("evaluation") == tmp_path / "cache" / "evaluation"
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    with pytest.raises(RequestError, match=r"Permission denied\); SRGAN_TF_CACHE=DIR moves it"):
+        writable_cache("evaluation")
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
