@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from srgan_tf.registration import register_with_keras
+
+# Read by Keras when it is imported; see srgan_tf.keras_settings for what else it must be told.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 __all__ = ["Upscaler"]
 

@@ -15,13 +15,14 @@ import json
 import mimetypes
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
 import threading
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,17 +30,28 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam.io import WriteToText
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from tqdm import tqdm
 
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.files import IMAGE_SUFFIXES, Output, first_line, native_messages_held_back
+from srgan_tf.files import (
+    IMAGE_SUFFIXES,
+    Output,
+    find_images,
+    first_line,
+    is_file,
+    is_folder,
+    is_image_name,
+    native_messages_held_back,
+    written_whole,
+)
 from srgan_tf.tiles import DEFAULT_TILE
 
 # TensorFlow takes seconds to import, and would write its notices to the terminal: it waits until
@@ -55,6 +67,9 @@ _FAILED = "failed"
 _WILDCARD = re.compile(r"[*?[]")
 _FOUND, _DONE = b"+", b"-"
 _OUTPUT = Output()
+_PROCESSES = "multi_processing"
+# A worker process of Beam's runner here, without the notices that it starts with.
+_WORKER = f"{shlex.quote(sys.executable)} -m srgan_tf.batch_worker"
 
 
 @dataclass(frozen=True)
@@ -73,12 +88,27 @@ class Settings:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-        from srgan_tf.inference import Upscaler
+            from srgan_tf.inference import Upscaler
 
-        with _local_model(self.model) as model:
-            return Upscaler(
-                model, self.tile, self.self_ensemble, self.precision, together=self.together
-            )
+            with _local_model(self.model) as model:
+                return Upscaler(
+                    model, self.tile, self.self_ensemble, self.precision, together=self.together
+                )
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an argument names: photos in a folder, and how they are found there.
+
+    Attributes:
+        folder: below which results keep their place.
+        pattern: of Beam's, for their paths; None: all in the folder.
+        only: the one photo that was named, in place of a pattern.
+    """
+
+    folder: str
+    pattern: str | None = None
+    only: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,8 @@ def upscale_batch(
     `file` and `reason`.
 
     Args:
-        inputs: files, folders or patterns with `*`, `**`, `?` and `[]` of Beam's filesystems.
+        inputs: files, folders or patterns with `*`, `**`, `?` and `[]` of Beam's filesystems; what
+            is there by the name as it stands is no pattern.
         out: the folder of the results.
         settings: the model and how to apply it.
         overwrite: enlarge again what has a result.
@@ -137,23 +168,37 @@ def upscale_batch(
     elif workers is not None:
         raise RequestError("--workers is for this machine; give the runner's own option after --")
     FileSystems.set_options(options)
+    runner = None
+    if here and options.view_as(DirectOptions).direct_running_mode == _PROCESSES:
+        # Or it would replace the environment by one with Beam's own command.
+        options.view_as(DirectOptions).direct_running_mode = "in_memory"
+        worker = SubprocessSDKEnvironment.from_command_string(_WORKER)
+        runner = FnApiRunner(worker)
     out = _absolute(out)
-    patterns = [_pattern(text, out) for text in inputs]
+    found = [_find(text, out) for text in inputs]
     scale = settings.open().scale
 
     # Of the request, so that the same one started again finds what a killed job left.
-    request = hashlib.sha256("\n".join([out, *sorted(inputs)]).encode()).hexdigest()[:12]
+    request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
     partial = f"{out}/.partial-{request}"
     _delete(partial)
     try:
         with _progress_bar(here) as tally:
             result = _run(
                 _pipeline(
-                    options, patterns, out, partial, settings, scale, overwrite, tally, output
+                    beam.Pipeline(runner, options),
+                    found,
+                    out,
+                    partial,
+                    settings,
+                    scale,
+                    overwrite,
+                    tally,
+                    output,
                 )
             )
         counts = _counts(result)
-        if not counts["found"]:
+        if not (counts["found"] or counts["failures"]):
             raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(inputs)}")
         failures = f"{out}/{FAILURES_FILE}"
         if counts["failures"]:
@@ -225,21 +270,21 @@ class _Model:
 
 
 class _Match(beam.DoFn):
-    """(folder, pattern) to (target, source) of each image that matches."""
+    """`Input` to (target, source) of each image; paths are bytes, as not all are UTF-8."""
 
     def __init__(self, out: str, tally: str | None, output: Output = _OUTPUT):
         self._out, self._tally, self._output = out, tally, output
         self._found = Metrics.counter(_METRICS, "found")
 
-    def process(self, element: tuple[str, str]) -> Iterator[tuple[str, str]]:
-        folder, pattern = element
-        for source in _match(pattern):
-            # A folder of results within a folder of photos isn't enlarged again.
-            if _is_image(source) and not source.startswith(f"{self._out}/"):
-                self._found.inc()
-                _mark(self._tally, _FOUND)
-                name = self._output.name(source[len(folder) :].lstrip("/"))
-                yield f"{self._out}/{name}", source
+    def process(self, element: Input) -> Iterator:
+        for source, problem in _images(element, self._out):
+            _mark(self._tally, _FOUND)
+            if problem is not None:
+                yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, problem))
+                continue
+            self._found.inc()
+            name = self._output.name(source[len(element.folder) :].lstrip("/"))
+            yield os.fsencode(f"{self._out}/{name}"), os.fsencode(source)
 
 
 class _Plan(beam.DoFn):
@@ -249,19 +294,19 @@ class _Plan(beam.DoFn):
         self._tally = tally
         self._skipped = Metrics.counter(_METRICS, "skipped")
 
-    def process(self, element: tuple[str, dict[str, Iterable[str]]]) -> Iterator:
+    def process(self, element: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator:
         target, groups = element
-        sources = sorted(set(groups["sources"]))
-        if len(sources) > 1:
+        sources = sorted({os.fsdecode(source) for source in groups["sources"]})
+        if len({_real(source) for source in sources}) > 1:
             for source in sources:
                 others = ", ".join(other for other in sources if other != source)
-                reason = f"{target} would be the result of {others}, too"
-                yield beam.pvalue.TaggedOutput(_FAILED, (source, reason))
+                reason = f"{os.fsdecode(target)} would be the result of {others}, too"
+                yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, reason))
         elif sources and any(groups["existing"]):
             self._skipped.inc()
             _mark(self._tally, _DONE)
         elif sources:
-            yield sources[0], target
+            yield os.fsencode(sources[0]), target
 
 
 class _Read(beam.DoFn):
@@ -270,10 +315,10 @@ class _Read(beam.DoFn):
     def __init__(self, scale: int):
         self._scale = scale
 
-    def process(self, element: tuple[str, str]) -> Iterator:
+    def process(self, element: tuple[bytes, bytes]) -> Iterator:
         from srgan_tf.images import check_writable, is_transparent, read_image
 
-        source, target = element
+        source, target = map(os.fsdecode, element)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / f"photo{_suffix(target)}"
             try:
@@ -282,7 +327,7 @@ class _Read(beam.DoFn):
                 height, width = (self._scale * side for side in photo.pixels.shape[:2])
                 check_writable(path, height, width, is_transparent(photo.pixels))
             except (ImageError, OSError) as error:
-                yield beam.pvalue.TaggedOutput(_FAILED, (source, _reason(error, path)))
+                yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, _reason(error, path)))
                 return
         if photo.note:
             warnings.warn(f"{source}: {photo.note}", stacklevel=1)
@@ -306,7 +351,7 @@ class _Write(beam.DoFn):
 
         if isinstance(element, tuple):
             job, reason = element
-            yield beam.pvalue.TaggedOutput(_FAILED, (job.source, reason))
+            yield beam.pvalue.TaggedOutput(_FAILED, _failure(job.source, reason))
             return
         photo = element.photo
         with tempfile.TemporaryDirectory() as scratch:
@@ -317,30 +362,40 @@ class _Write(beam.DoFn):
                 write_image(path, photo.pixels, photo.icc_profile, photo.dpi, metadata, quality)
                 _store(path, f"{self._partial}/{uuid.uuid4().hex}{path.suffix}", element.target)
             except (ImageError, OSError) as error:
-                yield beam.pvalue.TaggedOutput(_FAILED, (element.source, _reason(error, path)))
+                reason = _reason(error, path)
+                yield beam.pvalue.TaggedOutput(_FAILED, _failure(element.source, reason))
                 return
         self._files.inc()
         self._pixels.inc(_pixels(element))
         _mark(self._tally, _DONE)
 
 
-class _Failure(beam.DoFn):
-    """(source, reason) to a line of JSON."""
+class _Record(beam.DoFn):
+    """Lines on failures to a file, if there are any."""
 
-    def __init__(self, tally: str | None):
-        self._tally = tally
+    def __init__(self, partial: str, tally: str | None):
+        self._path, self._tally = f"{partial}/{FAILURES_FILE}", tally
         self._failures = Metrics.counter(_METRICS, "failures")
 
-    def process(self, element: tuple[str, str]) -> Iterator[str]:
-        source, reason = element
-        self._failures.inc()
-        _mark(self._tally, _DONE)
-        yield json.dumps({"file": source, "reason": reason}, ensure_ascii=False)
+    def process(self, element: list[str]) -> None:
+        if not element:
+            return
+        content = "".join(f"{line}\n" for line in sorted(element)).encode()
+        if _is_here(self._path):
+            with written_whole(Path(self._path)) as temporary:
+                temporary.write_bytes(content)
+        else:
+            with FileSystems.create(
+                self._path, "text/plain", CompressionTypes.UNCOMPRESSED
+            ) as remote:
+                remote.write(content)
+        self._failures.inc(len(element))
+        _mark(self._tally, _DONE * len(element))
 
 
 def _pipeline(
-    options: PipelineOptions,
-    patterns: list[tuple[str, str]],
+    pipeline: beam.Pipeline,
+    inputs: list[Input],
     out: str,
     partial: str,
     settings: Settings,
@@ -349,16 +404,18 @@ def _pipeline(
     tally: str | None,
     output: Output,
 ) -> beam.Pipeline:
-    pipeline = beam.Pipeline(options=options)
-    existing = [] if overwrite else [f"{out}/**"]
+    existing = [] if overwrite else [Input(out)]
+    matched = (
+        pipeline
+        | "Inputs" >> beam.Create(inputs)
+        | "Match" >> beam.ParDo(_Match(out, tally, output)).with_outputs(_FAILED, main="sources")
+    )
     groups = {
-        "sources": pipeline
-        | "Inputs" >> beam.Create(patterns)
-        | "Match" >> beam.ParDo(_Match(out, tally, output)),
+        "sources": matched.sources,
         # One listing costs far less than asking for each result.
         "existing": pipeline
         | "Results" >> beam.Create(existing, reshuffle=False)
-        | "List" >> beam.FlatMap(_keyed),
+        | "List" >> beam.FlatMap(_results),
     }
     planned = (
         groups
@@ -373,13 +430,10 @@ def _pipeline(
         >> beam.ParDo(_Write(partial, tally, output)).with_outputs(_FAILED, main="nothing")
     )
     (
-        (planned[_FAILED], read[_FAILED], written[_FAILED])
+        (matched[_FAILED], planned[_FAILED], read[_FAILED], written[_FAILED])
         | "Failures" >> beam.Flatten()
-        | "Describe" >> beam.ParDo(_Failure(tally))
-        | "Record"
-        >> WriteToText(
-            f"{partial}/{FAILURES_FILE}", num_shards=1, shard_name_template="", skip_if_empty=True
-        )
+        | "Collect" >> beam.combiners.ToList()
+        | "Record" >> beam.ParDo(_Record(partial, tally))
     )
     return pipeline
 
@@ -406,7 +460,7 @@ def _local_runner(workers: int | None) -> list[str]:
     return [
         "--runner=DirectRunner",
         f"--direct_num_workers={workers}",
-        "--direct_running_mode=multi_processing",
+        f"--direct_running_mode={_PROCESSES}",
         # Keeps DirectRunner from downloading Prism, a newer runner without worker processes.
         "--allow_unsafe_triggers",
         "--default_sdk_harness_log_level=ERROR",
@@ -421,23 +475,78 @@ def _counts(result: PipelineResult) -> dict[str, int]:
     return counts
 
 
-def _pattern(text: str, out: str) -> tuple[str, str]:
-    """(the folder below which results keep their place, Beam's pattern) of an input.
+def _find(text: str, out: str) -> Input:
+    """What an argument names.
 
     Raises:
-        RequestError: nothing matches, or only results would.
+        RequestError: nothing, or only results.
     """
-    pattern = _absolute(text)
-    if not _WILDCARD.search(pattern) and next(_match(f"{pattern}/**", limit=1), None):
-        pattern += "/**"
-    # As shells mean it, also what lies in no subfolder; Beam's ** crosses folders by itself.
-    pattern = pattern.replace("/**/*", "/**")
-    folder = _WILDCARD.split(pattern)[0].rpartition("/")[0]
-    if f"{folder}/".startswith(f"{out}/"):
+    path = _absolute(text)
+    folder = _is_folder(path)
+    if folder:
+        found = Input(path)
+    elif folder is False:
+        found = Input(path.rpartition("/")[0], only=path)
+    else:
+        # As shells mean it, also what lies in no subfolder; Beam's ** crosses folders by itself.
+        pattern = path.replace("/**/*", "/**")
+        found = Input(_WILDCARD.split(pattern)[0].rpartition("/")[0], pattern)
+    if f"{found.folder}/".startswith(f"{out}/"):
         raise RequestError(f"{text}: within {out}, the folder of the results")
-    if next(_match(pattern, limit=1), None) is None:
+    if folder is None and not (
+        _WILDCARD.search(path) and any(problem is None for _, problem in _images(found, out))
+    ):
         raise RequestError(f"{text}: no such file or folder, and no file matches")
-    return folder, pattern
+    return found
+
+
+def _is_folder(path: str) -> bool | None:
+    """As `files.is_folder`, also in storage, where a folder is what there are files in."""
+    if _is_here(path):
+        return is_folder(Path(path))
+    if FileSystems.exists(path):
+        return False
+    return True if next(_match(f"{_escaped(path)}/**", limit=1), None) else None
+
+
+def _images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
+    """(image, None) of an input, or (path, reason) of a folder that can't be read.
+
+    A folder of results within a folder of photos isn't enlarged again.
+    """
+    if found.only is not None:
+        yield found.only, None
+    elif _is_here(found.folder):
+        matches: Callable[[str], object] = bool  # any path
+        enter: Callable[[Path], bool] = bool
+        if found.pattern is not None:
+            matches = re.compile(FileSystem.translate_pattern(found.pattern)).match
+            enter = partial(_may_hold, found.pattern)
+        results = None if out is None else Path(out)
+        for path, problem in find_images(Path(found.folder), results, enter):
+            if problem is not None or matches(str(path)):
+                yield str(path), problem
+    else:
+        for source in _match(found.pattern or f"{_escaped(found.folder)}/**"):
+            if is_image_name(source) and not source.startswith(f"{out}/"):
+                yield source, None
+
+
+def _may_hold(pattern: str, folder: Path) -> bool:
+    """Whether the path of something in a folder may match."""
+    names = pattern.split("/")
+    for name, own in zip(names, ("", *folder.parts[1:]), strict=False):
+        if "**" in name:
+            return True
+        if not re.match(FileSystem.translate_pattern(name), own):
+            return False
+    return len(folder.parts) < len(names)
+
+
+def _results(out: Input) -> Iterator[tuple[bytes, bytes]]:
+    for path, problem in _images(out, None):
+        if problem is None:
+            yield os.fsencode(path), os.fsencode(path)
 
 
 def _absolute(path: str) -> str:
@@ -446,11 +555,16 @@ def _absolute(path: str) -> str:
         FileSystems.get_filesystem(path)
     except ValueError as error:
         raise RequestError(f"{path}: {first_line(error)}") from None
-    # Links resolved: no result may replace an input unnoticed.
-    return (os.path.realpath(path) if scheme is None else path).rstrip("/")
+    if scheme is not None:
+        return path.rstrip("/")
+    # Links resolved: no result may replace an input unnoticed. But a photo has its link's name.
+    if is_file(Path(path)):
+        return str(Path(path).parent.resolve() / Path(path).name)
+    return os.path.realpath(path)
 
 
 def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
+    """Paths in storage."""
     try:
         (result,) = FileSystems.match([pattern], [limit])
     except BeamIOError as error:
@@ -458,18 +572,32 @@ def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
     return (metadata.path for metadata in result.metadata_list)
 
 
-def _keyed(pattern: str) -> Iterator[tuple[str, str]]:
-    return ((path, path) for path in _match(pattern))
+def _escaped(path: str) -> str:
+    """A pattern that matches this path, and at most those with ] where it has [."""
+    return path.translate({ord("*"): "[*]", ord("?"): "[?]", ord("["): "[][]"})
+
+
+def _is_here(path: str) -> bool:
+    return FileSystems.get_scheme(path) is None
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path) if _is_here(path) else path
 
 
 def _delete(path: str) -> None:
     """A file, or a folder with what is in it; a worker that is about to end may still write."""
+    if _is_here(path):
+        if is_file(Path(path)):
+            Path(path).unlink()
+        shutil.rmtree(path, ignore_errors=True)
+        return
     with suppress(BeamIOError):
-        inside = list(_match(f"{path}/**"))
+        inside = [_escaped(found) for found in _match(f"{_escaped(path)}/**")]
         if inside:
             FileSystems.delete(inside)
         if FileSystems.exists(path):
-            FileSystems.delete([path])
+            FileSystems.delete([_escaped(path)])
 
 
 def _fetch(source: str, path: Path) -> None:
@@ -508,10 +636,6 @@ def _local_model(model: str | None) -> Iterator[str | Path | None]:
         yield path
 
 
-def _is_image(path: str) -> bool:
-    return _suffix(path) in IMAGE_SUFFIXES
-
-
 def _suffix(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
 
@@ -527,6 +651,12 @@ def _weight(job: Job, least: int) -> int:
 
 def _reason(error: Exception, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ") if str(error) else type(error).__name__
+
+
+def _failure(source: str, reason: str) -> str:
+    """A line of JSON, in which bytes of names that aren't UTF-8 are \\udcNN."""
+    line = json.dumps({"file": source, "reason": reason}, ensure_ascii=False)
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def _mark(tally: str | None, mark: bytes) -> None:

@@ -228,7 +228,7 @@ class VggConfig(_Section):
     """`imagenet`: downloaded by Keras; else the path of a `.weights.h5` without top."""
 
 
-Losses = dict[LossName, Annotated[float, Field(gt=0)]]
+Losses = Annotated[dict[LossName, Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
 class _StageConfig(_Section):
@@ -259,8 +259,6 @@ class _StageConfig(_Section):
             raise ValueError("warmup_steps needs schedule: cosine")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps")
-        if not self.losses:
-            raise ValueError("losses must name at least one loss")
         return self
 
 
@@ -435,7 +433,7 @@ def _explain(error: ValidationError) -> str:
         location = [str(part) for part in problem["loc"]]
         # The location of a key of the generator names its architecture too.
         key = ".".join(part for part in location if part not in _GENERATORS)
-        if location[-1] == "[key]":
+        if location[-1:] == ["[key]"]:
             name = str(problem["input"])
             near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.4)
             section = ".".join(location[:-2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, native_messages_held_back
+from srgan_tf.files import TensorFlowPath, first_line
 from srgan_tf.models import Generator
 from srgan_tf.tiles import cut
 from srgan_tf.weights import load_generator
@@ -26,6 +27,8 @@ _TFLITE_TILE = 160
 
 class Engine(Protocol):
     """Enlarges float32 [1, h, w, 3] in [0, 1] to float32 [1, scale·h, scale·w, 3] in [-1, 1].
+
+    Several threads may use one at a time.
 
     Attributes:
         scale: how many times as wide and high a result is.
@@ -123,6 +126,8 @@ class TFLiteEngine:
             self._interpreter = Interpreter(
                 model_content=content, num_threads=threads or os.cpu_count()
             )
+            # Here, where a command holds back what LiteRT says of it.
+            self._interpreter.allocate_tensors()
         except OSError as error:
             raise RequestError(f"{path}: can't be read ({first_line(error)})") from None
         except (ValueError, TypeError, IndexError, struct.error) as error:
@@ -133,6 +138,8 @@ class TFLiteEngine:
         height, width = (int(side) for side in self._input["shape_signature"][1:3])
         self._fixed = (height, width) if height > 0 else None
         self._shape: tuple[int, ...] | None = None
+        # An interpreter has one input and one output, and computes with all cores anyway.
+        self._lock = threading.Lock()
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         if self._fixed is None:
@@ -146,18 +153,18 @@ class TFLiteEngine:
         return sr[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
 
     def _run(self, lr: np.ndarray) -> np.ndarray:
-        if lr.shape != self._shape:
-            if self._fixed is None:
-                self._interpreter.resize_tensor_input(self._input["index"], lr.shape)
-            with native_messages_held_back():
-                self._interpreter.allocate_tensors()
-            self._shape = lr.shape
         dtype = self._input["dtype"]
         if dtype != np.float32:
             lr = np.rint(lr * np.iinfo(dtype).max).astype(dtype)
-        self._interpreter.set_tensor(self._input["index"], lr)
-        self._interpreter.invoke()
-        sr = self._interpreter.get_tensor(self._output["index"])
+        with self._lock:
+            if lr.shape != self._shape:
+                if self._fixed is None:
+                    self._interpreter.resize_tensor_input(self._input["index"], lr.shape)
+                    self._interpreter.allocate_tensors()
+                self._shape = lr.shape
+            self._interpreter.set_tensor(self._input["index"], lr)
+            self._interpreter.invoke()
+            sr = self._interpreter.get_tensor(self._output["index"])
         if sr.dtype != np.float32:
             sr = sr / np.float32(np.iinfo(sr.dtype).max)
         return sr * 2.0 - 1.0
@@ -179,9 +186,10 @@ class SavedModelEngine:
         info = read_servable_info(folder)
         self.scale, self.radius = info.scale, info.radius
         self._side = tile_side(info.max_pixels, info.radius)
+        seen = TensorFlowPath(folder)
         try:
             # Kept: the signature refers to it weakly.
-            self._loaded = tf.saved_model.load(str(folder))
+            self._loaded = tf.saved_model.load(str(seen.path))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise RequestError(f"{folder}: can't be loaded ({first_line(error)})") from None
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from srgan_tf import keras_settings  # noqa: F401
 from srgan_tf.errors import RequestError
 
 FEATURE_SCALE = 1 / 12.75

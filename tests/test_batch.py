@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -225,6 +226,44 @@ def test_results_there_are_skipped_unless_asked(run, tmp_path):
     assert images.read_image(done).pixels.shape == (20, 28, 3)
 
 
+@pytest.mark.parametrize("name", ["trip [2020]", "what?", os.fsdecode(b"caf\xe9")])
+def test_names_are_no_patterns(run, tmp_path, name):
+    """Nor do they need to be UTF-8; of a folder and of a file, of results and failures."""
+    source, out = tmp_path / "in" / name, tmp_path / "out" / name
+    photo(source / f"{name}.png")
+    (source / f"{name}.jpg").touch()
+    for overwrite, counts in ((False, (1, 0, 1)), (False, (0, 1, 1)), (True, (1, 0, 1))):
+        report = run(source, out=out, overwrite=overwrite)
+        assert (report.files, report.skipped, report.failed) == counts
+        assert files(out) == sorted(["failures.jsonl", f"{name}.png"])
+        assert not [path for path in out.iterdir() if path.is_dir()]
+        (failure,) = read_failures(str(out))
+        assert failure == {"file": f"{source}/{name}.jpg", "reason": "an empty file"}
+    assert run(source / f"{name}.png", out=tmp_path / "other").files == 1
+
+
+def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "in" / "locked").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = run(tmp_path / "in", out=tmp_path / "in" / "out")
+    assert (report.files, report.failed) == (2, 1)
+    assert files(tmp_path / "in" / "out") == ["a.png", "failures.jsonl", "link/b.png"]
+    (failure,) = read_failures(str(tmp_path / "in" / "out"))
+    assert failure["file"] == str(tmp_path / "in" / "locked")
+    assert failure["reason"] == "can't be read: Permission denied"
+
+
 def test_what_a_killed_job_left_is_tidied_away(run, tmp_path, monkeypatch):
     photo(tmp_path / "in" / "a.png")
     tidy = batch._delete
@@ -377,6 +416,19 @@ def test_any_filesystem_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
         run("bucket://b/photos", out="bucket://b/out", model="bucket://b/none.keras")
 
 
+def test_names_in_storage_are_no_patterns(run, tmp_path, monkeypatch):
+    content = photo(tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(Bucket, "objects", {"bucket://b/in [1]/a [2].png": content})
+    for counts in ((1, 0), (0, 1)):
+        report = run("bucket://b/in [1]", out="bucket://b/out [x]")
+        assert (report.files, report.skipped) == counts
+    assert sorted(Bucket.objects) == [
+        "bucket://b/in [1]/a [2].png",
+        "bucket://b/out [x]/a [2].png",
+    ]
+    assert run("bucket://b/in [1]/a [2].png", out="bucket://b/other").files == 1
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -402,12 +454,12 @@ def test_patterns(tmp_path, monkeypatch, text, expected):
     out = str(tmp_path / "in" / "out")
     if expected is None:
         with pytest.raises(RequestError, match="no file matches"):
-            batch._pattern(text, out)
+            batch._find(text, out)
         return
     match = batch._Match(out, None)
-    found = sorted(match.process(batch._pattern(text, out)))
+    found = sorted(match.process(batch._find(text, out)))
     folder = tmp_path / "in" / ("sub" if text.startswith("in/sub") else "")
-    assert found == [(f"{out}/{name}", str(folder / name)) for name in expected]
+    assert found == [(os.fsencode(f"{out}/{n}"), os.fsencode(folder / n)) for n in expected]
 
 
 def test_wrong_requests(run, tmp_path, monkeypatch):

@@ -48,7 +48,10 @@ def test_a_none_that_overrides_a_default_survives_writing(recipe, tmp_path):
         ("precison=float32", "unknown key precison, did you mean precision?"),
         ("data.batchsize=4", "unknown key data.batchsize, did you mean data.batch_size?"),
         ("pretrain.step=4", "unknown key pretrain.step, did you mean pretrain.steps?"),
-        ("gan.losses.adversarail=1", "unknown loss gan.losses.adversarail, did you mean gan.losses.adv"),
+        (
+            "gan.losses.adversarail=1",
+            "unknown loss gan.losses.adversarail, did you mean gan.losses.adv",
+        ),
         ("generator.block=4", "unknown key generator.block, did you mean generator.blocks?"),
         ("vgg.zzz=4", "unknown key vgg.zzz; the keys here are weights"),
         ("name.x=4", "name is not a section"),

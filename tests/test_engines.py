@@ -1,5 +1,7 @@
 """Engines: one interface for whatever carries out a generator."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,6 +78,23 @@ def test_tflite_in_tiles(small_tiles, generator, photo, expected, tmp_path, size
         assert np.abs(result[inner].astype(int) - expected[inner]).max() <= 1
     else:
         assert grey_levels(path, photo, expected) <= 1
+
+
+def test_threads_share_an_engine(generator, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(convert(generator, "float32", "tiny"))
+    upscaler = Upscaler(path)
+    photos = [np.full((9 + n, 12, 3), 20 * n, np.uint8) for n in range(8)]
+    alone = [upscaler.upscale(photo) for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(upscaler.upscale, photos * 6))
+    for index, result in enumerate(together):
+        np.testing.assert_array_equal(result, alone[index % 8])
+
+
+def test_a_folder_with_brackets_in_its_name(generator, photo, expected, tmp_path):
+    write_saved_model(generator, tmp_path / "a [1]" / "tiny" / "1", "tiny")
+    assert grey_levels(tmp_path / "a [1]" / "tiny", photo, expected) <= 1
 
 
 def test_a_fixed_size_without_room_for_the_overlap(generator, photo, expected, tmp_path):

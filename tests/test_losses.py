@@ -103,7 +103,9 @@ def test_spectrum_is_of_power():
         assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
     moved = np.roll(hr, (5, 3), (1, 2))  # other photos of the same texture
     period_of_3 = np.where(np.arange(96) % 3 == 0, 0.05, 0).astype("float32")[:, None]
-    assert float(log_spectrum_mse_loss(hr, moved + period_of_3, 4)) > 2 * float(log_spectrum_mse_loss(hr, moved, 4))
+    assert float(log_spectrum_mse_loss(hr, moved + period_of_3, 4)) > 2 * float(
+        log_spectrum_mse_loss(hr, moved, 4)
+    )
 
 
 def welch_windows(image):

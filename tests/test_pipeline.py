@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srgan_tf.config import DataConfig
-from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.crops import crop_batch
+from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
 from srgan_tf.data.store import PhotoStore, read_store, split_photos
 from srgan_tf.errors import RequestError
@@ -119,8 +119,9 @@ def test_crops_reach_every_corner():
     assert corners <= set(counters.ravel().tolist())
 
 
-@given(st.integers(16, 40), st.integers(16, 40), st.integers(1, 16), st.integers(0, 2**32 - 1))
-def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, crop, seed):
+@given(st.integers(16, 40), st.integers(16, 40), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, quarter, seed):
+    crop = 4 * quarter
     photo = make_store((height, width))
     (piece,) = hr_batch(photo, cropped(crop, 1), seed, step=0)
     assert piece.shape == (crop, crop, 3)

@@ -1,5 +1,6 @@
 """The cache of decoded photos."""
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -7,8 +8,9 @@ import warnings
 import numpy as np
 import pytest
 
+from srgan_tf.data import store
 from srgan_tf.data.sources import PhotoSource
-from srgan_tf.data.store import cache_folder, open_store
+from srgan_tf.data.store import cache_folder, open_store, writable_cache
 from srgan_tf.errors import RequestError
 
 RNG = np.random.default_rng(0)
@@ -33,7 +35,7 @@ def source(photos, key="key") -> PhotoSource:
 
 
 def test_gives_the_photos_by_index():
-    store = open_store(source(PHOTOS), min_side=1)
+    store = open_store(source(PHOTOS))
     assert len(store) == 3
     assert store.names == tuple(PHOTOS)
     for index, photo in enumerate(PHOTOS.values()):
@@ -45,48 +47,53 @@ def test_gives_the_photos_by_index():
 
 def test_the_second_opening_decodes_nothing(cache):
     first, again = source(PHOTOS), source(PHOTOS)
-    one, two = open_store(first, 1), open_store(again, 1)
+    one, two = open_store(first), open_store(again)
     assert (first.photos.times, again.photos.times) == (1, 0)
     assert one.fingerprint == two.fingerprint
     np.testing.assert_array_equal(one[2], two[2])
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("key", "min_side"), [("other key", 1), ("key", 2)])
-def test_another_key_or_size_is_decoded_anew(key, min_side):
-    open_store(source(PHOTOS), 1)
-    other = source(PHOTOS, key)
-    open_store(other, min_side)
+def test_another_key_is_decoded_anew():
+    open_store(source(PHOTOS))
+    other = source(PHOTOS, "other key")
+    open_store(other)
     assert other.photos.times == 1
+
+
+def test_a_subset_opens_again_as_itself():
+    subset = open_store(source(PHOTOS)).subset([2, 0])
+    for photos in (subset, subset.open(), pickle.loads(pickle.dumps(subset.open))()):
+        assert photos.names == ("2.png", "0.png")
+        np.testing.assert_array_equal(photos[0], PHOTOS["2.png"])
 
 
 def test_the_fingerprint_tells_contents_apart():
     changed = {name: photo.copy() for name, photo in PHOTOS.items()}
     changed["1.png"][0, 0, 0] ^= 1
     renamed = {name.replace("1", "7"): photo for name, photo in PHOTOS.items()}
-    stores = [open_store(source(p, str(i)), 1) for i, p in enumerate((PHOTOS, changed, renamed))]
+    stores = [open_store(source(p, str(i))) for i, p in enumerate((PHOTOS, changed, renamed))]
     assert len({store.fingerprint for store in stores}) == 3
 
 
 def test_unusable_photos_are_skipped_with_one_warning_each():
-    photos = {"broken.png": OSError("truncated"), "small.png": np.zeros((9, 50, 3), np.uint8)}
+    photos = {"broken.png": OSError("truncated")}
     for _ in range(2):  # the second time from the cache
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            store = open_store(source(PHOTOS | photos), min_side=10)
+            store = open_store(source(PHOTOS | photos))
         assert store.names == tuple(PHOTOS)
         assert [str(warning.message) for warning in caught] == [
             "broken.png: skipped, unreadable (truncated)",
-            "small.png: skipped, 50×9 is smaller than 10 pixels",
         ]
 
 
 def test_no_usable_photo_is_an_error_that_names_the_source():
     with (
         pytest.warns(UserWarning, match="skipped"),
-        pytest.raises(RequestError, match="test photos: no usable photo of at least 100 pixels"),
+        pytest.raises(RequestError, match="test photos: no readable photo"),
     ):
-        open_store(source(PHOTOS), min_side=100)
+        open_store(source({"broken.png": OSError("truncated")}))
 
 
 def test_an_interrupted_decoding_leaves_nothing_and_can_be_repeated(cache):
@@ -95,9 +102,9 @@ def test_an_interrupted_decoding_leaves_nothing_and_can_be_repeated(cache):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_store(PhotoSource("test photos", "key", None, interrupted), 1)
+        open_store(PhotoSource("test photos", "key", None, interrupted))
     assert list(cache.iterdir()) == []
-    assert len(open_store(source(PHOTOS), 1)) == 3
+    assert len(open_store(source(PHOTOS))) == 3
 
 
 def test_a_killed_decoding_is_never_taken_for_a_whole_one(cache):
@@ -108,22 +115,22 @@ from srgan_tf.data.store import open_store
 def photos():
     yield "0.png", np.zeros((20, 20, 3), np.uint8)
     os.kill(os.getpid(), signal.SIGKILL)
-open_store(PhotoSource("test photos", "key", None, photos), 1)
+open_store(PhotoSource("test photos", "key", None, photos))
 """
     killed = subprocess.run([sys.executable, "-c", program], capture_output=True)
     assert killed.returncode == -9, killed.stderr
     assert list(cache.iterdir())
     again = source(PHOTOS)
-    assert len(open_store(again, 1)) == 3
+    assert len(open_store(again)) == 3
     assert again.photos.times == 1
 
 
 def test_the_one_who_finishes_second_uses_the_first_ones_cache():
     def slow():
-        open_store(source(PHOTOS), 1)  # another process is faster
+        open_store(source(PHOTOS))  # another process is faster
         yield from PHOTOS.items()
 
-    store = open_store(PhotoSource("test photos", "key", None, slow), 1)
+    store = open_store(PhotoSource("test photos", "key", None, slow))
     np.testing.assert_array_equal(store[1], PHOTOS["1.png"])
 
 
@@ -131,7 +138,26 @@ def test_a_cache_that_cannot_be_written_is_a_request_error(tmp_path, monkeypatch
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
     with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR moves it"):
-        open_store(source(PHOTOS), 1)
+        open_store(source(PHOTOS))
+
+
+def test_without_a_home_folder_the_variable_names_the_cache(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(store.Path, "home", no_home)
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("SRGAN_TF_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR names another"):
+        cache_folder()
+
+
+def test_a_folder_in_the_cache_is_made_or_refused(monkeypatch, tmp_path):
+    assert writable_cache("evaluation") == tmp_path / "cache" / "evaluation"
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    with pytest.raises(RequestError, match=r"Permission denied\); SRGAN_TF_CACHE=DIR moves it"):
+        writable_cache("evaluation")
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

@@ -20,6 +20,5 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     # argparse would take what follows -- for inputs; it is another program's.
     own = argv.index("--") if argv[:1] == ["upscale-batch"] and "--" in argv else len(argv)
-    arguments = parser.parse_args(argv[:own])
-    arguments.runner_options = argv[own + 1 :]
-    run(arguments.command, arguments)
+    parser.set_defaults(runner_options=argv[own + 1 :])
+    run(parser, argv[:own], lambda arguments: arguments.command(arguments))

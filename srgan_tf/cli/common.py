@@ -1,36 +1,118 @@
-"""What all commands share: exit codes, signals, and a quiet TensorFlow."""
+"""What all commands share: exit codes, signals, streams, paths, and a quiet TensorFlow."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 from srgan_tf.errors import RequestError
-from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output
+from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
 from srgan_tf.tiles import DEFAULT_TILE
 
+STOPPED, _UNREAD = 130, 141  # 128 and the number of the signal, as shells say it
 
-def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> None:
-    """Runs a command and exits: 0 done, 1 some inputs failed, 2 the request is wrong."""
+
+def run(
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+    command: Callable[[argparse.Namespace], int],
+) -> NoReturn:
+    """Parses the arguments, runs a command and exits.
+
+    Exit codes: 0 done, 1 some inputs failed, 2 the request is wrong, 130 stopped by Ctrl-C, 141
+    nobody reads the output any more.
+    """
+    interrupted = False
+
+    def interrupt(*_):
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    _open_closed_streams()
     # As an exception, so that nothing half-written stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:  # as with nohup
+        signal.signal(signal.SIGINT, interrupt)
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        sys.exit(command(arguments))
+        try:
+            sys.exit(command(parser.parse_args(argv)))
+        finally:
+            sys.stdout.flush()
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        _close_broken_streams()
+        sys.exit(_UNREAD)
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+    except Exception:
+        # Native code may turn the KeyboardInterrupt within an import into an error of its own.
+        if not interrupted:
+            raise
+        print("Stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _open_closed_streams() -> None:
+    """Gives a process without stdin, stdout or stderr empty ones.
+
+    Else a file that it opens would have the number of one, and get what native code prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does: no name or sign may be the end of a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _close_broken_streams() -> None:
+    """Lets go what nobody reads, which Python would try to write once more at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def to_path(text: str) -> Path:
+    """A path of the command line; a shell leaves the ~ of --out=~/results as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user: then it is a file's name
+        return Path(text)
+
+
+def path_or_name(text: str) -> str:
+    """As `to_path`, where a name or URL may stand, too."""
+    return str(to_path(text)) if text.startswith("~") else text
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """--model and how it is applied, for the commands that enlarge files."""
     parser.add_argument(
         "--model",
+        type=path_or_name,
         metavar="NAME|FILE|FOLDER|URL",
         help="a released name, a .keras file or a run folder; or, of export.py, a .tflite file, a "
         "SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
@@ -93,13 +175,11 @@ def _quality(text: str) -> int:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the notices that its native code writes to stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            import tensorflow as tf
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # none that can be written: TensorFlow asks for its name alone
+        tempfile.tempdir = os.curdir
+    with native_messages_held_back():
+        import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        tf.config.list_physical_devices()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.degrade import parse_degradation
 from srgan_tf.files import make_writable_folder
@@ -47,9 +46,9 @@ same work is never done twice.
 
 exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the request is wrong.""",
     )
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the sets")
+    parser.add_argument("--data", required=True, type=to_path, metavar="DIR", help="the sets")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="OUT", help="the report's folder"
+        "--out", required=True, type=to_path, metavar="OUT", help="the report's folder"
     )
     parser.add_argument(
         "--sets", type=_list, metavar="A,B", help="names of sets; default: all in DIR"
@@ -65,6 +64,7 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
     )
     parser.add_argument(
         "--vgg",
+        type=path_or_name,
         default="imagenet",
         metavar="FILE",
         help="VGG19's weights without top for the VGG54 distance; default: Keras downloads them; "
@@ -72,7 +72,7 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
     )
     parser.add_argument(
         "--lpips",
-        type=Path,
+        type=to_path,
         metavar="FILE",
         help="AlexNet's weights for LPIPS, alexnet_lpips.npz; docs/evaluation.md says where they "
         "are; default: not measured",
@@ -121,7 +121,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         scores = evaluate(sets, methods, measures, arguments.jobs)
     except KeyboardInterrupt:
         print("Stopped; the same command again goes on with the rest", file=sys.stderr)
-        return 130
+        return STOPPED
     for failure in scores.failures:
         print(failure, file=sys.stderr)
     if not scores.scores:

@@ -8,10 +8,10 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, run
+from srgan_tf.cli.common import import_tensorflow, path_or_name, run, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.files import make_writable_folder, written_whole
+from srgan_tf.files import make_writable_folder, native_messages_held_back, written_whole
 
 SAVED_MODEL = "saved-model"
 
@@ -38,6 +38,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--weights",
+        type=path_or_name,
         metavar="NAME|FILE",
         help="a released srresnet- or srgan- name, a .keras file or a run folder; default: the "
         "best released",
@@ -52,7 +53,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         help=f"which TensorFlow Lite models: {','.join(MODES)} (default: all)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results; default exports/NAME"
+        "--out", type=to_path, metavar="DIR", help="folder for the results; default exports/NAME"
     )
     parser.add_argument(
         "--input-size",
@@ -61,6 +62,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--calibration",
+        type=path_or_name,
         default="samples",
         metavar="DIR|samples",
         help="photos on which dynamic, int8 and int16x8 find which way to round weights, and the "
@@ -68,6 +70,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
     )
     parser.add_argument(
         "--photos",
+        type=path_or_name,
         default="samples",
         metavar="DIR|samples",
         help="HR photos for the fidelity report; of photos that are also for calibration, every "
@@ -95,7 +98,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         metavar="N",
         help="of the SavedModel, its folder's name; servers take the highest (default: 1)",
     )
-    run(_export, parser.parse_args(argv))
+    run(parser, argv, _export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -148,7 +151,8 @@ def _export(arguments: argparse.Namespace) -> int:
             content = tflite.convert(generator, mode, name, size, calibration, rounded)
             with written_whole(path) as temporary:
                 temporary.write_bytes(content)
-        exported = open_engine(path)
+        with native_messages_held_back():
+            exported = open_engine(path)
         results = [fidelity.enlarge(exported, photo.lr) for photo in photos]
         found = fidelity.compare(photos, results, generator.scale, bars[mode])
         pictures[mode] = results[0]

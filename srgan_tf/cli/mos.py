@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import socket
 import sys
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.files import first_line
 
@@ -54,11 +55,11 @@ a folder with the images that another program made, PATH/SET/IMAGE.png.
 
 STUDY/private.json holds the admin token; keep it to yourself.""",
     )
-    parser.add_argument("study", type=Path, metavar="STUDY", help="a new folder")
+    parser.add_argument("study", type=to_path, metavar="STUDY", help="a new folder")
     parser.add_argument(
         "--data",
         required=True,
-        type=Path,
+        type=to_path,
         metavar="DIR",
         help="holds SET/HR/*.png and, optionally, SET/LRx4/*.png",
     )
@@ -88,6 +89,7 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
     )
     parser.add_argument(
         "--calibration",
+        type=path_or_name,
         default="samples",
         metavar="DIR|samples",
         help="photos that show raters what 1 and 5 mean; none of the rated ones; default: "
@@ -112,7 +114,7 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
     )
     parser.add_argument(
         "--consent",
-        type=Path,
+        type=to_path,
         metavar="FILE",
         help="text that raters agree to, paragraphs apart by an empty line",
     )
@@ -142,7 +144,7 @@ Ratings are safe once the next picture shows; stop the server whenever you like.
 internet put it behind a proxy that speaks HTTPS; one on this machine that sends
 X-Forwarded-For and X-Forwarded-Proto is believed.""",
     )
-    parser.add_argument("study", type=Path, metavar="STUDY")
+    parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
     )
@@ -162,9 +164,9 @@ examples:
   srgan mos report study
   srgan mos report study --out report --exclude 3,17""",
     )
-    parser.add_argument("study", type=Path, metavar="STUDY")
+    parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write; default: STUDY/report"
+        "--out", type=to_path, metavar="DIR", help="where to write; default: STUDY/report"
     )
     parser.add_argument(
         "--exclude",
@@ -223,12 +225,12 @@ def _create(arguments: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         print("Stopped; no study was made", file=sys.stderr)
-        return 130
+        return STOPPED
     print(
         f"{arguments.study}: {len(design.versions)} versions of "
         f"{len({(v.set, v.image) for v in design.versions})} images; "
         f"{design.ratings_per_rater} ratings a rater, {design.repeats} of them repeats\n"
-        f"Let people rate: srgan mos serve {arguments.study}"
+        f"Let people rate: srgan mos serve {shlex.quote(str(arguments.study))}"
     )
     return 0
 
@@ -255,9 +257,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     port = listener.getsockname()[1]
     host = socket.getfqdn() if arguments.host in ("0.0.0.0", "::") else arguments.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    codes = ""
+    if study.design.invitation_only:
+        codes = ": it has the invitation codes that raters are asked for"
     print(
         f"{study.design.title}: {address}\n"
-        f"Admin page: {address}admin, token {study.private.admin_token}\n"
+        f"Admin page: {address}admin, token {study.private.admin_token}{codes}\n"
         "Ctrl-C stops; no rating is lost",
         flush=True,
     )
@@ -315,7 +320,7 @@ def _parse_methods(
         methods = []
         for method in _names(rest if of_one_set else option, "--methods"):
             method, equals, path = method.partition("=")
-            if equals and paths.setdefault(method, Path(path)) != Path(path):
+            if equals and paths.setdefault(method, to_path(path)) != to_path(path):
                 raise RequestError(f"--methods: {method} has two paths")
             methods.append(method)
         if (set_name in on_one) if of_one_set else (on_all is not None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,8 +14,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, run
+from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, run, to_path
 from srgan_tf.errors import RequestError
+from srgan_tf.files import readable
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SECONDS_TO_NOTICE = 60
@@ -44,17 +46,20 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
     parser.add_argument("--stage", required=True, choices=tuple(DEFAULT_CONFIGS))
     parser.add_argument(
         "--config",
-        type=Path,
+        type=to_path,
         metavar="FILE",
         help="the recipe; default: the run folder's own with --resume and --out, else "
         "configs/srresnet_mse.yaml or configs/srgan_vgg54.yaml",
     )
     parser.add_argument(
-        "--data", metavar="DIR|tfds:NAME|samples", help="HR photos, in place of data.source"
+        "--data",
+        type=path_or_name,
+        metavar="DIR|tfds:NAME|samples",
+        help="HR photos, in place of data.source",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="in place of the stage's steps")
     parser.add_argument(
-        "--out", type=Path, metavar="RUN_DIR", help="run folder; default runs/NAME/STAGE"
+        "--out", type=to_path, metavar="RUN_DIR", help="run folder; default runs/NAME/STAGE"
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the run folder's newest checkpoint"
@@ -80,14 +85,23 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         metavar="N",
         help="train with N processes on this machine, to try what several machines would do",
     )
-    arguments = parser.parse_args(argv)
+    run(parser, argv, _start)
+
+
+def _start(arguments: argparse.Namespace) -> int:
     start_workers = arguments.workers != 1 and "TF_CONFIG" not in os.environ
-    run(_run_workers if start_workers else _train, arguments)
+    return _run_workers(arguments) if start_workers else _train(arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from srgan_tf.config import read_config
 
+    for name in (arguments.data, arguments.out, *arguments.set):
+        if name is not None and readable(str(name)) != str(name):
+            raise RequestError(
+                f"{name}: recipes and TensorFlow take names in UTF-8 alone; rename it, or give a "
+                "link to it"
+            )
     overrides = list(arguments.set)
     if arguments.data is not None:
         overrides.append(f"data.source={arguments.data}")
@@ -123,13 +137,13 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not finished:
-        print(f"Stopped; go on with --resume --out {folder}", file=sys.stderr)
-        return 130
+        print(f"Stopped; go on with --resume --out {shlex.quote(str(folder))}", file=sys.stderr)
+        return STOPPED
     if not distribution.is_chief():
         return 0
     print(
         f"Done: {folder}/generator.keras, card.json, validation.png\n"
-        f"Enlarge a photo with it: srgan upscale PHOTO -o OUT --model {folder}"
+        f"Enlarge a photo with it: srgan upscale PHOTO -o OUT --model {shlex.quote(str(folder))}"
     )
     return 0
 

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
 
-from srgan_tf.cli.common import add_model_options, add_output_options, import_tensorflow, output
+from srgan_tf.cli.common import (
+    STOPPED,
+    add_model_options,
+    add_output_options,
+    import_tensorflow,
+    output,
+    to_path,
+)
 from srgan_tf.errors import RequestError
-from srgan_tf.files import IMAGE_SUFFIXES, Output
+from srgan_tf.files import (
+    IMAGE_SUFFIXES,
+    Output,
+    find_images,
+    is_file,
+    is_folder,
+    native_messages_held_back,
+)
 
 
 def add_parser(commands) -> None:
@@ -31,15 +46,15 @@ profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution (D
 become RGB, CMYK and Lab become sRGB. HDR pictures (PQ, HLG) and damaged ones are refused;
 metadata that is damaged is left out with a warning.
 
-A result that exists already is left as it is and counts as failed, unless --overwrite is
-given: the same command again does what an interrupted one has left.
+A result that exists already is left as it is, unless --overwrite is given: the same command
+again does what an interrupted one has left. In folders, links are followed.
 
 exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the request is wrong.""",
     )
     parser.add_argument(
         "inputs",
         nargs="+",
-        type=Path,
+        type=to_path,
         metavar="INPUT",
         help="a file, or a folder, which is searched recursively",
     )
@@ -47,7 +62,7 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         "-o",
         "--out",
         required=True,
-        type=Path,
+        type=to_path,
         metavar="OUT",
         help="a folder, which is made, and where folders keep their structure; for one input "
         "file also a file name with the suffix of the format wanted",
@@ -60,16 +75,20 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
 
 def _upscale(arguments: argparse.Namespace) -> int:
     written = output(arguments)
-    jobs = _plan(arguments.inputs, arguments.out, written)
-    failed = 0
+    jobs, failures = _plan(arguments.inputs, arguments.out, written)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    failed = len(failures)
     if not arguments.overwrite:
-        for _, target in jobs:
-            if target.exists():
-                print(f"{target}: exists already; --overwrite replaces it", file=sys.stderr)
-                failed += 1
-        jobs = [job for job in jobs if not job[1].exists()]
-        if not jobs:
-            return 1
+        todo = [(source, target) for source, target in jobs if not is_file(target)]
+        if len(todo) < len(jobs):
+            print(
+                f"{len(jobs) - len(todo)} were there already; --overwrite replaces them",
+                file=sys.stderr,
+            )
+        jobs = todo
+    if not jobs:
+        return 1 if failed else 0
 
     import_tensorflow()
     from PIL import Image
@@ -78,13 +97,14 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from srgan_tf.inference import Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    upscaler = Upscaler(
-        arguments.model,
-        arguments.tile,
-        arguments.self_ensemble,
-        arguments.precision,
-        progress=True,
-    )
+    with native_messages_held_back():
+        upscaler = Upscaler(
+            arguments.model,
+            arguments.tile,
+            arguments.self_ensemble,
+            arguments.precision,
+            progress=True,
+        )
     try:
         # disable=None: only on a terminal.
         with tqdm(total=len(jobs), unit="file", disable=None) as progress:
@@ -97,45 +117,54 @@ def _upscale(arguments: argparse.Namespace) -> int:
                 progress.update()
     except KeyboardInterrupt:
         print("Stopped; the same command again goes on with the rest", file=sys.stderr)
-        return 130
+        return STOPPED
     return 1 if failed else 0
 
 
-def _plan(inputs: list[Path], out: Path, written: Output) -> list[tuple[Path, Path]]:
-    """(source, target) files of an `upscale` command.
+def _plan(
+    inputs: list[Path], out: Path, written: Output
+) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """(source, target) files of an `upscale` command, and messages on what can't be read.
 
     Raises:
         RequestError: a missing input, nothing to do, or targets that clash.
     """
-    for path in inputs:
-        if not path.exists():
-            raise RequestError(f"{path}: no such file or folder")
-    if out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
-        if len(inputs) > 1 or inputs[0].is_dir():
+    folders = {}
+    for source in inputs:
+        folder = is_folder(source)
+        if folder is None:
+            raise RequestError(f"{source}: no such file or folder")
+        folders[source] = folder
+    out_is_folder = is_folder(out)
+    jobs, failures = [], []
+    if out.suffix.lower() in IMAGE_SUFFIXES and not out_is_folder:
+        if len(inputs) > 1 or folders[inputs[0]]:
             raise RequestError(f"{out}: one file can't hold several results; give a folder")
         if written.name(out.name) != out.name:
             raise RequestError(f"{out}: not the name of a file of --format {written.format}")
         jobs = [(inputs[0], out)]
-    elif out.exists() and not out.is_dir():
+    elif out_is_folder is False:
         raise RequestError(f"{out}: neither a folder nor of {', '.join(IMAGE_SUFFIXES)}")
     else:
-        jobs = []
-        for path in inputs:
-            if not path.is_dir():
-                jobs.append((path, out / written.name(path.name)))
+        for source in inputs:
+            if not folders[source]:
+                jobs.append((source, out / written.name(source.name)))
                 continue
-            for file in sorted(path.rglob("*")):
-                # A folder of results within a folder of photos isn't enlarged again.
-                if file.suffix.lower() in IMAGE_SUFFIXES and out not in file.parents:
-                    jobs.append((file, out / written.name(str(file.relative_to(path)))))
-        if not jobs:
+            for file, problem in find_images(source, results=out):
+                if problem is None:
+                    jobs.append((file, out / written.name(str(file.relative_to(source)))))
+                else:
+                    failures.append(f"{file}: {problem}")
+        if not (jobs or failures):
             raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
-    sources = {source.resolve() for source, _ in jobs}
-    seen: dict[Path, Path] = {}
+    # Of each target, the source; a source that is named twice is one.
+    sources = {os.path.realpath(source) for source, _ in jobs}
+    planned: dict[str, tuple[Path, Path]] = {}
     for source, target in jobs:
-        if target.resolve() in sources:
+        place = os.path.realpath(target)
+        if place in sources:
             raise RequestError(f"{target}: an input, which the result would replace")
-        other = seen.setdefault(target.resolve(), source)
-        if other is not source:
+        other, _ = planned.setdefault(place, (source, target))
+        if os.path.realpath(other) != os.path.realpath(source):
             raise RequestError(f"{other} and {source} would both be written to {target}")
-    return jobs
+    return list(planned.values()), failures

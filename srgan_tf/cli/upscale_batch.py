@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 import traceback
 
-from srgan_tf.cli.common import add_model_options, add_output_options, import_tensorflow, output
+from srgan_tf.batch_worker import show_errors_only
+from srgan_tf.cli.common import (
+    STOPPED,
+    add_model_options,
+    add_output_options,
+    import_tensorflow,
+    output,
+    path_or_name,
+)
 from srgan_tf.errors import RequestError
 
 _SHOWN_FAILURES = 20
@@ -31,9 +40,10 @@ examples:
       --runner=DataflowRunner --project=mine --region=europe-west1 \\
       --temp_location=gs://bucket/temp --sdk_container_image=IMAGE
 
-In patterns * and ? stand for anything but /, ** also for /. Results keep their names, their
-format unless there is --format, and the folders below the first wildcard. s3:// needs
-apache-beam[aws], gs:// needs apache-beam[gcp].
+In patterns * and ? stand for anything but /, ** also for /; what is there by the name as it
+stands is no pattern. Links are followed. Results keep their names, their format unless there is
+--format, and the folders below the first wildcard. s3:// needs apache-beam[aws], gs:// needs
+apache-beam[gcp].
 
 A result that exists already is skipped, unless --overwrite is given, and results appear whole or
 not at all: the same command again does what an interrupted one has left. Inputs that can't be
@@ -48,12 +58,18 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
     parser.add_argument(
         "inputs",
         nargs="+",
+        type=path_or_name,
         metavar="INPUT",
         help="a file, a folder, which is searched recursively, or a pattern in quotes; here or as "
         "s3://BUCKET/… or gs://BUCKET/…",
     )
     parser.add_argument(
-        "-o", "--out", required=True, metavar="OUT", help="a folder, here or in storage"
+        "-o",
+        "--out",
+        required=True,
+        type=path_or_name,
+        metavar="OUT",
+        help="a folder, here or in storage",
     )
     add_model_options(parser)
     add_output_options(parser)
@@ -77,6 +93,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
 
 def _upscale_batch(arguments: argparse.Namespace) -> int:
     import_tensorflow()
+    shown = show_errors_only()
     try:
         from srgan_tf.batch import FAILURES_FILE, Settings, read_failures, upscale_batch
     except ModuleNotFoundError as error:
@@ -84,6 +101,8 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
             raise
         raise RequestError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
 
+    if arguments.runner_options:
+        shown.setLevel(logging.WARNING)
     settings = Settings(
         arguments.model,
         arguments.tile,
@@ -106,7 +125,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
         raise
     except KeyboardInterrupt:
         print("Stopped; the same command again goes on with the rest", file=sys.stderr)
-        return 130
+        return STOPPED
     except Exception:  # whatever the runner makes of a failed worker
         traceback.print_exc()
         print("The job failed; the same command again goes on with the rest", file=sys.stderr)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from srgan_tf.data.store import PhotoSource
 from srgan_tf.errors import RequestError
-from srgan_tf.files import IMAGE_SUFFIXES, first_line
+from srgan_tf.files import IMAGE_SUFFIXES, find_images, first_line, is_folder, readable
 from srgan_tf.images import read_image
 
 SAMPLES = (
@@ -63,7 +65,7 @@ def _to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 def _read_files(root: Path, files: list[Path]):
     for path in files:
-        name = path.relative_to(root).as_posix()
+        name = readable(path.relative_to(root).as_posix())
         try:
             yield name, read_photo(path)
         except Exception as error:  # Pillow's decoders raise nearly anything at a broken file
@@ -75,21 +77,26 @@ def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
     for path in files:
         status = path.stat()
         name_in_source = path.relative_to(root).as_posix()
-        digest.update(f"{name_in_source}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        line = f"{name_in_source}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(os.fsencode(line))
     return PhotoSource(name, digest.hexdigest(), len(files), lambda: _read_files(root, files))
 
 
 def _folder_photos(name: str) -> PhotoSource:
     try:
         root = Path(name).expanduser().resolve()
-        is_folder = root.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, …
-        raise RequestError(f"{name}: can't be read ({error})") from None
-    if not is_folder:
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, …
+        raise RequestError(f"{name}: can't be read ({first_line(error)})") from None
+    if not is_folder(root):
         raise RequestError(
             f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples"
         )
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    files = []
+    for path, problem in find_images(root):
+        if problem is None:
+            files.append(path)
+        else:
+            warnings.warn(f"{path}: {problem}", stacklevel=2)
     if not files:
         raise RequestError(f"{name}: no photo in this folder ({', '.join(IMAGE_SUFFIXES)})")
     return _files_source(name, root, files)

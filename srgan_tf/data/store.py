@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import first_line, is_file
 
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
@@ -102,9 +104,41 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
 
 
 def cache_folder() -> Path:
-    """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
-    return Path(os.environ.get("SRGAN_TF_CACHE") or default)
+    """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder.
+
+    Raises:
+        RequestError: neither is set, and the user has no home folder.
+    """
+    if folder := os.environ.get("SRGAN_TF_CACHE"):
+        return Path(folder)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
+    except RuntimeError:
+        raise RequestError(
+            "the user has no home folder to keep a cache in: SRGAN_TF_CACHE=DIR names another"
+        ) from None
+
+
+def writable_cache(part: str) -> Path:
+    """A folder within the cache, made.
+
+    Raises:
+        RequestError: it can't be written to.
+    """
+    folder = cache_folder() / part
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return folder
+
+
+def _not_writable(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        f"{folder}: can't write the cache ({first_line(error)}); SRGAN_TF_CACHE=DIR moves it"
+    )
 
 
 def open_store(source: PhotoSource) -> PhotoStore:
@@ -115,13 +149,11 @@ def open_store(source: PhotoSource) -> PhotoStore:
     """
     key = hashlib.sha256(f"2\0{source.key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
-    if not (folder / "index.json").exists():
+    if not is_file(folder / "index.json"):
         try:
             _decode(source, folder)
         except OSError as error:
-            raise RequestError(
-                f"{folder}: can't write the photo cache ({error}); SRGAN_TF_CACHE=DIR moves it"
-            ) from error
+            raise _not_writable(folder, error) from error
     store = read_store(folder)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:

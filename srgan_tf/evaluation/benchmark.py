@@ -15,12 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.data.store import cache_folder
+from srgan_tf.data.store import cache_folder, writable_cache
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.measures import MEASURES, Taken
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import first_line, written_whole
+from srgan_tf.files import first_line, is_file, written_whole
 from srgan_tf.images import write_image
 
 # Part of every key: to be raised when the same files would give other results.
@@ -163,12 +163,13 @@ class _Work:
         key = _key(method.identity(image), image.digest)
         folder = cache_folder() / "evaluation" / key[:2]
         picture, values_file = folder / f"{key}.png", folder / f"{key}.json"
-        known = _read_values(values_file) if picture.is_file() else {}
+        known = _read_values(values_file) if is_file(picture) else {}
         missing = [m for m in measures if m.identity not in known]
         problems = []
         if missing:
+            writable_cache("evaluation")
             lr, hr = self._load()
-            if picture.is_file():
+            if is_file(picture):
                 sr = read_photo(picture)
             else:
                 sr = method.enlarge(image, lr, hr)

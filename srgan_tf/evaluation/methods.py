@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
 import hashlib
 import importlib.util
 import json
@@ -20,7 +19,7 @@ from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.files import is_image_name, native_messages_held_back, readable
 from srgan_tf.inference import Upscaler
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
@@ -125,7 +124,8 @@ class Model(Method):
     def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
         self.model, self.weights = model, weights
-        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._upscaler: Upscaler | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -143,13 +143,12 @@ class Model(Method):
 
     @property
     def upscaler(self) -> Upscaler:
-        """Opened when the first result is needed, once for all threads."""
-        with self._lock:
+        """Opened when the first result is needed, by one of the threads."""
+        with self._opening:
+            if self._upscaler is None:
+                with native_messages_held_back():
+                    self._upscaler = Upscaler(self.model)
             return self._upscaler
-
-    @cached_property
-    def _upscaler(self) -> Upscaler:
-        return Upscaler(self.model)
 
     def identity(self, image):
         return self.digest
@@ -184,13 +183,17 @@ class Folder(Method):
         return sr[: hr.shape[0], : hr.shape[1]]
 
     def _file(self, image: BenchmarkImage) -> Path:
+        named = {
+            file: readable(file.stem)
+            for file in sorted((self.folder / image.set).glob("*"))
+            if is_image_name(file.name)
+        }
         files = [
             file
-            for file in sorted((self.folder / image.set).glob(f"{glob.escape(image.name)}*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-            and (file.stem == image.name or file.stem.startswith(f"{image.name}_"))
+            for file, name in named.items()
+            if name == image.name or name.startswith(f"{image.name}_")
         ]
-        exact = [file for file in files if file.stem == image.name]
+        exact = [file for file in files if named[file] == image.name]
         if len(exact or files) != 1:
             found = f"{len(files)} files" if files else "no file"
             raise ImageError(f"{self.folder / image.set}: {found} for {image.name}")

@@ -8,9 +8,10 @@ import html
 import io
 import json
 import platform
+import re
 import string
+import urllib.parse
 from pathlib import Path
-from urllib.parse import quote
 
 from PIL import Image
 
@@ -22,7 +23,7 @@ from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import Grid, tables
-from srgan_tf.files import written_whole
+from srgan_tf.files import readable, written_whole
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -55,6 +56,7 @@ def write_report(
         sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
         write_image(sheets[-1], contact_sheet(scores, image))
     notes = [_protocol(scores, scale), *notes]
+    command = readable(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
     _write(folder / "report.md", markdown)
     _write(folder / "report.html", _html(scores, grids, plots, images, notes, command))
@@ -130,19 +132,20 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
         parts += [f"## {grid.title}", grid.to_markdown()]
     parts += [*notes, "Every image's measures are in [results.json](results.json)."]
     parts.append("## Plots")
-    parts += [_picture(file, folder) for file in plots]
+    parts += [_link(folder, file) for file in plots]
     if sheets:
         parts.append("## Images")
         parts.append(
             "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
             "whole image, then what else was measured, in the tables' order."
         )
-        parts += [_picture(file, folder) for file in sheets]
+        parts += [_link(folder, file) for file in sheets]
     return "\n\n".join(parts)
 
 
-def _picture(file: Path, folder: Path) -> str:
-    return f"![{file.stem}]({quote(file.relative_to(folder).as_posix())})"
+def _link(folder: Path, file: Path) -> str:
+    name = re.sub(r"([\[\]\\])", r"\\\1", file.stem)
+    return f"![{name}]({urllib.parse.quote(file.relative_to(folder).as_posix())})"
 
 
 def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str) -> str:

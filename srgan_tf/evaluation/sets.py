@@ -15,7 +15,7 @@ from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.degrade import CLEAN, Degradation
-from srgan_tf.files import IMAGE_SUFFIXES
+from srgan_tf.files import is_file, is_image_name, readable
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")
 
@@ -140,5 +140,5 @@ def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[Benchm
 def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return {file.stem: file for file in files}
+    files = sorted(p for p in folder.iterdir() if is_image_name(p.name) and is_file(p))
+    return {readable(file.stem): file for file in files}

@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
+from srgan_tf.files import TensorFlowPath
 from srgan_tf.models import Generator
 
 # The working memory is some 4 kB a pixel at ×4: 1 GB.
@@ -93,11 +95,14 @@ def write_saved_model(
             "image_bytes": servable.enlarge_files,
             "info": servable.info,
         }
-        tf.saved_model.save(servable, str(whole), signatures=signatures)
+        whole.mkdir()
+        seen = TensorFlowPath(whole)
+        tf.saved_model.save(servable, str(seen.path), signatures=signatures)
         (whole / INFO_FILE).parent.mkdir()
         (whole / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
         _write_warm_up(whole / _WARM_UP_FILE, info)
-        whole.chmod(0o755)
+        with suppress(OSError):  # not all file systems can
+            whole.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         whole.rename(folder)

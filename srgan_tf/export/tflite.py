@@ -14,7 +14,6 @@ from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
 from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
-from srgan_tf.files import native_messages_held_back
 from srgan_tf.models import Generator
 
 # In the form for 8 bits, with weights rounded on photos.
@@ -112,8 +111,7 @@ def _convert(
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
         converter.representative_dataset = lambda: _single_photos(calibration, size)
-    with native_messages_held_back():
-        return converter.convert()
+    return converter.convert()
 
 
 def _clipped(graph: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:

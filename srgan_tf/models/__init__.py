@@ -1,5 +1,6 @@
 """Keras models: the generators and the discriminator."""
 
+from srgan_tf import keras_settings  # noqa: F401
 from srgan_tf.models.baselines import DRCN, ESPCN, SRCNN, LumaGenerator
 from srgan_tf.models.discriminator import Discriminator, UNetDiscriminator
 from srgan_tf.models.srresnet import SRResNet

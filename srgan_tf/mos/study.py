@@ -102,8 +102,7 @@ def write_study(folder: Path, design: Design, private: Private) -> None:
     """Writes `study.json` and `private.json`."""
     with written_whole(folder / DESIGN_FILE) as temporary:
         temporary.write_text(design.model_dump_json(indent=1) + "\n", "utf-8")
-    with written_whole(folder / PRIVATE_FILE) as temporary:
-        temporary.chmod(0o600)
+    with written_whole(folder / PRIVATE_FILE, mode=0o600) as temporary:
         temporary.write_text(private.model_dump_json(indent=1) + "\n", "utf-8")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
+from srgan_tf.files import TensorFlowPath
 
 
 class Checkpoints:
@@ -39,8 +40,10 @@ class Checkpoints:
             states.setdefault(key.split("/")[0], []).append(variable)
         self.variables = list(self.state.values())
         self._checkpoint = tf.train.Checkpoint(**states)
+        self._seen_by_tensorflow = TensorFlowPath(folder)
+        path = self._seen_by_tensorflow.path
         self._newest = tf.train.CheckpointManager(
-            self._checkpoint, str(folder), keep, checkpoint_name="step"
+            self._checkpoint, str(path), keep, checkpoint_name="step"
         )
 
     @property

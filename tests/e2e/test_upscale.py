@@ -1,7 +1,11 @@
 """`srgan upscale` as a user runs it."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -88,7 +92,7 @@ def test_existing_results_are_left_unless_asked(srgan, tmp_path):
     done.parent.mkdir()
     done.write_text("mine")
     code, lines = srgan(tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 1 and len(lines) == 1 and lines[0].startswith(f"{done}: exists")
+    assert (code, lines) == (0, ["1 were there already; --overwrite replaces them"])
     assert done.read_text() == "mine" and size(tmp_path / "out" / "b.png") == (28, 20)
     assert srgan(tmp_path / "in", "-o", tmp_path / "out", "--overwrite") == (0, [])
     assert size(done) == (28, 20)
@@ -102,11 +106,48 @@ def test_results_within_the_input_folder_are_not_enlarged_again(srgan, tmp_path)
     assert files(out) == ["a.png"]
 
 
+def test_odd_names_and_what_is_no_photo(srgan, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / os.fsdecode(b"out [\xe9]")
+    name = os.fsdecode(b"caf\xe9 [1].png")
+    photo(folder / "album.png" / name)
+    Image.fromarray(np.full((10, 14), 9999, np.uint16)).save(folder / "deep.png")
+    (folder / "._deep.png").write_bytes(b"\0\5\26\7")
+    os.mkfifo(folder / "pipe.png")
+    assert srgan(folder, folder / "deep.png", "-o", out) == (0, [])
+    assert files(out) == [f"album.png/{name}", "deep.png"]
+    assert srgan(folder, "-o", out) == (0, ["2 were there already; --overwrite replaces them"])
+
+
+def test_folders_that_cannot_be_read_are_named(srgan, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    code, lines = srgan(tmp_path / "in", "-o", tmp_path / "out")
+    assert (code, lines) == (1, [f"{tmp_path}/in/locked: can't be read: Permission denied"])
+    assert files(tmp_path / "out") == ["a.png"]
+
+
+def test_a_home_folder_after_an_equals_sign(srgan, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert srgan(photo(tmp_path / "a.png"), "--out=~/x") == (0, [])
+    assert files(tmp_path / "x") == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["missing.png", "-o", "out"], "missing.png: no such"),
         (["nothing", "-o", "out"], "no .png"),
+        (["pipe", "-o", "out"], "pipe: a pipe or device"),
+        (["x" * 300, "-o", "out"], "File name too long"),
+        (["a.png", "-o", "x" * 300], "File name too long"),
         (["a.png", "other/a.png", "-o", "out"], "both be written to"),
         (["a.png", "b.png", "-o", "c.png"], "give a folder"),
         (["other", "-o", "c.png"], "give a folder"),
@@ -120,6 +161,7 @@ def test_wrong_requests(srgan, tmp_path, monkeypatch, arguments, words):
         photo(tmp_path / name)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "notes.txt").touch()
+    os.mkfifo(tmp_path / "pipe")
     before = files(tmp_path)
     monkeypatch.chdir(tmp_path)
     code, lines = srgan(*arguments)
@@ -217,3 +259,51 @@ def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
     assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is left out"]
+
+
+PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
+
+
+def test_any_surroundings(tmp_path, weights):
+    """Settings of Keras for other projects, no stderr, no stdin, no folder for temporary files."""
+    (tmp_path / "keras.json").write_text(
+        json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"})
+    )
+    surroundings = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch", "TMPDIR": "/nowhere"}
+    command = [*PROGRAM, "upscale", photo(tmp_path / "a.png"), "-o", tmp_path / "b.png"]
+    run = subprocess.run(
+        [*command, "--model", weights],
+        env=os.environ | surroundings,
+        preexec_fn=lambda: [os.close(number) for number in (0, 2)],
+    )
+    assert run.returncode == 0
+    assert size(tmp_path / "b.png") == (28, 20)
+
+
+def test_help_and_names_on_an_ascii_terminal():
+    run = subprocess.run(
+        [*PROGRAM, "evaluate", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0 and "`_\\u2026`" in run.stdout
+
+
+def test_nobody_reads_the_output():
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import argparse; from srgan_tf.cli.common import run\n"
+    code += "run(argparse.ArgumentParser(), [], lambda arguments: print('Done') or 0)"
+    run = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (141, b"")
+
+
+def test_ctrl_c_while_tensorflow_is_imported(tmp_path, weights):
+    command = [*PROGRAM, "upscale", photo(tmp_path / "a.png"), "-o", tmp_path / "b.png"]
+    process = subprocess.Popen([*command, "--model", weights], stderr=subprocess.PIPE)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b"Stopped\n"
+    assert process.returncode == 130

@@ -32,7 +32,9 @@ def bias(trainer):
     return float(trainer.generator.head.bias.numpy()[0])
 
 
-def test_keeps_the_newest_few_and_restores_the_newest(trainer, tmp_path):
+@pytest.mark.parametrize("name", ["run", "run [1]*"])
+def test_keeps_the_newest_few_and_restores_the_newest(trainer, tmp_path, name):
+    tmp_path = tmp_path / name
     checkpoints = Checkpoints(tmp_path, trainer, keep=2)
     assert not checkpoints.restore()
     for step in (1, 2, 9, 10, 11):

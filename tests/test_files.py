@@ -1,0 +1,153 @@
+"""Finding photos, writing files, and messages of native code."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from srgan_tf import files
+from srgan_tf.errors import RequestError
+from srgan_tf.files import TensorFlowPath, find_images, is_folder, readable, written_whole
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def found(folder, **options):
+    paths = [(p.relative_to(folder).as_posix(), why) for p, why in find_images(folder, **options)]
+    return [p for p, why in paths if why is None], [(p, why) for p, why in paths if why]
+
+
+def test_images_are_files_with_an_image_suffix(tmp_path):
+    for name in ("b.png", "a.JPG", "sub [1]/c.tif", "d.txt", "._a.JPG", ".partial-1.png"):
+        touch(tmp_path / name)
+    touch(tmp_path / "album.png" / "e.webp")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "null.png").symlink_to("/dev/null")
+    assert found(tmp_path) == (["a.JPG", "album.png/e.webp", "b.png", "sub [1]/c.tif"], [])
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path / "elsewhere" / "a.png")
+    folder = tmp_path / "in"
+    touch(folder / "sub" / "b.png")
+    (folder / "link").symlink_to("../elsewhere")
+    (folder / "c.png").symlink_to("../elsewhere/a.png")
+    (folder / "sub" / "up").symlink_to("..")
+    (folder / "gone.png").symlink_to("nowhere")
+    images, problems = found(folder)
+    assert images == ["c.png", "link/a.png", "sub/b.png"]
+    assert problems == [("gone.png", "can't be read: No such file or directory")]
+
+
+@pytest.mark.parametrize("spelling", ["in/out", "in/../in/out", "link/out", "in/other"])
+def test_results_within_are_left_out_however_spelled(tmp_path, monkeypatch, spelling):
+    touch(tmp_path / "in" / "a.png")
+    touch(tmp_path / "in" / "out" / "b.png")
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "in" / "other").symlink_to("out")
+    monkeypatch.chdir(tmp_path)
+    assert found(tmp_path / "in", results=files.Path(spelling)) == (["a.png"], [])
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    touch(tmp_path / "locked" / "a.png")
+    touch(tmp_path / "z.png")
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    images, problems = found(tmp_path)
+    assert (images, problems) == (["z.png"], [("locked", "can't be read: Permission denied")])
+
+
+def test_what_a_path_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert is_folder(tmp_path) is True
+    assert is_folder(touch(tmp_path / "a")) is False
+    assert is_folder(tmp_path / "b") is None and is_folder(tmp_path / "a" / "b") is None
+    with pytest.raises(RequestError, match="pipe: a pipe or device"):
+        is_folder(tmp_path / "pipe")
+    with pytest.raises(RequestError, match="too long"):
+        is_folder(tmp_path / ("x" * 300))
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    touch(tmp_path / name)
+    assert found(tmp_path)[0] == [name]
+    assert readable(name) == "caf\\xe9.png" and readable("café.png") == "café.png"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_file_has_the_umasks_mode_where_none_can_be_changed(tmp_path, monkeypatch, umask, mode):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(files.Path, "chmod", refuse)
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "a.txt") as temporary:
+            temporary.write_text("whole")
+        with written_whole(tmp_path / "secret", mode=0o600) as temporary:
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "secret"]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    (tmp_path / "a.txt").write_text("before")
+    with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+HOLD = "import os\nfrom srgan_tf.files import native_messages_held_back as hold\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "shown"),
+    [("pass", 0, b"after\n"), ("os._exit(3)", 3, b"fatal\n"), ("os.abort()", -6, b"fatal\n")],
+)
+def test_messages_of_native_code_are_seen_when_it_ends_the_process(end, code, shown):
+    program = f"{HOLD}with hold():\n  os.write(2, b'fatal\\n')\n  {end}\nos.write(2, b'after\\n')"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert (run.returncode, run.stderr) == (code, shown)
+
+
+def test_threads_that_hold_messages_back_give_stderr_back(capfd):
+    def hold():
+        with files.native_messages_held_back():
+            os.write(2, b"held back\n")
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, b"shown\n")
+    assert capfd.readouterr().err == "shown\n"
+
+
+def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
+    assert TensorFlowPath(tmp_path / "plain").path == tmp_path / "plain"
+    folder = tmp_path / "runs [1]*"
+    seen = TensorFlowPath(folder)
+    assert not set("[]*?") & set(str(seen.path))
+    touch(seen.path / "a")
+    assert (folder / "a").is_file()
