@@ -36,6 +36,8 @@ LABELS = {
     "srgan-vgg22": "SRGAN-VGG22",
     "srgan-vgg54": "SRGAN-VGG54",
     "srgan-mobile": "SRGAN-mobile",
+    "srresnet-photo": "SRResNet-photo",
+    "srgan-photo": "SRGAN-photo",
     "hr": "HR",
 }
 """The methods that have a name, in the order of the tables, with their headings."""

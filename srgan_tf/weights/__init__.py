@@ -24,7 +24,7 @@ def released() -> list[str]:
 def default_model() -> str:
     """Name of the best released generator. Raises RequestError when none is released."""
     names = released()
-    for name in ("srgan-vgg54", "srresnet-mse"):
+    for name in ("srgan-photo", "srgan-vgg54", "srresnet-mse"):
         if name in names:
             return name
     raise RequestError(

@@ -1,0 +1,68 @@
+"""Draw a contact sheet of real photos: bicubic and generators side by side, at 100 %.
+
+    python tools/photo_sheet.py PHOTOS --out docs/results/photos.jpg [--names a,b] [--crop 96]
+
+A row is the centre of a photo (or where --at NAME=X,Y says), enlarged by each of the models.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from srgan_tf import Upscaler
+from srgan_tf.data.sources import read_photo
+
+GAP, LABEL = 4, 18
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, metavar="PHOTOS")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", default="srgan-vgg54,srgan-photo")
+    parser.add_argument("--names", help="photos by stem; default: all")
+    parser.add_argument("--at", action="append", default=[], metavar="NAME=X,Y")
+    parser.add_argument("--crop", type=int, default=80, help="side of the crops, in LR pixels")
+    parser.add_argument("--columns", type=int, default=1, help="photos side by side")
+    parser.add_argument("--quality", type=int, default=85)
+    arguments = parser.parse_args()
+
+    files = {path.stem: path for path in sorted(arguments.photos.iterdir())}
+    names = arguments.names.split(",") if arguments.names else list(files)
+    places = dict(place.split("=") for place in arguments.at)
+    models = arguments.models.split(",")
+    upscalers = [Upscaler(model) for model in models]
+    side = 4 * arguments.crop
+    strips = []
+    for name in names:
+        photo = read_photo(files[name])
+        x, y = ((length - arguments.crop) // 2 for length in (photo.shape[1], photo.shape[0]))
+        if name in places:
+            x, y = map(int, places[name].split(","))
+        bicubic = Image.fromarray(photo).resize(
+            (4 * photo.shape[1], 4 * photo.shape[0]), Image.Resampling.BICUBIC
+        )
+        results = [np.asarray(bicubic), *(upscaler.upscale(photo) for upscaler in upscalers)]
+        crops = [image[4 * y : 4 * y + side, 4 * x : 4 * x + side] for image in results]
+        strip = Image.new("RGB", (len(crops) * (side + GAP), side + GAP + LABEL), "white")
+        for index, (crop, label) in enumerate(zip(crops, ["bicubic", *models], strict=True)):
+            strip.paste(Image.fromarray(crop), (index * (side + GAP), LABEL))
+            ImageDraw.Draw(strip).text((index * (side + GAP) + 2, 3), f"{name}: {label}", "black")
+        strips.append(strip)
+    rows = -(-len(strips) // arguments.columns)
+    width, height = strips[0].size
+    sheet = Image.new("RGB", (arguments.columns * (width + 2 * GAP), rows * height), "white")
+    for index, strip in enumerate(strips):
+        row, column = divmod(index, arguments.columns)
+        sheet.paste(strip, (column * (width + 2 * GAP), row * height))
+    sheet.save(arguments.out, quality=arguments.quality)
+
+
+if __name__ == "__main__":
+    main()
