@@ -78,12 +78,14 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
 
 
 def _export(name: str, weights: Path, folder: Path) -> None:
+    from srgan_tf.export.fidelity import calibration_photos
     from srgan_tf.export.tflite import convert
     from srgan_tf.weights import load_generator
 
     generator = load_generator(weights)
+    photos = calibration_photos("samples", generator.scale, held_out=False)
     for mode in MODES.values():
-        content = convert(generator, mode, name, (SIDE, SIDE))
+        content = convert(generator, mode, name, (SIDE, SIDE), photos)
         with written_whole(folder / f"{mode}.tflite") as temporary:
             temporary.write_bytes(content)
     entry = {
