@@ -161,7 +161,7 @@ def test_requests_that_can_not_be_met(site, tmp_path, capsys):
         (["--export", tmp_path / "file"], "not a folder"),
         (["--export", tmp_path / "a", "--models", "srgan-mobil"], "did you mean srgan-mobile?"),
         (["--export", tmp_path / "b", "--models", ","], "no model"),
-        (["--export", tmp_path / "c", "--models", "srcnn"], "only SRResNet can be exported"),
+        (["--export", tmp_path / "c", "--models", "srcnn"], "can be exported, not SRCNN"),
         (["--port", "70000"], "--port takes another"),
     ]:
         assert srgan(*arguments) == 2
