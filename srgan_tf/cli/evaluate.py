@@ -8,7 +8,6 @@ import sys
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import RequestError
-from srgan_tf.evaluation.degrade import parse_degradation
 from srgan_tf.files import make_writable_folder
 
 
@@ -96,6 +95,8 @@ def _list(value: str) -> list[str]:
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
+    from srgan_tf.evaluation.degrade import parse_degradation
+
     degradations = [parse_degradation(text) for text in arguments.degrade]
     import_tensorflow()
     from srgan_tf.evaluation.benchmark import evaluate

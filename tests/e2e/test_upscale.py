@@ -300,6 +300,13 @@ def test_nobody_reads_the_output():
     assert (run.returncode, run.stderr) == (141, b"")
 
 
+def test_commands_are_ready_for_ctrl_c_at_once():
+    # They handle it once they are imported, so nothing that takes long may be imported with them.
+    code = "import sys, srgan_tf.cli.train, srgan_tf.cli.export; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert {"numpy", "PIL", "pydantic", "scipy", "tensorflow"}.isdisjoint(modules.split())
+
+
 def test_ctrl_c_while_tensorflow_is_imported(tmp_path, weights):
     command = [*PROGRAM, "upscale", photo(tmp_path / "a.png"), "-o", tmp_path / "b.png"]
     process = subprocess.Popen([*command, "--model", weights], stderr=subprocess.PIPE)
