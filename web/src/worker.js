@@ -61,14 +61,17 @@ async function enlarge({ id, base, model, pixels, width, height }) {
   const { tiles, ...size } = cut(width, height, model.side, radius);
   const compiled = await compile(base, model, size.width, size.height, accelerator);
   const compiledAt = performance.now();
-  const input = new Float32Array(3 * size.width * size.height);
+  // An int8 model takes and gives grey levels, others [0, 1].
+  const levels = compiled.getInputDetails()[0].dtype === "uint8";
+  const [Values, unit] = levels ? [Uint8Array, 1] : [Float32Array, 255];
+  const input = new Values(3 * size.width * size.height);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resolve) => setTimeout(resolve)); // a message to cancel can come in
     if (cancelled.delete(id)) return;
     for (let y = 0, i = 0; y < size.height; y++) {
       let source = 4 * ((tile.y + y) * width + tile.x);
       for (let x = 0; x < size.width; x++, source += 4)
-        for (let c = 0; c < 3; c++) input[i++] = filled[source + c] / 255;
+        for (let c = 0; c < 3; c++) input[i++] = filled[source + c] / unit;
     }
     const tensor = new Tensor(input, [1, size.height, size.width, 3]);
     const [output] = await compiled.run(tensor);
@@ -82,7 +85,7 @@ async function enlarge({ id, base, model, pixels, width, height }) {
       let source = 3 * ((top - scale * tile.y + y) * scale * size.width + left - scale * tile.x);
       let alpha = 4 * ((top + y) * scale * width + left) + 3;
       for (let x = 0; x < w; x++, alpha += 4) {
-        for (let c = 0; c < 3; c++) part[i++] = Math.round(255 * values[source++]);
+        for (let c = 0; c < 3; c++) part[i++] = Math.round(unit * values[source++]);
         part[i++] = enlarged[alpha];
       }
     }
