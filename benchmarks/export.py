@@ -31,12 +31,12 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from srgan_tf.engines import GeneratorEngine
 from srgan_tf.export.fidelity import Bar, calibration_photos, compare, report_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
 from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
 from srgan_tf.export.tflite import convert
-from srgan_tf.images import to_uint8
+from srgan_tf.images import to_levels
+from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.weights import load_generator
 
 SIDE = 120
@@ -118,12 +118,11 @@ def layers(model: str, photos: str) -> dict:
     graph = with_low_slopes(inference_graph(generator, eight_bit=True), but=[FLOAT_LAYER])
     calibration = calibration_photos("samples", generator.scale, held_out=False)
     ranges, rounded = measure(graph, calibration), round_weights(graph, calibration)
-    tested = report_photos(photos, GeneratorEngine(generator), held_out=False)
+    tested = report_photos(photos, KerasEngine(generator), held_out=False)
 
     def loss(enlarge: Callable[[tf.Tensor], tf.Tensor]) -> float:
         results = [
-            to_uint8(enlarge(tf.constant(p.lr[None] / np.float32(255))) * 2.0 - 1.0)[0].numpy()
-            for p in tested
+            to_levels(enlarge(tf.constant(p.lr[None] / np.float32(255)))[0].numpy()) for p in tested
         ]
         return compare(tested, results, generator.scale, Bar()).psnr_loss
 

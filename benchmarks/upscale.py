@@ -23,7 +23,7 @@ import numpy as np
 from train_step import median_seconds
 
 from srgan_tf import Upscaler
-from srgan_tf.inference import PRECISIONS
+from srgan_tf.inference.engine import PRECISIONS
 
 SIDE = 120
 
@@ -59,7 +59,7 @@ def main() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     contestants: dict[str, Callable] = {}
     for precision in PRECISIONS:
-        upscaler = Upscaler(arguments.model, precision=precision)
+        upscaler = Upscaler(arguments.model, precision=precision, engine="tensorflow")
         contestants[f"srgan-tf {precision}"] = partial(upscaler.upscale, photo)
     packages = ["tensorflow", "keras"]
     if importlib.util.find_spec("torch") is not None:

@@ -17,7 +17,7 @@ register_with_keras()
 def __getattr__(name: str):
     # TensorFlow takes seconds to import, which `import srgan_tf` alone need not wait for.
     if name == "Upscaler":
-        from srgan_tf.inference import Upscaler
+        from srgan_tf.inference.upscaler import Upscaler
 
         return Upscaler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Image files to arrays and back, and the models' value range to grey levels."""
+"""Image files to arrays and back, and [0, 1] to grey levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyvips
-import tensorflow as tf
 from PIL import Image
 
 from srgan_tf.errors import ImageError
@@ -73,14 +72,10 @@ class Photo:
     note: str = ""
 
 
-def to_uint8(images) -> tf.Tensor:
-    """Models' output, float in [-1, 1], to the nearest grey levels, uint8, clipped."""
-    return tf.cast(tf.clip_by_value(tf.round((images + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
-
-
-def to_uint16(images) -> tf.Tensor:
-    """Models' output, float in [-1, 1], to the nearest of 65536 grey levels, clipped."""
-    return tf.cast(tf.clip_by_value(tf.round((images + 1.0) * 32767.5), 0.0, 65535.0), tf.uint16)
+def to_levels(values: np.ndarray, dtype: type = np.uint8) -> np.ndarray:
+    """Round float values, clipped to [0, 1], to the levels of uint8 or uint16."""
+    highest = np.float32(np.iinfo(dtype).max)
+    return np.rint(np.clip(values, 0.0, 1.0) * highest).astype(dtype)
 
 
 def read_image(path: Path) -> Photo:

@@ -16,8 +16,8 @@ from srgan_tf.config import (
     DegradationPass,
     NoiseConfig,
 )
-from srgan_tf.data.bicubic import bicubic_lr
 from srgan_tf.data.degradation import degrade, resizing
+from srgan_tf.resize import bicubic_lr
 
 PHOTO = np.asarray(
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)).resize(

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from srgan_tf.errors import ImageError
-from srgan_tf.images import Photo, read_image, to_uint8, to_uint16, write_image
+from srgan_tf.images import Photo, read_image, to_levels, write_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LOSSLESS = (".png", ".tif", ".bmp")
@@ -29,10 +29,10 @@ def smooth(channels=3):
 
 
 def test_levels_are_rounded_and_clipped():
-    values = np.array([-1.5, -1.0, -1.0 + 0.6 / 127.5, 0.0, 1.0, 1.5], np.float32)
-    assert to_uint8(values).numpy().tolist() == [0, 0, 1, 128, 255, 255]
-    values = np.array([-1.5, -1.0, -1.0 + 0.6 / 32767.5, 1.0, 1.5], np.float32)
-    assert to_uint16(values).numpy().tolist() == [0, 0, 1, 65535, 65535]
+    values = np.array([-0.5, 0.0, 0.6 / 255, 0.5, 1.0, 1.5], np.float32)
+    assert to_levels(values).tolist() == [0, 0, 1, 128, 255, 255]
+    values = np.array([-0.5, 0.0, 0.6 / 65535, 1.0, 1.5], np.float32)
+    assert to_levels(values, np.uint16).tolist() == [0, 0, 1, 65535, 65535]
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)

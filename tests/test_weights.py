@@ -6,11 +6,19 @@ import json
 import keras
 import numpy as np
 import pytest
+import skimage.data
 
-from srgan_tf import weights
+from srgan_tf import Upscaler, weights
 from srgan_tf.errors import RequestError
 from srgan_tf.models import Discriminator, SRResNet
-from srgan_tf.weights import CARD_FILE, GENERATOR_FILE, find_generator, load_generator, released
+from srgan_tf.weights import (
+    CARD_FILE,
+    GENERATOR_FILE,
+    find_generator,
+    find_litert,
+    load_generator,
+    released,
+)
 
 LR = np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 3)).astype(np.float32)
 
@@ -91,6 +99,20 @@ def test_files_that_hold_no_generator_are_refused(tmp_path):
     )
     with pytest.raises(RequestError, match="not a generator"):
         load_generator(tmp_path / "foreign.keras")
+
+
+@pytest.mark.parametrize("name", released())
+def test_the_litert_model_of_a_release_gives_the_same_picture(name):
+    """To one level; `python tools/release_litert.py` makes them."""
+    if not isinstance(load_generator(name), SRResNet):
+        assert find_litert(name) is None
+        return
+    photo = skimage.data.astronaut()[40:88, 180:240]
+    keras_result, litert_result = (
+        Upscaler(name, engine=engine).upscale(photo).astype(int)
+        for engine in ("tensorflow", "litert")
+    )
+    assert np.abs(keras_result - litert_result).max() <= 1
 
 
 @pytest.mark.parametrize("name", released())

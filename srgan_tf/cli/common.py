@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from srgan_tf.errors import RequestError
 from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
-from srgan_tf.tiles import DEFAULT_TILE
+from srgan_tf.inference.tiles import DEFAULT_TILE
 
 STOPPED, _UNREAD = 130, 141  # 128 and the number of the signal, as shells say it
 
@@ -133,6 +133,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "slower",
     )
     parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "litert", "tensorflow"),
+        help="what runs a released generator; auto is tensorflow where it is installed and there "
+        "is a GPU for it, else litert (default: auto)",
+    )
+    parser.add_argument(
         "--precision",
         default="float32",
         choices=("float32", "mixed_bfloat16"),
@@ -172,13 +179,25 @@ def _quality(text: str) -> int:
     return int(text)
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow without the notices that its native code writes to stderr."""
+def prepare_tensorflow() -> None:
+    """Settings without which TensorFlow, if it is imported, is noisy or can't be."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         tempfile.gettempdir()
     except FileNotFoundError:  # none that can be written: TensorFlow asks for its name alone
         tempfile.tempdir = os.curdir
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the notices that its native code writes to stderr.
+
+    Raises:
+        RequestError: it is not installed.
+    """
+    from srgan_tf.inference.engine import require_tensorflow
+
+    require_tensorflow("this command")
+    prepare_tensorflow()
     with native_messages_held_back():
         import tensorflow as tf
 

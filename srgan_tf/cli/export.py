@@ -111,9 +111,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
     import_tensorflow()
     from srgan_tf import weights
-    from srgan_tf.engines import GeneratorEngine, open_engine
     from srgan_tf.export import fidelity, saved_model, tflite
     from srgan_tf.export.graph import require_srresnet
+    from srgan_tf.inference.engine import open_engine
+    from srgan_tf.inference.keras import KerasEngine
 
     bars = _bars(arguments.bar, fidelity.BARS)
     if SAVED_MODEL in modes:
@@ -130,7 +131,7 @@ def _export(arguments: argparse.Namespace) -> int:
     calibration = []
     if set(modes) & set(tflite.CALIBRATED):
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
-    engine = GeneratorEngine(generator)
+    engine = KerasEngine(generator)
     photos = fidelity.report_photos(arguments.photos, engine, held_out, size)
     make_writable_folder(out)
     rounded = tflite.rounded_graph(generator, calibration) if calibration else None

@@ -94,6 +94,9 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from srgan_tf.inference.engine import require_tensorflow
+
+    require_tensorflow("training")
     from srgan_tf.config import read_config
 
     for name in (arguments.data, arguments.out, *arguments.set):

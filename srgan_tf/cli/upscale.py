@@ -12,8 +12,8 @@ from srgan_tf.cli.common import (
     STOPPED,
     add_model_options,
     add_output_options,
-    import_tensorflow,
     output,
+    prepare_tensorflow,
     to_path,
 )
 from srgan_tf.errors import RequestError
@@ -90,11 +90,11 @@ def _upscale(arguments: argparse.Namespace) -> int:
     if not jobs:
         return 1 if failed else 0
 
-    import_tensorflow()
+    prepare_tensorflow()
     from PIL import Image
     from tqdm import tqdm
 
-    from srgan_tf.inference import Upscaler
+    from srgan_tf.inference.upscaler import Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     with native_messages_held_back():
@@ -104,6 +104,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
             arguments.self_ensemble,
             arguments.precision,
             progress=True,
+            engine=arguments.engine,
         )
     try:
         # disable=None: only on a terminal.

@@ -8,16 +8,16 @@ import sys
 import time
 import traceback
 
-from srgan_tf.batch_worker import show_errors_only
 from srgan_tf.cli.common import (
     STOPPED,
     add_model_options,
     add_output_options,
-    import_tensorflow,
     output,
     path_or_name,
+    prepare_tensorflow,
 )
 from srgan_tf.errors import RequestError
+from srgan_tf.inference.beam_worker import show_errors_only
 
 _SHOWN_FAILURES = 20
 
@@ -92,10 +92,10 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
 
 
 def _upscale_batch(arguments: argparse.Namespace) -> int:
-    import_tensorflow()
+    prepare_tensorflow()
     shown = show_errors_only()
     try:
-        from srgan_tf.batch import FAILURES_FILE, Settings, read_failures, upscale_batch
+        from srgan_tf.inference.beam import FAILURES_FILE, Settings, read_failures, upscale_batch
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("apache_beam"):
             raise
@@ -109,6 +109,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
         arguments.self_ensemble,
         arguments.precision,
         arguments.batch,
+        arguments.engine,
     )
     started = time.monotonic()
     try:

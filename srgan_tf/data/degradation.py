@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from srgan_tf.data.bicubic import bicubic_lr, cubic, dense_matrix, grey_levels
+from srgan_tf.resize import bicubic_lr, cubic, dense_matrix, grey_levels
 
 if TYPE_CHECKING:
     from srgan_tf.config import (

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.data.bicubic import cubic, resize_matrix
+from srgan_tf.resize import cubic, resize_matrix
 
 
 def bicubic_downscale(images, scale: int) -> tf.Tensor:

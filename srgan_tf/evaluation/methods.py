@@ -20,7 +20,7 @@ from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import is_image_name, native_messages_held_back, readable
-from srgan_tf.inference import Upscaler
+from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
 LABELS = {
@@ -149,7 +149,7 @@ class Model(Method):
         with self._opening:
             if self._upscaler is None:
                 with native_messages_held_back():
-                    self._upscaler = Upscaler(self.model)
+                    self._upscaler = Upscaler(self.model, engine="tensorflow")
             return self._upscaler
 
     def identity(self, image):

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import open_source
-from srgan_tf.engines import Engine
 from srgan_tf.errors import RequestError
-from srgan_tf.images import to_uint8
+from srgan_tf.images import to_levels
+from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
 
 # HR pixels; large enough for Set5, and a minute for the slowest mode.
@@ -146,7 +145,7 @@ def report_photos(
 
 def enlarge(engine: Engine, lr: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] to uint8 [scale·H, scale·W, 3]."""
-    return to_uint8(engine(tf.constant(lr[None] / np.float32(255))))[0].numpy()
+    return to_levels(engine(lr[None] / np.float32(255))[0])
 
 
 def compare(

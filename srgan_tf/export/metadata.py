@@ -9,34 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import flatbuffers
 from ai_edge_litert.schema_py_generated import BufferT, MetadataT
 from ai_edge_litert.tools import flatbuffer_utils
 
+from srgan_tf.inference.litert import METADATA, ModelInfo
+
 _STANDARD = "TFLITE_METADATA"
-_OURS = "SRGAN_TF"
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION = 2, 1, 1
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What runs a model needs to know of it beside its tensors.
-
-    Attributes:
-        name: of the generator.
-        mode: how its numbers are stored: float32, float16, dynamic, int8 or int16x8.
-        scale: how many times as wide and high a result is.
-        radius: how many LR pixels to each side an output pixel depends on.
-        version: of srgan-tf that wrote it.
-    """
-
-    name: str
-    mode: str
-    scale: int
-    radius: int
-    version: str
 
 
 def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
@@ -48,7 +30,7 @@ def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     entries = {
         _STANDARD: _standard_metadata(info, 255.0 if uint8 else 1.0),
-        _OURS: json.dumps(asdict(info)).encode(),
+        METADATA: json.dumps(asdict(info)).encode(),
     }
     tree.metadata = tree.metadata or []
     for name, content in entries.items():
@@ -59,15 +41,6 @@ def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
         entry.name, entry.buffer = name, len(tree.buffers) - 1
         tree.metadata.append(entry)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(tree))
-
-
-def read_info(model: bytes) -> ModelInfo | None:
-    """What `with_metadata` wrote; None when it didn't."""
-    tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    for entry in tree.metadata or []:
-        if entry.name in (_OURS, _OURS.encode()):
-            return ModelInfo(**json.loads(bytes(tree.buffers[entry.buffer].data)))
-    return None
 
 
 def _standard_metadata(info: ModelInfo, highest: float) -> bytes:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
 from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
+from srgan_tf.inference.litert import ModelInfo, require_litert
 from srgan_tf.models import Generator
 
 # In the form for 8 bits, with weights rounded on photos.
@@ -53,7 +52,7 @@ def convert(
     if mode in CALIBRATED and not len(calibration):
         raise ValueError(f"{mode} needs photos to calibrate on")
     require_litert()
-    from srgan_tf.export.metadata import ModelInfo, with_metadata
+    from srgan_tf.export.metadata import with_metadata
 
     if mode in CALIBRATED:
         graph = rounded or rounded_graph(generator, calibration)
@@ -77,12 +76,6 @@ def convert(
 def rounded_graph(generator: Generator, calibration: Sequence[np.ndarray]) -> Graph:
     """A generator's graph in the form for 8 bits, with weights rounded on photos: half a minute."""
     return round_weights(inference_graph(generator, eight_bit=True), calibration)
-
-
-def require_litert() -> None:
-    """Raises RequestError when ai-edge-litert, which runs .tflite models, is missing."""
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        raise RequestError(".tflite models need ai-edge-litert: pip install 'srgan-tf[tflite]'")
 
 
 def _convert(

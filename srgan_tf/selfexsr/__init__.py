@@ -16,7 +16,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from tqdm import tqdm
 
 from srgan_tf.errors import RequestError
-from srgan_tf.tiles import cut
+from srgan_tf.inference.tiles import cut
 
 SMALLEST_SIDE = 32
 # Of a tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.

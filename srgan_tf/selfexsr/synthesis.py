@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from srgan_tf.data.bicubic import resize_matrix
+from srgan_tf.resize import resize_matrix
 from srgan_tf.selfexsr.patchmatch import (
     initial_field,
     propagate,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from srgan_tf.data.degrade import bicubic_upscale
-from srgan_tf.images import to_uint8, write_image
+from srgan_tf.images import to_levels, write_image
 from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.training.checkpoints import Checkpoints
 
@@ -128,7 +128,7 @@ class Validation(StepCallback):
         scale = self.model.generator.scale
         psnr, ssim = [], []
         for index, (lr, hr) in enumerate(self.pairs):
-            sr, hr = to_uint8(self._predict(lr)), to_uint8(hr)
+            sr, hr = (to_levels((x.numpy() + 1.0) / 2.0) for x in (self._predict(lr), hr))
             psnr.append(psnr_y(hr, sr, border=scale))
             ssim.append(ssim_y(hr, sr, border=scale))
             if index == 0:

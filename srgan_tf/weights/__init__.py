@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 from srgan_tf.errors import RequestError
-from srgan_tf.models import Generator
-from srgan_tf.models.generator import PHOTOS
+
+if TYPE_CHECKING:
+    from srgan_tf.models import Generator
 
 _FOLDER = Path(__file__).parent
 GENERATOR_FILE = "generator.keras"
@@ -62,6 +62,15 @@ def find_generator(name: str | Path) -> Path:
     )
 
 
+def find_litert(name: str | Path) -> Path | None:
+    """The `.tflite` file of a released name; None: there is none, or a file or folder has it."""
+    file = _FOLDER / f"{name}.tflite"
+    try:
+        return file if file.is_file() and not Path(name).exists() else None
+    except OSError:  # no permission, or too long a name
+        return None
+
+
 def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     """Loads a generator.
 
@@ -72,6 +81,10 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     Raises:
         RequestError: not found, or not a generator of this project.
     """
+    import keras
+
+    from srgan_tf.models import Generator
+
     path = find_generator(name)
     try:
         model = keras.models.load_model(path, compile=False)
@@ -86,6 +99,8 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
 
 def with_precision(generator: Generator, precision: str) -> Generator:
     """A copy of a generator that computes in another dtype policy."""
+    from srgan_tf.models.generator import PHOTOS
+
     copy = type(generator).from_config({**generator.get_config(), "dtype": precision})
     copy.build(PHOTOS)
     copy.set_weights(generator.get_weights())

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from srgan_tf import cli, demo
-from srgan_tf.inference import Upscaler
+from srgan_tf import Upscaler, cli, demo
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [

@@ -192,6 +192,32 @@ def test_help_needs_no_tensorflow_and_has_examples():
     assert "examples:" in shown.stdout and "--self-ensemble" in shown.stdout
 
 
+def test_a_released_generator_needs_no_tensorflow(tmp_path):
+    """Nor what is installed with it."""
+    absent = "tensorflow", "scipy", "skimage", "pydantic", "yaml", "matplotlib"
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+    code += "from srgan_tf.cli import main; main()"
+    command = [sys.executable, "-c", code, "upscale"]
+    photo(tmp_path / "a.png")
+    arguments = [tmp_path / "a.png", "-o", tmp_path / "b.png"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert size(tmp_path / "b.png") == (56, 40)
+
+
+def test_engines_that_can_not_be(srgan, tmp_path, weights):
+    photo(tmp_path / "a.png")
+    (tmp_path / "m.tflite").touch()
+    for model, engine, words in (
+        (weights, "litert", "python export.py --weights"),
+        ("espcn", "litert", "python export.py --weights"),
+        (tmp_path / "m.tflite", "tensorflow", "a .tflite model runs on LiteRT"),
+    ):
+        arguments = [tmp_path / "a.png", "-o", tmp_path / "b.png", "--engine", engine]
+        code, (line,) = srgan(*arguments, model=model)
+        assert code == 2 and words in line
+
+
 def test_as_a_process(tmp_path, weights):
     """TensorFlow's own messages don't mix with the one line about the bad file."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"

@@ -90,7 +90,7 @@ def test_a_killed_job_goes_on(weights, tmp_path):
 
 def test_without_beam(weights, tmp_path, monkeypatch, capsys):
     for name in list(sys.modules):
-        if name.startswith("apache_beam") or name == "srgan_tf.batch":
+        if name.startswith("apache_beam") or name == "srgan_tf.inference.beam":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(SystemExit) as caught:

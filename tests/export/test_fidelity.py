@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.engines import GeneratorEngine
 from srgan_tf.errors import RequestError
 from srgan_tf.export import fidelity
 from srgan_tf.export.fidelity import BARS, Bar, ReportPhoto, compare
+from srgan_tf.inference.keras import KerasEngine
 
 
 def report_photo(offset=0):
@@ -59,7 +59,7 @@ def test_the_bars_that_are_documented():
 def test_photos_are_held_out_from_calibration(generator, tmp_path):
     for index in range(6):
         Image.new("RGB", (200, 210), (40 * index,) * 3).save(tmp_path / f"{index}.png")
-    engine = GeneratorEngine(generator)
+    engine = KerasEngine(generator)
     report = fidelity.report_photos(str(tmp_path), engine, held_out=True)
     assert [photo.name for photo in report] == ["2.png", "5.png"]
     calibration = fidelity.calibration_photos(str(tmp_path), 2, held_out=True)
@@ -72,7 +72,7 @@ def test_photos_fit_the_scale(generator, tmp_path):
     Image.new("RGB", (601, 33)).save(tmp_path / "wide.png")
     Image.new("RGB", (5, 4)).save(tmp_path / "tiny.png")
     (tmp_path / "broken.png").touch()
-    engine = GeneratorEngine(generator)
+    engine = KerasEngine(generator)
     (photo,) = fidelity.report_photos(str(tmp_path), engine, held_out=False)
     assert photo.hr.shape == photo.reference.shape == (32, 512, 3)
     assert photo.lr.shape == (16, 256, 3)

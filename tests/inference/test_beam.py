@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_images import pixels
-from test_inference import random_generator
+from test_upscaler import random_generator
 
 REASON = "needs Apache Beam: pip install -e '.[beam]'"
 beam = pytest.importorskip("apache_beam", reason=REASON)
@@ -18,11 +18,11 @@ from apache_beam.io import filesystem  # noqa: E402
 from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
-from srgan_tf import batch, images  # noqa: E402
-from srgan_tf.batch import Report, Settings, UpscaleHandler, read_failures  # noqa: E402
+import srgan_tf.inference.beam as batch  # noqa: E402
+from srgan_tf import Upscaler, images  # noqa: E402
 from srgan_tf.errors import RequestError  # noqa: E402
 from srgan_tf.files import Output  # noqa: E402
-from srgan_tf.inference import Upscaler  # noqa: E402
+from srgan_tf.inference.beam import Report, Settings, UpscaleHandler, read_failures  # noqa: E402
 
 HERE = ("--direct_running_mode=in_memory", "--direct_num_workers=1")  # no processes to start
 

@@ -12,9 +12,10 @@ from PIL import Image
 from test_images import BAD, bad_file, pixels
 
 import srgan_tf
-from srgan_tf import engines, images, inference
+from srgan_tf import images
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.inference import Upscaler
+from srgan_tf.inference import keras, upscaler
+from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.models import SRResNet
 
 
@@ -99,7 +100,7 @@ def test_the_overlap_is_the_receptive_field(scale, blocks):
 
 
 def test_upsampling_in_parts_equals_the_whole(weights, expected, monkeypatch):
-    monkeypatch.setattr(engines, "_UPSAMPLE_TILE", 10)
+    monkeypatch.setattr(keras, "_UPSAMPLE_TILE", 10)
     rgb = pixels(3, np.uint8, 37, 52)
     assert_within_a_level(Upscaler(weights).upscale(rgb), expected(rgb))
 
@@ -236,7 +237,7 @@ def test_files_are_reported_in_order(tiled, tmp_path):
 
 def test_large_results_are_held_one_at_a_time(tiled, tmp_path, monkeypatch):
     """With no memory for two, a result is on the disk before the next is begun."""
-    monkeypatch.setattr(inference, "_MEMORY_FOR_RESULTS", 0)
+    monkeypatch.setattr(upscaler, "_MEMORY_FOR_RESULTS", 0)
     jobs = []
     for index in range(3):
         images.write_image(tmp_path / f"{index}.png", pixels(3, np.uint8, 8, 9))

@@ -8,18 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from scipy import ndimage
+import pyvips
 from tqdm import tqdm
 
 from srgan_tf import images
-from srgan_tf.engines import Engine, GeneratorEngine, open_engine
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.files import DEFAULT_QUALITY
-from srgan_tf.tiles import DEFAULT_TILE, Tile, cut
-from srgan_tf.weights import default_model
+from srgan_tf.inference.engine import PRECISIONS, Engine, open_engine
+from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
+from srgan_tf.resize import bicubic_matrix
+from srgan_tf.weights import default_model, find_litert
 
-PRECISIONS = ("float32", "mixed_bfloat16")
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
 
@@ -45,13 +44,16 @@ class Upscaler:
         progress: show a progress bar on stderr when it is a terminal.
         together: how many tiles of one size the network gets at a time, which is for a GPU and for
             Keras generators; above 1, a few pixels may be rounded to the next level.
+        engine: what runs a released generator: `litert`, `tensorflow`, or `auto`: TensorFlow where
+            it is installed and there is a GPU for it, else LiteRT. Their results differ by at
+            most one grey level.
 
     Attributes:
         scale: how many times as wide and high a result is.
 
     Raises:
-        RequestError: no such model or precision, a tile or `together` below 1, or `together`
-            above 1 and another kind of model.
+        RequestError: no such model, precision or engine, a tile or `together` below 1, `together`
+            above 1 and another kind of model, or a package is missing.
 
     Example:
         >>> upscaler = Upscaler("srresnet-mse")
@@ -67,6 +69,7 @@ class Upscaler:
         precision: str = "float32",
         progress: bool = False,
         together: int = 1,
+        engine: str = "auto",
     ):
         if tile < 1:
             raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
@@ -74,12 +77,15 @@ class Upscaler:
             raise RequestError(f"the network gets at least 1 tile at a time, not {together}")
         if precision not in PRECISIONS:
             raise RequestError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
-        engine = open_engine(default_model() if model is None else model, precision)
-        if together > 1 and not isinstance(engine, GeneratorEngine):
+        model = default_model() if model is None else model
+        if together > 1 and engine == "auto":
+            engine = "tensorflow" if find_litert(model) else engine
+        opened = open_engine(model, precision, engine)
+        if together > 1 and not opened.batched:
             raise RequestError(f"{model}: gets one tile at a time; several are for Keras models")
-        self.scale, self._overlap = engine.scale, engine.radius
-        self._enlarge = _self_ensemble(engine) if self_ensemble else engine
-        self._tile = tile
+        self.scale, self._overlap = opened.scale, opened.radius
+        self._enlarge = _self_ensemble(opened) if self_ensemble else opened
+        self._tile = min(tile, opened.tile)
         self._progress = progress
         self._together = together
 
@@ -219,8 +225,7 @@ class Upscaler:
 
     def _upscale_tiles(self, tiles: list[np.ndarray]) -> list[np.ndarray]:
         """Each [h, w, C] of one size to [scale·h, scale·w, C]."""
-        lr = [_to_rgb(pixels) for pixels in tiles]
-        sr = self._enlarge(lr[0] if len(lr) == 1 else tf.concat(lr, axis=0))
+        sr = self._enlarge(np.concatenate([_to_rgb(pixels) for pixels in tiles]))
         return [_from_rgb(sr[i : i + 1], pixels) for i, pixels in enumerate(tiles)]
 
 
@@ -233,34 +238,35 @@ def _check(pixels: np.ndarray) -> None:
         raise ValueError(f"no pixel in {pixels.shape}")
 
 
-def _to_rgb(pixels: np.ndarray) -> tf.Tensor:
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
     """[h, w, C] to what the network takes, [1, h, w, 3]."""
     colours = pixels.shape[2] - images.has_alpha(pixels)
-    lr = tf.cast(pixels[None, ..., :colours], tf.float32) / np.iinfo(pixels.dtype).max
-    return tf.repeat(lr, 3 // colours, axis=-1)
+    lr = pixels[None, ..., :colours] / np.float32(np.iinfo(pixels.dtype).max)
+    return np.repeat(lr, 3 // colours, axis=-1)
 
 
-def _from_rgb(sr: tf.Tensor, pixels: np.ndarray) -> np.ndarray:
+def _from_rgb(sr: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """What the network gave, [1, H, W, 3], to the type and channels of the tile it is of."""
     if pixels.shape[2] < 3:
-        sr = tf.reduce_mean(sr, axis=-1, keepdims=True)
-    convert = images.to_uint8 if pixels.dtype == np.uint8 else images.to_uint16
-    enlarged = convert(sr)[0].numpy()
+        sr = sr.mean(axis=-1, keepdims=True)
+    enlarged = images.to_levels(sr[0], pixels.dtype.type)
     if not images.has_alpha(pixels):
         return enlarged
-    alpha = tf.image.resize(pixels[..., -1:], enlarged.shape[:2], "bicubic")
-    alpha = np.clip(np.rint(alpha), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
-    return np.concatenate([enlarged, alpha], axis=-1)
+    rows, columns = map(bicubic_matrix, pixels.shape[:2], enlarged.shape[:2])
+    alpha = rows @ pixels[..., -1].astype(np.float32) @ columns.T / np.iinfo(pixels.dtype).max
+    return np.dstack([enlarged, images.to_levels(alpha, pixels.dtype.type)])
 
 
-def _self_ensemble(engine: Engine) -> Callable[[tf.Tensor], tf.Tensor]:
-    def averaged(lr: tf.Tensor) -> tf.Tensor:
-        total = 0.0
+def _self_ensemble(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
+    def averaged(lr: np.ndarray) -> np.ndarray:
+        _, height, width, _ = lr.shape
+        mean = np.zeros((len(lr), engine.scale * height, engine.scale * width, 3), np.float32)
         for turns in range(4):
             for step in (1, -1):  # as it is, and mirrored
-                sr = engine(tf.image.rot90(lr[:, :, ::step], turns))
-                total += tf.image.rot90(sr, -turns)[:, :, ::step]
-        return total / 8.0
+                turned = np.rot90(lr[:, :, ::step], turns, (1, 2))
+                sr = engine(np.ascontiguousarray(turned))
+                mean += np.rot90(sr, -turns, (1, 2))[:, :, ::step] / 8
+        return mean
 
     return averaged
 
@@ -272,8 +278,9 @@ def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
     invisible = pixels[..., -1] == 0
     if not invisible.any() or invisible.all():
         return pixels
-    nearest = ndimage.distance_transform_edt(invisible, return_distances=False, return_indices=True)
-    filled = pixels[tuple(nearest)]
+    places = np.where(invisible, 0, np.arange(1, invisible.size + 1).reshape(invisible.shape))
+    nearest = pyvips.Image.new_from_array(places.astype(np.int32)).fill_nearest().numpy() - 1
+    filled = pixels.reshape(-1, pixels.shape[2])[nearest]
     filled[..., -1] = pixels[..., -1]
     return filled
 

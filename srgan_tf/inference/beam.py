@@ -52,13 +52,12 @@ from srgan_tf.files import (
     native_messages_held_back,
     written_whole,
 )
-from srgan_tf.tiles import DEFAULT_TILE
+from srgan_tf.inference.tiles import DEFAULT_TILE
 
-# TensorFlow takes seconds to import, and would write its notices to the terminal: it waits until
-# a worker loads the model.
+# Where TensorFlow is needed, it waits until a worker loads the model: it takes seconds to import.
 if TYPE_CHECKING:
     from srgan_tf.images import Photo
-    from srgan_tf.inference import Upscaler
+    from srgan_tf.inference.upscaler import Upscaler
 
 FAILURES_FILE = "failures.jsonl"
 _METRICS = "upscale-batch"
@@ -69,7 +68,7 @@ _FOUND, _DONE = b"+", b"-"
 _OUTPUT = Output()
 _PROCESSES = "multi_processing"
 # A worker process of Beam's runner here, without the notices that it starts with.
-_WORKER = f"{shlex.quote(sys.executable)} -m srgan_tf.batch_worker"
+_WORKER = f"{shlex.quote(sys.executable)} -m srgan_tf.inference.beam_worker"
 
 
 @dataclass(frozen=True)
@@ -81,18 +80,21 @@ class Settings:
     self_ensemble: bool = False
     precision: str = "float32"
     together: int = 1
+    engine: str = "auto"
 
     def open(self) -> Upscaler:
         """Raises RequestError as `Upscaler` does."""
         with native_messages_held_back():
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-            from srgan_tf.inference import Upscaler
+            from srgan_tf.inference.upscaler import Upscaler
 
             with _local_model(self.model) as model:
                 return Upscaler(
-                    model, self.tile, self.self_ensemble, self.precision, together=self.together
+                    model,
+                    self.tile,
+                    self.self_ensemble,
+                    self.precision,
+                    together=self.together,
+                    engine=self.engine,
                 )
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srgan_tf import tiles
+from srgan_tf.inference import tiles
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,13 +11,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import requests
-import tensorflow as tf
+from PIL import Image
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from srgan_tf.engines import in_tiles, tile_side
 from srgan_tf.errors import RequestError
 from srgan_tf.files import first_line
+from srgan_tf.inference.engine import in_tiles, tile_side
 
 TIMEOUT, RETRIES = 60.0, 3
 _FIRST_PAUSE = 0.5
@@ -25,7 +26,7 @@ _FORM = "http://HOST:8501/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retrie
 
 
 class ServerEngine:
-    """Carries out a model of a server that was given a folder of `export.py --saved-model`.
+    """Runs a model of a server that was given a folder of `export.py --saved-model`.
 
     Photos are sent in tiles of what the model takes at most. By gRPC tensors travel as they are;
     by REST they travel as PNG, or, when they have more than 8 bits a channel, as decimal numbers,
@@ -40,6 +41,8 @@ class ServerEngine:
             is not of `export.py`. Also when enlarging fails.
     """
 
+    batched = False
+
     def __init__(self, url: str):
         address, timeout, retries = _parse(url)
         self._server: _Server
@@ -49,13 +52,10 @@ class ServerEngine:
             self._server = _RESTServer(address, timeout, retries)
         info = self._server.predict("info", {"request": np.zeros(1, np.int32)})
         self.scale, self.radius = int(info["scale"][0]), int(info["radius"][0])
-        self._side = tile_side(int(info["max_pixels"][0]), self.radius)
+        self.tile = tile_side(int(info["max_pixels"][0]), self.radius)
 
-    def __call__(self, lr: tf.Tensor) -> np.ndarray:
-        return in_tiles(self._run, lr.numpy(), self.scale, self._side, self.radius)
-
-    def _run(self, lr: np.ndarray) -> np.ndarray:
-        return self._server.enlarge(lr) * 2.0 - 1.0
+    def __call__(self, lr: np.ndarray) -> np.ndarray:
+        return in_tiles(self._server.enlarge, lr, self.scale, self.tile, self.radius)
 
 
 class _Server(Protocol):
@@ -90,9 +90,11 @@ class _RESTServer:
         levels = lr * 255.0
         if np.abs(levels - np.rint(levels)).max() > 1e-3:
             return np.array(self._post("serving_default", {"images": lr.tolist()}), np.float32)
-        png = tf.io.encode_png(np.rint(levels[0]).astype(np.uint8)).numpy()
-        (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png)]})
-        return tf.io.decode_png(base64.b64decode(content["b64"])).numpy()[None] / np.float32(255)
+        png = io.BytesIO()
+        Image.fromarray(np.rint(levels[0]).astype(np.uint8)).save(png, "PNG")
+        (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png.getvalue())]})
+        with Image.open(io.BytesIO(base64.b64decode(content["b64"]))) as enlarged:
+            return np.asarray(enlarged)[None] / np.float32(255)
 
     def _post(self, signature: str, inputs: dict[str, Any]) -> Any:
         """The outputs; when it is one alone, TensorFlow Serving leaves its name out."""
@@ -136,6 +138,7 @@ class _GRPCServer:
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import grpc
+        import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()

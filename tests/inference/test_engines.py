@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan_tf import engines
-from srgan_tf.engines import GeneratorEngine, open_engine
+from srgan_tf import Upscaler
 from srgan_tf.errors import RequestError
 from srgan_tf.export.saved_model import write_saved_model
 from srgan_tf.export.tflite import convert
-from srgan_tf.images import to_uint8
-from srgan_tf.inference import Upscaler
+from srgan_tf.images import to_levels
+from srgan_tf.inference import litert
+from srgan_tf.inference.engine import open_engine
+from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.models import SRResNet
 
 
@@ -26,9 +27,9 @@ def test_one_graph_for_all_sizes():
 
     model = Counting(4, 1, 8)
     model.build()
-    engine = GeneratorEngine(model)
+    engine = KerasEngine(model)
     for size in (5, 6, 7):
-        engine(tf.zeros([1, size, size + 1, 3]))
+        engine(np.zeros((1, size, size + 1, 3), np.float32))
     assert len(traces) == 1
 
 
@@ -53,13 +54,12 @@ def photo():
 
 @pytest.fixture(scope="module")
 def expected(generator, photo):
-    sr = GeneratorEngine(generator)(tf.constant(photo[None].astype(np.float32) / 255))
-    return to_uint8(sr)[0].numpy()
+    return to_levels(KerasEngine(generator)(photo[None] / np.float32(255))[0])
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(engines, "_TFLITE_TILE", 20)
+    monkeypatch.setattr(litert, "_TILE", 20)
 
 
 def grey_levels(path, photo, expected):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from srgan_tf.data.bicubic import resize_matrix
+from srgan_tf.resize import resize_matrix
 
 
 @pytest.mark.parametrize("new_size", [20, 51, 63, 64, 81, 102, 256])

@@ -1,0 +1,1 @@
+"""Enlarge photos with a trained generator; in the usual way without TensorFlow."""

@@ -1,0 +1,157 @@
+"""Engines: one interface for all that runs a generator."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from srgan_tf.errors import RequestError
+from srgan_tf.inference.tiles import cut
+from srgan_tf.weights import find_litert
+
+ENGINES = ("auto", "litert", "tensorflow")
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+class Engine(Protocol):
+    """Enlarges float32 [n, h, w, 3] in [0, 1] to float32 [n, scale·h, scale·w, 3] in [0, 1].
+
+    Both are NumPy arrays. Several threads may use one engine at a time.
+
+    Attributes:
+        scale: how many times as wide and high a result is.
+        radius: how many LR pixels to each side an output pixel depends on.
+        tile: the largest side of a tile, without an overlap of `radius`, that is worth giving it.
+        batched: whether several images at once are faster than one after the other.
+    """
+
+    scale: int
+    radius: int
+    tile: int
+    batched: bool
+
+    def __call__(self, lr: np.ndarray) -> np.ndarray: ...
+
+
+def open_engine(model: str | Path, precision: str = "float32", engine: str = "auto") -> Engine:
+    """Open the engine for a model.
+
+    Args:
+        model: a released name, a `.keras` file, a run folder, or what `export.py` makes of them:
+            a `.tflite` file, a SavedModel's folder or the one above, with numbered versions (the
+            latest is taken); or the URL of a server of such a folder, see
+            `srgan_tf.inference.server`.
+        precision: `float32` or `mixed_bfloat16`; exported models have their own.
+        engine: runs a released name: `litert`, `tensorflow`, or `auto`, which is TensorFlow where
+            it is installed and there is an NVIDIA GPU, or where `precision` asks for it, and
+            else LiteRT.
+
+    Raises:
+        RequestError: no such model, a file of another kind, an engine that can't run the model,
+            or a package that is missing.
+    """
+    if engine not in ENGINES:
+        raise RequestError(f"the engine is {', '.join(ENGINES)}, not {engine}")
+    if str(model).startswith(("http://", "https://", "grpc://")):
+        if importlib.util.find_spec("requests") is None:
+            raise RequestError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
+        from srgan_tf.inference.server import ServerEngine
+
+        return ServerEngine(str(model))
+    path = Path(model)
+    if path.suffix == ".tflite":
+        if engine == "tensorflow":
+            raise RequestError(f"{model}: a .tflite model runs on LiteRT, not on TensorFlow")
+        return _litert(path)
+    folder = _saved_model_folder(path)
+    if folder is None and engine != "tensorflow" and precision == "float32":
+        released = find_litert(model)
+        if released is not None and (engine == "litert" or not _gpu_for_tensorflow()):
+            return _litert(released)
+    if engine == "litert":
+        raise RequestError(
+            f"{model}: LiteRT runs .tflite files and released generators, in float32: "
+            f"python export.py --weights {model} --tflite makes one"
+        )
+    require_tensorflow(f"{model}: running this model")
+    if folder is not None:
+        from srgan_tf.inference.saved_model import SavedModelEngine
+
+        return SavedModelEngine(folder)
+    from srgan_tf.inference.keras import KerasEngine
+    from srgan_tf.weights import load_generator
+
+    return KerasEngine(load_generator(model, precision))
+
+
+def require_tensorflow(purpose: str) -> None:
+    """Raise RequestError, which says how to install it, where TensorFlow is missing."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise RequestError(
+            f"{purpose} needs TensorFlow, which `pip install -r requirements.txt` installs in a "
+            "checkout of srgan-tf, and elsewhere `pip install 'srgan-tf[tensorflow]'`"
+        )
+
+
+def tile_side(max_pixels: int, radius: int) -> int:
+    """Return the side of the largest tile that with its overlap has at most `max_pixels`."""
+    return max(1, math.isqrt(max_pixels) - 2 * radius)
+
+
+def in_tiles(
+    run: Callable[[np.ndarray], np.ndarray],
+    lr: np.ndarray,
+    scale: int,
+    side: int,
+    overlap: int,
+    exact: tuple[int, int] = (0, 0),
+) -> np.ndarray:
+    """Enlarge [n, h, w, 3] by `run`, in tiles of at most `side` and an overlap around them.
+
+    Args:
+        run: [1, h, w, 3] to [1, scale·h, scale·w, 3].
+        exact: the least height and width that `run` is given, at most h and w.
+    """
+    count, size = len(lr), lr.shape[1:3]
+    sr = np.empty((count, scale * size[0], scale * size[1], 3), np.float32)
+    for tile in cut(size, scale, side, overlap):
+        read, crop = [], []
+        for axis in range(2):
+            start, stop = tile.read[axis].start, tile.read[axis].stop
+            moved = max(0, min(start, size[axis] - exact[axis]))
+            read.append(slice(moved, max(stop, moved + exact[axis])))
+            shift = scale * (start - moved)
+            crop.append(slice(tile.crop[axis].start + shift, tile.crop[axis].stop + shift))
+        for index in range(count):
+            sr[index][tile.write] = run(lr[index : index + 1, *read])[0][*crop]
+    return sr
+
+
+def _litert(path: Path) -> Engine:
+    from srgan_tf.inference.litert import LiteRTEngine
+
+    return LiteRTEngine(path)
+
+
+def _gpu_for_tensorflow() -> bool:
+    """Whether TensorFlow is installed and may use an NVIDIA GPU, found without importing it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    gpu = any(Path(place).exists() for place in ("/dev/nvidia0", "/dev/dxg"))  # dxg: in WSL 2
+    return gpu and not hidden and importlib.util.find_spec("tensorflow") is not None
+
+
+def _saved_model_folder(path: Path) -> Path | None:
+    """The folder itself, its subfolder of the highest version, or None."""
+    try:
+        if (path / "saved_model.pb").is_file():
+            return path
+        versions = [p.parent for p in path.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+    except OSError:
+        return None
+    return max(versions, key=lambda folder: int(folder.name), default=None)
