@@ -38,18 +38,21 @@ class Output:
         format: one of `FORMATS`; None: each has its input's.
         quality: of JPEG and WebP, 1 to 100.
         strip_metadata: leave out EXIF, XMP and IPTC.
+        suffix: behind the names of results, before that of the format, such as `-x4`.
     """
 
     format: str | None = None
     quality: int = DEFAULT_QUALITY
     strip_metadata: bool = False
+    suffix: str = ""
 
     def name(self, name: str) -> str:
         """A result's name for an input's, either with or without folders."""
-        suffix = PurePath(name).suffix
-        if self.format is None or _FORMAT_OF.get(suffix.lower()) == self.format:
-            return name
-        return name.removesuffix(suffix) + FORMATS[self.format]
+        kind = PurePath(name).suffix
+        stem = name.removesuffix(kind) + self.suffix
+        if self.format is None or _FORMAT_OF.get(kind.lower()) == self.format:
+            return stem + kind
+        return stem + FORMATS[self.format]
 
 
 def is_image_name(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Resize one axis as MATLAB's `imresize` does, as a matrix product; NumPy and SciPy only."""
+"""Resize as MATLAB's `imresize` does, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 
@@ -96,6 +97,29 @@ def bicubic_lr(hr: np.ndarray, scale: int) -> np.ndarray:
     rows = grey_levels(rows).reshape(-1, width, channels).transpose(1, 0, 2).reshape(width, -1)
     columns = bicubic_matrix(width, width // scale) @ rows.astype(np.float32)
     return grey_levels(columns).reshape(-1, height // scale, channels).transpose(1, 0, 2)
+
+
+def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Downscale an image to any size by antialiased bicubic, by Pillow.
+
+    As MATLAB's `imresize` of float pixels, but that at the border no pixels are repeated.
+
+    Args:
+        pixels: uint8 or uint16 [H, W] or [H, W, C].
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        The same type and channels, [height, width] or [height, width, C].
+    """
+    highest = np.iinfo(pixels.dtype).max
+    channels = pixels.reshape(*pixels.shape[:2], -1)
+    result = np.empty((height, width, channels.shape[2]), pixels.dtype)
+    for index in range(channels.shape[2]):
+        image = Image.fromarray(channels[..., index].astype(np.float32))
+        resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        result[..., index] = np.rint(np.clip(resized, 0, highest))
+    return result.reshape(height, width, *pixels.shape[2:])
 
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from srgan_tf.resize import resize_matrix
+from srgan_tf.resize import downscale, resize_matrix
 
 
 @pytest.mark.parametrize("new_size", [20, 51, 63, 64, 81, 102, 256])
@@ -24,3 +24,18 @@ def test_rows_sum_to_one_and_mirror(size, new_size):
     assert matrix.shape == (new_size, size)
     np.testing.assert_allclose(matrix.sum(axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(matrix[::-1, ::-1], matrix, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(40, 61), (40, 61, 2), (40, 61, 4)])
+def test_downscale_is_the_matrices_away_from_the_border(dtype, shape):
+    highest = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, highest + 1, shape).astype(dtype)
+    rows, columns = resize_matrix(40, 27), resize_matrix(61, 44)
+    planes = pixels.reshape(40, 61, -1).transpose(2, 0, 1).astype(np.float32)
+    expected = np.stack([(columns @ (rows @ plane).T).T for plane in planes], -1)
+    expected = np.clip(expected, 0, highest).reshape(27, 44, *shape[2:])
+    found = downscale(pixels, 27, 44)
+    assert found.dtype == dtype and found.shape == expected.shape
+    inner = np.s_[4:-4, 4:-4]
+    assert np.abs(found[inner] - expected[inner]).max() <= 0.51 + 1e-5 * highest

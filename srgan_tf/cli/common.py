@@ -11,11 +11,14 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from srgan_tf.errors import RequestError
 from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
 from srgan_tf.inference.tiles import DEFAULT_TILE
+
+if TYPE_CHECKING:
+    from srgan_tf.inference.size import Size
 
 STOPPED, _UNREAD = 130, 141  # 128 and the number of the signal, as shells say it
 
@@ -156,6 +159,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="write all results in this format (default: each in its input's)",
     )
     parser.add_argument(
+        "--suffix",
+        type=_suffix,
+        default="",
+        metavar="TEXT",
+        help="put this behind the results' names: with --suffix=-x4, photo.jpg gives photo-x4.jpg",
+    )
+    parser.add_argument(
         "--quality",
         type=_quality,
         default=DEFAULT_QUALITY,
@@ -170,7 +180,41 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def output(arguments: argparse.Namespace) -> Output:
-    return Output(arguments.format, arguments.quality, arguments.strip_metadata)
+    return Output(arguments.format, arguments.quality, arguments.strip_metadata, arguments.suffix)
+
+
+def add_size_options(parser: argparse.ArgumentParser) -> None:
+    """How large results are; `result_size` makes a `Size` of them."""
+    group = parser.add_argument_group(
+        "size of results (default: 4 times the photo's)",
+        "Photos are enlarged by the generator, then downscaled, with antialiasing, to:",
+    )
+    group.add_argument("--scale", type=float, metavar="S", help="S times as wide and high: 2, 1.5")
+    group.add_argument(
+        "--width",
+        type=int,
+        metavar="W",
+        help="W pixels wide; with --height too, the largest that fits within both",
+    )
+    group.add_argument("--height", type=int, metavar="H", help="H pixels high")
+    group.add_argument(
+        "--max-side",
+        type=int,
+        metavar="N",
+        help="at most N pixels on the longer side",
+    )
+
+
+def result_size(arguments: argparse.Namespace) -> Size:
+    from srgan_tf.inference.size import Size
+
+    return Size(arguments.scale, arguments.width, arguments.height, arguments.max_side)
+
+
+def _suffix(text: str) -> str:
+    if "/" in text or os.sep in text:
+        raise argparse.ArgumentTypeError(f"a suffix of names holds no folder: {text}")
+    return text
 
 
 def _quality(text: str) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srgan_tf.cli.common import (
     STOPPED,
     add_model_options,
     add_output_options,
+    add_size_options,
     output,
     prepare_tensorflow,
+    result_size,
     to_path,
 )
 from srgan_tf.errors import RequestError
@@ -25,6 +30,11 @@ from srgan_tf.files import (
     is_folder,
     native_messages_held_back,
 )
+
+if TYPE_CHECKING:
+    from srgan_tf.inference.size import Size
+
+_PIPE = Path("-")
 
 
 def add_parser(commands) -> None:
@@ -39,6 +49,8 @@ examples:
   srgan upscale ~/Pictures -o enlarged
   srgan upscale scans/*.tif more -o enlarged --self-ensemble
   srgan upscale photo.jpg -o enlarged --model runs/mine
+  srgan upscale photos -o enlarged --max-side 4000 --format jpg --suffix=-large
+  curl -s https://example.org/a.jpg | srgan upscale - -o - --scale 2 > a-x2.png
 
 Results have the format of their inputs, or --format. Orientation is applied; colours (ICC
 profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution (DPI), alpha, grey,
@@ -56,7 +68,7 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         nargs="+",
         type=to_path,
         metavar="INPUT",
-        help="a file, or a folder, which is searched recursively",
+        help="a file, or a folder, which is searched recursively; - is stdin",
     )
     parser.add_argument(
         "-o",
@@ -65,31 +77,52 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         type=to_path,
         metavar="OUT",
         help="a folder, which is made, and where folders keep their structure; for one input "
-        "file also a file name with the suffix of the format wanted",
+        "file also a file name with the suffix of the format wanted; - is stdout, as PNG unless "
+        "--format or the input's name says otherwise",
     )
     add_model_options(parser)
     add_output_options(parser)
+    add_size_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(command=_upscale)
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
-    written = output(arguments)
-    jobs, failures = _plan(arguments.inputs, arguments.out, written)
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    failed = len(failures)
-    if not arguments.overwrite:
-        todo = [(source, target) for source, target in jobs if not is_file(target)]
-        if len(todo) < len(jobs):
-            print(
-                f"{len(jobs) - len(todo)} were there already; --overwrite replaces them",
-                file=sys.stderr,
-            )
-        jobs = todo
-    if not jobs:
-        return 1 if failed else 0
+    written, size = output(arguments), result_size(arguments)
+    with contextlib.ExitStack() as stack:
+        failures: list[str] = []
+        if _PIPE in (arguments.out, *arguments.inputs):
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            jobs = [_plan_piped(arguments.inputs, arguments.out, written, scratch)]
+        else:
+            jobs, failures = _plan(arguments.inputs, arguments.out, written)
+        for failure in failures:
+            print(failure, file=sys.stderr)
+        failed = len(failures)
+        if not arguments.overwrite:
+            todo = [(source, target) for source, target in jobs if not is_file(target)]
+            if len(todo) < len(jobs):
+                print(
+                    f"{len(jobs) - len(todo)} were there already; --overwrite replaces them",
+                    file=sys.stderr,
+                )
+            jobs = todo
+        if not jobs:
+            return 1 if failed else 0
+        try:
+            failed += _enlarge(jobs, arguments, written, size)
+        except KeyboardInterrupt:
+            print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+            return STOPPED
+        if arguments.out == _PIPE and not failed:
+            sys.stdout.buffer.write(jobs[0][1].read_bytes())
+    return 1 if failed else 0
 
+
+def _enlarge(
+    jobs: list[tuple[Path, Path]], arguments: argparse.Namespace, written: Output, size: Size
+) -> int:
+    """Enlarges (source, target) files, names those that fail, and returns how many they are."""
     prepare_tensorflow()
     from PIL import Image
     from tqdm import tqdm
@@ -105,21 +138,35 @@ def _upscale(arguments: argparse.Namespace) -> int:
             arguments.precision,
             progress=True,
             engine=arguments.engine,
+            size=size,
         )
-    try:
-        # disable=None: only on a terminal.
-        with tqdm(total=len(jobs), unit="file", disable=None) as progress:
-            for _, _, error in upscaler.upscale_files(
-                jobs, written.quality, written.strip_metadata
-            ):
-                if error is not None:
-                    tqdm.write(str(error), file=sys.stderr)
-                    failed += 1
-                progress.update()
-    except KeyboardInterrupt:
-        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
-        return STOPPED
-    return 1 if failed else 0
+    failed = 0
+    # disable=None: only on a terminal.
+    with tqdm(total=len(jobs), unit="file", disable=None) as progress:
+        for _, _, error in upscaler.upscale_files(jobs, written.quality, written.strip_metadata):
+            if error is not None:
+                tqdm.write(str(error), file=sys.stderr)
+                failed += 1
+            progress.update()
+    return failed
+
+
+def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -> tuple[Path, Path]:
+    """(source, target) where - stands for stdin or stdout, which are files in `scratch`."""
+    if len(inputs) > 1:
+        raise RequestError("- is one photo on stdin or stdout: give one input")
+    (source,) = inputs
+    if source == _PIPE:
+        if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
+            raise RequestError(f"{out}: what comes from stdin has no name: give a file's name")
+        source = scratch / "stdin"
+        source.write_bytes(sys.stdin.buffer.read())
+    elif is_folder(source) is not False:
+        raise RequestError(f"{source}: not a file, which alone fits on stdout")
+    if out != _PIPE:
+        return source, out
+    suffix = source.suffix.lower() if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
+    return source, scratch / written.name(f"stdout{suffix}")
 
 
 def _plan(

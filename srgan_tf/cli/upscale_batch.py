@@ -12,9 +12,11 @@ from srgan_tf.cli.common import (
     STOPPED,
     add_model_options,
     add_output_options,
+    add_size_options,
     output,
     path_or_name,
     prepare_tensorflow,
+    result_size,
 )
 from srgan_tf.errors import RequestError
 from srgan_tf.inference.beam_worker import show_errors_only
@@ -73,6 +75,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
     )
     add_model_options(parser)
     add_output_options(parser)
+    add_size_options(parser)
     parser.add_argument(
         "--batch",
         type=int,
@@ -110,6 +113,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
         arguments.precision,
         arguments.batch,
         arguments.engine,
+        result_size(arguments),
     )
     started = time.monotonic()
     try:

@@ -52,6 +52,7 @@ from srgan_tf.files import (
     native_messages_held_back,
     written_whole,
 )
+from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE
 
 # Where TensorFlow is needed, it waits until a worker loads the model: it takes seconds to import.
@@ -81,6 +82,7 @@ class Settings:
     precision: str = "float32"
     together: int = 1
     engine: str = "auto"
+    size: Size | None = None
 
     def open(self) -> Upscaler:
         """Raises RequestError as `Upscaler` does."""
@@ -95,6 +97,7 @@ class Settings:
                     self.precision,
                     together=self.together,
                     engine=self.engine,
+                    size=self.size,
                 )
 
 
@@ -314,8 +317,8 @@ class _Plan(beam.DoFn):
 class _Read(beam.DoFn):
     """(source, target) to a `Job`."""
 
-    def __init__(self, scale: int):
-        self._scale = scale
+    def __init__(self, scale: int, size: Size):
+        self._scale, self._size = scale, size
 
     def process(self, element: tuple[bytes, bytes]) -> Iterator:
         from srgan_tf.images import check_writable, is_transparent, read_image
@@ -326,7 +329,8 @@ class _Read(beam.DoFn):
             try:
                 _fetch(source, path)
                 photo = read_image(path)
-                height, width = (self._scale * side for side in photo.pixels.shape[:2])
+                height, width = photo.pixels.shape[:2]
+                height, width = self._size.of(height, width, self._scale)
                 check_writable(path, height, width, is_transparent(photo.pixels))
             except (ImageError, OSError) as error:
                 yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, _reason(error, path)))
@@ -424,7 +428,8 @@ def _pipeline(
         | "Join" >> beam.CoGroupByKey()
         | "Plan" >> beam.ParDo(_Plan(tally)).with_outputs(_FAILED, main="todo")
     )
-    read = planned.todo | "Read" >> beam.ParDo(_Read(scale)).with_outputs(_FAILED, main="jobs")
+    reader = _Read(scale, settings.size or Size())
+    read = planned.todo | "Read" >> beam.ParDo(reader).with_outputs(_FAILED, main="jobs")
     written = (
         read.jobs
         | "Upscale" >> RunInference(UpscaleHandler(settings))

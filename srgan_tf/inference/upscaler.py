@@ -15,8 +15,9 @@ from srgan_tf import images
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.files import DEFAULT_QUALITY
 from srgan_tf.inference.engine import PRECISIONS, Engine, open_engine
+from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
-from srgan_tf.resize import bicubic_matrix
+from srgan_tf.resize import bicubic_matrix, downscale
 from srgan_tf.weights import default_model, find_litert
 
 # Two results (one being written, one being computed) are held at once only below this.
@@ -47,9 +48,10 @@ class Upscaler:
         engine: what runs a released generator: `litert`, `tensorflow`, or `auto`: TensorFlow where
             it is installed and there is a GPU for it, else LiteRT. Their results differ by at
             most one grey level.
+        size: of results; None: `scale` times as wide and high.
 
     Attributes:
-        scale: how many times as wide and high a result is.
+        scale: how many times as wide and high a result is that no `size` makes smaller.
 
     Raises:
         RequestError: no such model, precision or engine, a tile or `together` below 1, `together`
@@ -70,6 +72,7 @@ class Upscaler:
         progress: bool = False,
         together: int = 1,
         engine: str = "auto",
+        size: Size | None = None,
     ):
         if tile < 1:
             raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
@@ -87,6 +90,7 @@ class Upscaler:
         self._enlarge = _self_ensemble(opened) if self_ensemble else opened
         self._tile = min(tile, opened.tile)
         self._progress = progress
+        self._size = size or Size()
         self._together = together
 
     def upscale(self, pixels: np.ndarray) -> np.ndarray:
@@ -97,10 +101,11 @@ class Upscaler:
                 alpha [H, W, 2], RGB [H, W, 3] or RGB and alpha [H, W, 4].
 
         Returns:
-            The same type and channels, [scale·H, scale·W] or [scale·H, scale·W, C].
+            The same type and channels, [scale·H, scale·W] or [scale·H, scale·W, C], or of `size`.
 
         Raises:
             ValueError: another type or shape, or no pixel.
+            ImageError: `size` is more than `scale` times this image's.
         """
         return self.upscale_all([pixels])[0]
 
@@ -111,13 +116,15 @@ class Upscaler:
 
         Raises:
             ValueError: another type or shape, or no pixel.
+            ImageError: `size` is more than `scale` times that of an image.
         """
-        channels, results = [], []
+        channels, results, sizes = [], [], []
         tiles: dict[tuple[int, ...], list[tuple[int, Tile]]] = {}
         for index, pixels in enumerate(photos):
             _check(pixels)
             channels.append(_fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels))
             height, width = pixels.shape[:2]
+            sizes.append(self._size.of(height, width, self.scale))
             results.append(
                 np.empty((self.scale * height, self.scale * width, *pixels.shape[2:]), pixels.dtype)
             )
@@ -136,6 +143,9 @@ class Upscaler:
                         result = results[index]
                         result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
                     progress.update(len(group))
+        for index, size in enumerate(sizes):
+            if results[index].shape[:2] != size:
+                results[index] = downscale(results[index], *size)
         return results
 
     def upscale_file(
@@ -217,7 +227,11 @@ class Upscaler:
 
     def _read(self, source: Path, target: Path) -> images.Photo:
         photo = images.read_image(source)
-        height, width = (self.scale * side for side in photo.pixels.shape[:2])
+        try:
+            height, width = photo.pixels.shape[:2]
+            height, width = self._size.of(height, width, self.scale)
+        except ImageError as error:
+            raise ImageError(f"{source}: {error}") from None
         images.check_writable(target, height, width, images.is_transparent(photo.pixels))
         if photo.note:
             warnings.warn(f"{source}: {photo.note}", stacklevel=2)

@@ -1,5 +1,6 @@
 """`srgan upscale` as a user runs it."""
 
+import io
 import json
 import os
 import signal
@@ -218,6 +219,73 @@ def test_engines_that_can_not_be(srgan, tmp_path, weights):
         assert code == 2 and words in line
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--scale", "2"], (28, 20)),
+        (["--scale", "1.5"], (21, 15)),
+        (["--width", "30"], (30, 21)),
+        (["--height", "11"], (15, 11)),
+        (["--width", "30", "--height", "11"], (15, 11)),
+        (["--max-side", "40"], (40, 29)),
+        (["--max-side", "400"], (56, 40)),
+    ],
+)
+def test_any_size(srgan, tmp_path, options, expected):
+    source = photo(tmp_path / "a.png")
+    done = srgan(source, "-o", tmp_path / "out", *options, model="srgan-mobile")
+    assert done == (0, [])
+    assert size(tmp_path / "out" / "a.png") == expected
+
+
+def test_sizes_that_can_not_be(srgan, tmp_path):
+    source = photo(tmp_path / "a.png")
+    code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--scale", 2, "--width", 9)
+    assert code == 2 and "one way" in line
+    code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--max-side", 0)
+    assert code == 2 and "max side must be above 0" in line
+    code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--height", 41)
+    assert code == 1 and line == f"{source}: 57×41 is more than 2 times 14×10"
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_suffix_of_names(srgan, tmp_path):
+    photo(tmp_path / "in" / "sub" / "a.png")
+    arguments = tmp_path / "in", "-o", tmp_path / "out", "--suffix=-large", "--format", "jpg"
+    assert srgan(*arguments) == (0, [])
+    assert files(tmp_path / "out") == ["sub/a-large.jpg"]
+    assert srgan(*arguments) == (0, ["1 were there already; --overwrite replaces them"])
+
+
+def test_from_stdin_to_stdout(tmp_path):
+    source = photo(tmp_path / "a.jpg")
+    command = [*PROGRAM, "upscale", "--model", "srgan-mobile"]
+    for arguments, kind in (
+        (["-", "-o", "-"], "PNG"),
+        (["-", "-o", "-", "--format", "webp"], "WEBP"),
+        ([source, "-o", "-"], "JPEG"),
+        (["-", "-o", tmp_path / "b.tif"], "TIFF"),
+    ):
+        done = subprocess.run(
+            [*command, *arguments], input=source.read_bytes(), capture_output=True
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        result = done.stdout or (tmp_path / "b.tif").read_bytes()
+        with Image.open(io.BytesIO(result)) as image:
+            assert (image.format, image.size) == (kind, (56, 40))
+
+
+def test_what_does_not_fit_a_pipe(srgan, tmp_path):
+    source = photo(tmp_path / "a.png")
+    for arguments, words in (
+        ([tmp_path, "-o", "-"], "not a file"),
+        ([source, source, "-o", "-"], "give one input"),
+        (["-", "-o", tmp_path], "has no name"),
+    ):
+        code, (line,) = srgan(*arguments)
+        assert code == 2 and words in line
+
+
 def test_as_a_process(tmp_path, weights):
     """TensorFlow's own messages don't mix with the one line about the bad file."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
@@ -338,5 +406,6 @@ def test_ctrl_c_while_tensorflow_is_imported(tmp_path, weights):
     process = subprocess.Popen([*command, "--model", weights], stderr=subprocess.PIPE)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == b"Stopped\n"
+    (line,) = process.communicate()[1].splitlines()
+    assert line.startswith(b"Stopped")
     assert process.returncode == 130

@@ -1,0 +1,66 @@
+"""How large a result is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from srgan_tf.errors import ImageError, RequestError
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a result; without any of these, what the generator makes.
+
+    Photos are enlarged by the generator, then downscaled to this size.
+
+    Attributes:
+        scale: how many times as wide and high as the photo.
+        width, height: in pixels; with one of them the photo's proportions give the other, with
+            both the result is the largest of these proportions that fits.
+        max_side: the longer side in pixels, where the generator makes it longer.
+
+    Raises:
+        RequestError: several ways at once, or a number that is not positive.
+    """
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    max_side: int | None = None
+
+    def __post_init__(self):
+        box = self.width is not None or self.height is not None
+        if (self.scale is not None) + box + (self.max_side is not None) > 1:
+            raise RequestError("a size is a scale, a width and height, or a longest side: one way")
+        for name in ("scale", "width", "height", "max_side"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise RequestError(f"{name.replace('_', ' ')} must be above 0, not {value}")
+
+    def of(self, height: int, width: int, highest: int) -> tuple[int, int]:
+        """Return (height, width) of a photo's result.
+
+        Args:
+            height: of the photo.
+            width: of the photo.
+            highest: the generator's scale.
+
+        Raises:
+            ImageError: the result would be larger than what the generator makes.
+        """
+        factors: list[float] = []
+        if self.scale is not None:
+            factors.append(self.scale)
+        if self.width is not None:
+            factors.append(self.width / width)
+        if self.height is not None:
+            factors.append(self.height / height)
+        if self.max_side is not None:
+            factors.append(min(highest, self.max_side / max(height, width)))
+        factor = min(factors, default=highest)
+        if factor > highest:
+            raise ImageError(
+                f"{round(width * factor)}×{round(height * factor)} is more than {highest} times "
+                f"{width}×{height}"
+            )
+        return max(1, round(height * factor)), max(1, round(width * factor))
