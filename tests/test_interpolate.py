@@ -10,7 +10,7 @@ from srgan_tf.errors import RequestError
 from srgan_tf.models import SRResNet
 
 _SPEC = importlib.util.spec_from_file_location(
-    "interpolate", Path(__file__).parents[1] / "benchmarks" / "interpolate.py"
+    "interpolate", Path(__file__).parents[1] / "tools" / "interpolate.py"
 )
 interpolate = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(interpolate)

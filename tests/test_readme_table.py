@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-_SPEC = importlib.util.spec_from_file_location(
-    "readme_table", ROOT / "benchmarks" / "readme_table.py"
-)
+_SPEC = importlib.util.spec_from_file_location("readme_table", ROOT / "tools" / "readme_table.py")
 readme_table = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(readme_table)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _SPEC = importlib.util.spec_from_file_location(
-    "release", Path(__file__).parents[1] / "benchmarks" / "release.py"
+    "release", Path(__file__).parents[1] / "tools" / "release.py"
 )
 release = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(release)

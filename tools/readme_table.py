@@ -1,7 +1,7 @@
 """Writes the README's table of results from the committed report.
 
     srgan evaluate --data DIR --out docs/results/evaluation
-    python benchmarks/readme_table.py
+    python tools/readme_table.py
 
 The table replaces what stands between `<!-- results -->` and `<!-- /results -->`; with --check
 nothing is written, and the exit code is 1 if the README is behind the report.

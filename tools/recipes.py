@@ -1,6 +1,6 @@
 """Recipes beside each other: the learning curves of short runs, and in which keys they differ.
 
-    python benchmarks/recipes.py RUN_DIR [RUN_DIR …] [--out FILE]
+    python tools/recipes.py RUN_DIR [RUN_DIR …] [--out FILE]
 
 Curves are those of a release's card: validations on the held-out photos, never on the benchmark
 sets, and a GAN's losses. A run that has not ended yet counts as far as it went.
@@ -51,7 +51,7 @@ def main() -> None:
         key for key in keys if any(recipe.get(key) != first.get(key) for recipe in recipes.values())
     ]
     results: dict[str, Any] = {
-        "command": f"python benchmarks/recipes.py {' '.join(recipes)}",
+        "command": f"python tools/recipes.py {' '.join(recipes)}",
         "recipe": {k: first.get(k) for k in keys if k not in differing},
         "runs": {},
     }

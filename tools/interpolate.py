@@ -1,10 +1,10 @@
 """Network interpolation: weights between those of a finished run and of where it started.
 
-    python benchmarks/interpolate.py RUN_DIR OTHER [--share 0.5] --out DIR
+    python tools/interpolate.py RUN_DIR OTHER [--share 0.5] --out DIR
 
 A leg with a larger adversarial weight has more of the finest detail and more artefacts; between the
 two networks there is less of both (Wang et al. 2018, ESRGAN, section 3.4). DIR gets what
-benchmarks/release.py takes: the generator, its card and the run's logs.
+tools/release.py takes: the generator, its card and the run's logs.
 """
 
 from __future__ import annotations

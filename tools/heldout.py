@@ -1,6 +1,6 @@
 """PSNR on photos held out of training, at their own size and downscaled.
 
-    python benchmarks/heldout.py MODEL [MODEL …] --data PHOTOS [--seed 0] [--out FILE]
+    python tools/heldout.py MODEL [MODEL …] --data PHOTOS [--seed 0] [--out FILE]
 
 Validation during training sees the held-out photos at their own size, where a camera's blur and
 JPEG leave little detail in a pixel. Downscaled they are as sharp as the benchmark sets, so that
@@ -76,7 +76,7 @@ def main() -> None:
         print(f"{name}: {scores[name]}", flush=True)
     if arguments.out:
         results = {
-            "command": f"python benchmarks/heldout.py {' '.join(names)} --data PHOTOS "
+            "command": f"python tools/heldout.py {' '.join(names)} --data PHOTOS "
             f"--seed {arguments.seed}",
             "photos": len(held_out),
             "fingerprint": store.fingerprint,

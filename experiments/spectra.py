@@ -1,6 +1,6 @@
 """Measures the grids and the noise in SR by its spectra.
 
-    python benchmarks/spectra.py MODEL [MODEL …] --data BSD100 [--out FILE]
+    python experiments/spectra.py MODEL [MODEL …] --data BSD100 [--out FILE]
 
 Of the spectrum loss (SR's power against HR's) and the coherence loss (what is drawn at the same
 places between LR's pixels) the mean over the images, and the image with the most. MODEL is a run
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"HR: {scores['HR']}")
     if arguments.out:
         results = {
-            "command": f"python benchmarks/spectra.py {' '.join(names)} "
+            "command": f"python experiments/spectra.py {' '.join(names)} "
             f"--data {arguments.data.name}",
             "losses": scores,
         }

@@ -1,6 +1,6 @@
 """Puts a finished run's generator among the released weights, scored on the benchmark sets.
 
-    python benchmarks/release.py RUN_DIR --data DIR
+    python tools/release.py RUN_DIR --data DIR
 
 A release of the same name is replaced only by one with a higher PSNR on the same photos held out
 of training, or with --replace. The benchmark sets choose nothing: DIR holds SET/HR/*.png and
@@ -102,7 +102,7 @@ def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
 def reason_to_stay(before: dict[str, Any], card: dict[str, Any]) -> str | None:
     """Why a release is not to be replaced; None: the new one is better on held-out photos."""
     if held_out_photos(before) != held_out_photos(card):
-        return "was validated on other held-out photos: compare them with benchmarks/heldout.py"
+        return "was validated on other held-out photos: compare them with tools/heldout.py"
     psnr, new = before["validation"]["psnr"], card["validation"]["psnr"]
     if new <= psnr:
         return f"has {psnr:.3f} dB on held-out photos, this run {new:.3f} dB"
@@ -137,7 +137,7 @@ def main() -> None:
     drop_folders(card["recipe"])
     if arguments.note:
         card["note"] = arguments.note
-    card["command"] = "python benchmarks/release.py RUN_DIR --data DIR"
+    card["command"] = "python tools/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
     with written_whole(target) as temporary:

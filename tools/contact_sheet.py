@@ -1,6 +1,6 @@
 """Draws the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
 
-    python benchmarks/contact_sheet.py --data DIR
+    python tools/contact_sheet.py --data DIR
 
 Of each photo it shows the square that has lost most to LR.
 """

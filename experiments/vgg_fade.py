@@ -1,6 +1,6 @@
 """Measures what the VGG losses say of SR with more or less contrast than HR.
 
-    python benchmarks/vgg_fade.py --data BSD100 --vgg FILE
+    python experiments/vgg_fade.py --data BSD100 --vgg FILE
 
 Each SR is brought to HR's mean and standard deviation, then its contrast is multiplied. The loss
 should be lowest at 1.
@@ -51,7 +51,7 @@ def main() -> None:
             for contrast in CONTRASTS:
                 measured[name][contrast].append(float(loss(hr, mean + contrast * detail)))
     report = {
-        "command": f"python benchmarks/vgg_fade.py --data {arguments.data.name} --vgg FILE",
+        "command": f"python experiments/vgg_fade.py --data {arguments.data.name} --vgg FILE",
         "model": arguments.model,
         "images": arguments.images,
         "losses": {
