@@ -13,7 +13,7 @@ import tensorflow as tf
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
-from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
+from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.models import Generator
 
 # In the form for 8 bits, with weights rounded on photos.
@@ -45,7 +45,7 @@ def convert(
         rounded: what `rounded_graph` made with these photos, which several modes can share.
 
     Raises:
-        RequestError: not an SRResNet, or ai-edge-litert is missing.
+        RequestError: neither an SRResNet nor an ECBSR, or ai-edge-litert is missing.
         ValueError: dynamic, int8 or int16x8 without photos, or another mode.
     """
     if mode not in MODES:
@@ -62,7 +62,7 @@ def convert(
     enlarge: Callable[[tf.Tensor], tf.Tensor]
     if mode == "int8":
         # Its sign turned, a channel that carries a colour would need a range twice as wide.
-        graph = with_low_slopes(graph, but=[FLOAT_LAYER])
+        graph = with_low_slopes(graph, but=float_layers(graph))
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
         enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
