@@ -33,7 +33,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from srgan_tf.export.fidelity import Bar, calibration_photos, compare, report_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
-from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
+from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.export.tflite import convert
 from srgan_tf.images import to_levels
 from srgan_tf.inference.keras import KerasEngine
@@ -115,7 +115,8 @@ def in_tensorflow(generator: keras.Model, photo: np.ndarray) -> Callable[[], Non
 def layers(model: str, photos: str) -> dict:
     """The PSNR lost by rounding one part alone."""
     generator = load_generator(model)
-    graph = with_low_slopes(inference_graph(generator, eight_bit=True), but=[FLOAT_LAYER])
+    graph = inference_graph(generator, eight_bit=True)
+    graph = with_low_slopes(graph, but=float_layers(graph))
     calibration = calibration_photos("samples", generator.scale, held_out=False)
     ranges, rounded = measure(graph, calibration), round_weights(graph, calibration)
     tested = report_photos(photos, KerasEngine(generator), held_out=False)

@@ -65,19 +65,32 @@ class SRResNetConfig(_GeneratorConfig):
     """One pixel shuffle straight to the photo, for speed, in place of the paper's stages."""
 
 
-class SRCNNConfig(_GeneratorConfig):
+class ECBSRConfig(_GeneratorConfig):
+    """Size of the ECBSR, for phones (its paper: up to 16 blocks of 64 filters)."""
+
+    architecture: Literal["ecbsr"]
+    blocks: int = Field(10, ge=1)
+    filters: int = Field(32, ge=1)
+    activation: Literal["prelu", "relu"] = "prelu"
+
+
+class _LumaConfig(_GeneratorConfig):
+    """A baseline that enlarges luma alone."""
+
+
+class SRCNNConfig(_LumaConfig):
     """The baseline SRCNN 9-5-5."""
 
     architecture: Literal["srcnn"]
 
 
-class ESPCNConfig(_GeneratorConfig):
+class ESPCNConfig(_LumaConfig):
     """The baseline ESPCN."""
 
     architecture: Literal["espcn"]
 
 
-class DRCNConfig(_GeneratorConfig):
+class DRCNConfig(_LumaConfig):
     """Size of the baseline DRCN (its paper: 256 filters, 16 recursions)."""
 
     architecture: Literal["drcn"]
@@ -95,6 +108,7 @@ class DRCNConfig(_GeneratorConfig):
 
 _GENERATORS: dict[str, type[_GeneratorConfig]] = {
     "srresnet": SRResNetConfig,
+    "ecbsr": ECBSRConfig,
     "srcnn": SRCNNConfig,
     "espcn": ESPCNConfig,
     "drcn": DRCNConfig,
@@ -109,6 +123,7 @@ def _architecture(generator: Any) -> Any:
 
 GeneratorConfig = Annotated[
     Annotated[SRResNetConfig, Tag("srresnet")]
+    | Annotated[ECBSRConfig, Tag("ecbsr")]
     | Annotated[SRCNNConfig, Tag("srcnn")]
     | Annotated[ESPCNConfig, Tag("espcn")]
     | Annotated[DRCNConfig, Tag("drcn")],
@@ -328,7 +343,7 @@ class Config(_Section):
             raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
         if self.data.validation_crop % self.generator.scale:
             raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
-        if self.pretrain and self.generator.architecture != "srresnet":
+        if self.pretrain and isinstance(self.generator, _LumaConfig):
             self._fits_luma(self.pretrain)
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")

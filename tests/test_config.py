@@ -130,7 +130,7 @@ def test_each_architecture_has_its_own_keys(recipe):
     message = error_of(recipe, "generator.architecture=drcn", "generator.recursion=3")
     assert "unknown key generator.recursion, did you mean generator.recursions?" in message
     message = error_of(recipe, "generator.architecture=drnc")
-    assert "generator: architecture must be one of srresnet, srcnn, espcn, drcn" in message
+    assert "generator: architecture must be one of srresnet, ecbsr, srcnn, espcn, drcn" in message
     message = error_of(recipe, "generator.architecture=srcnn", "pretrain.losses.vgg54=1")
     assert "pretrain.losses can be mse and l1, not vgg54" in message
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.models import ECBSR, Discriminator, SRResNet
+from srgan_tf.models.ecbsr import EDGES, EdgeConv2D
 from srgan_tf.models.layers import BatchNormalization, NarrowConv2D, PReLU
 from srgan_tf.models.srresnet import ResidualBlock
 
@@ -198,13 +199,70 @@ def test_bad_generator_arguments_are_refused(arguments):
         SRResNet(**arguments)
 
 
+# ECBSR
+
+
+def test_an_edge_convolution_is_the_sum_of_its_branches():
+    layer = EdgeConv2D(4)
+    layer.build(FEATURES.shape)
+    randomise(layer)
+    direct, expand, squeeze, edges, gains, bias = layer.get_weights()
+
+    def conv(x, kernel):
+        return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+    expected = conv(FEATURES, direct) + conv(conv(FEATURES, expand[None, None]), squeeze) + bias
+    for edge, mixing, gain in zip(EDGES, edges, gains, strict=True):
+        depthwise = np.repeat(edge[:, :, None, None], 4, axis=2)
+        mixed = conv(FEATURES, mixing[None, None])
+        expected += gain * tf.nn.depthwise_conv2d(mixed, depthwise, [1, 1, 1, 1], "SAME")
+    np.testing.assert_allclose(layer(FEATURES), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_each_branch_of_a_new_edge_convolution_learns():
+    layer = EdgeConv2D(4)
+    layer.build(FEATURES.shape)
+    for _ in range(2):  # the edges' mixtures once their gains have left 0
+        _, (_, *gradients) = run(layer, FEATURES)
+        for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
+            variable.assign_sub(1e-3 * gradient)
+    assert all(np.abs(gradient).max() > 0 for gradient in gradients)
+
+
+def test_a_new_edge_convolution_keeps_the_power_of_its_input_or_gives_zeros():
+    layer = EdgeConv2D(32)
+    x = np.maximum(RNG.normal(size=(1, 32, 32, 32)), 0).astype(np.float32)  # behind ReLU
+    x[..., ::2] *= -1  # without the mean, which is by chance up or down
+    power = np.mean(layer(x)[:, 1:-1, 1:-1].numpy() ** 2)
+    assert power == pytest.approx(2 * np.mean(x**2), rel=0.25)  # ReLU will halve it
+    np.testing.assert_array_equal(EdgeConv2D(5, start=0.0)(FEATURES), np.zeros(FEATURES.shape))
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("kind", ["generator", "mobile generator", "discriminator"])
+def test_a_new_ecbsr_repeats_pixels(scale, dtype):
+    lr = RNG.uniform(0, 1, (1, 9, 7, 3)).astype(np.float32)
+    outputs = ECBSR(scale, blocks=2, filters=4, dtype=dtype)(lr)
+    assert outputs.dtype == tf.float32
+    expected = 2 * lr.repeat(scale, axis=1).repeat(scale, axis=2) - 1
+    np.testing.assert_allclose(outputs, expected, atol=1e-6 if dtype == "float32" else 1e-2)
+
+
+@pytest.mark.parametrize("arguments", [{"scale": 3}, {"blocks": 0}, {"filters": 0}])
+def test_bad_arguments_of_ecbsr_are_refused(arguments):
+    with pytest.raises(ValueError, match=r"must be one of|needs blocks"):
+        ECBSR(**arguments)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", ["generator", "mobile generator", "ecbsr", "discriminator"])
 def test_saving_and_loading_changes_nothing(kind, dtype, tmp_path):
     if kind == "generator":
         model = SRResNet(2, blocks=2, filters=4, dtype=dtype)
     elif kind == "mobile generator":
         model = SRResNet(4, 2, 4, activation="relu", one_shuffle=True, dtype=dtype)
+    elif kind == "ecbsr":
+        model = ECBSR(4, 2, 4, dtype=dtype)
     else:
         model = Discriminator(filters=2, dense_units=4, dtype=dtype)
     inputs = RNG.uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)

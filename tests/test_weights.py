@@ -10,7 +10,7 @@ import skimage.data
 
 from srgan_tf import Upscaler, weights
 from srgan_tf.errors import RequestError
-from srgan_tf.models import Discriminator, SRResNet
+from srgan_tf.models import ECBSR, Discriminator, SRResNet
 from srgan_tf.weights import (
     CARD_FILE,
     GENERATOR_FILE,
@@ -104,7 +104,7 @@ def test_files_that_hold_no_generator_are_refused(tmp_path):
 @pytest.mark.parametrize("name", released())
 def test_the_litert_model_of_a_release_gives_the_same_picture(name):
     """To one level; `python tools/release_litert.py` makes them."""
-    if not isinstance(load_generator(name), SRResNet):
+    if not isinstance(load_generator(name), SRResNet | ECBSR):
         assert find_litert(name) is None
         return
     photo = skimage.data.astronaut()[40:88, 180:240]

@@ -15,7 +15,7 @@ from pathlib import Path
 from srgan_tf import weights
 from srgan_tf.export.tflite import convert
 from srgan_tf.files import written_whole
-from srgan_tf.models import SRResNet
+from srgan_tf.models import ECBSR, SRResNet
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all that are released")
     for name in parser.parse_args().names or weights.released():
         generator = weights.load_generator(name)
-        if not isinstance(generator, SRResNet):
+        if not isinstance(generator, SRResNet | ECBSR):
             continue
         path = Path(weights.__file__).parent / f"{name}.tflite"
         with written_whole(path) as temporary:

@@ -112,7 +112,7 @@ def _export(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from srgan_tf import weights
     from srgan_tf.export import fidelity, saved_model, tflite
-    from srgan_tf.export.graph import require_srresnet
+    from srgan_tf.export.graph import require_rgb
     from srgan_tf.inference.engine import open_engine
     from srgan_tf.inference.keras import KerasEngine
 
@@ -123,7 +123,7 @@ def _export(arguments: argparse.Namespace) -> int:
         tflite.require_litert()
     source = arguments.weights or weights.default_model()
     generator = weights.load_generator(source)
-    require_srresnet(generator)
+    require_rgb(generator)
     name = _name(source, weights.released())
     out = arguments.out or Path("exports") / name
 

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import RequestError
-from srgan_tf.models import Generator, SRResNet
+from srgan_tf.models import ECBSR, Generator, SRResNet
+from srgan_tf.models.ecbsr import EdgeConv2D
 
 # A centre tap so many times as large as nearly all (99.9%) other taps is computed apart.
 _OUTLIER = 3.0
@@ -44,6 +45,8 @@ class Layer:
         columns: the output channels are so many groups, which are added up, each shifted by its
             column; 1: they aren't.
         add: the index of the earlier layer whose output is added.
+        anchor: float32 [1, 1, 3, channels out] of a convolution of the input that is added; None:
+            none.
         shuffle: the factor of the pixel shuffle (`depth_to_space`); 1: none.
     """
 
@@ -54,6 +57,7 @@ class Layer:
     slopes: np.ndarray | None = None
     columns: int = 1
     add: int | None = None
+    anchor: np.ndarray | None = None
     shuffle: int = 1
 
 
@@ -86,9 +90,10 @@ class Graph:
             lr: float32 [N, H, W, 3] in [0, 1].
             tap: called with every tensor between operations, and may change it: `input`,
                 LAYER.conv (of a layer with slopes, not all 0, before them), LAYER.centre,
-                LAYER.branch (before something is added) and LAYER (a layer's output, where it
-                enters the next layer).
-            weights: called with LAYER or LAYER.centre and the kernel; gives what is used.
+                LAYER.anchor, LAYER.branch (before something is added) and LAYER (a layer's output,
+                where it enters the next layer).
+            weights: called with LAYER, LAYER.centre or LAYER.anchor and the kernel; gives what is
+                used.
             shuffle: the pixel shuffle.
             prelu: of a tensor and slopes of which some are not 0.
             exact_sums: what is added later is a layer's untapped output, else the tapped one.
@@ -97,7 +102,7 @@ class Graph:
             float32 [N, scale·H, scale·W, 3] nominally in [0, 1], not clipped.
         """
         outputs: list[tf.Tensor] = []
-        x = tap("input", lr)
+        x = photo = tap("input", lr)
         for layer in self.layers:
             y = tf.nn.conv2d(x, weights(layer.name, layer.kernel), 1, "SAME") + layer.bias
             if layer.columns > 1:
@@ -114,6 +119,10 @@ class Graph:
                     y = tf.nn.relu(y)
             if layer.add is not None:
                 y = tap(f"{layer.name}.branch", y) + outputs[layer.add]
+            if layer.anchor is not None:
+                y = tap(f"{layer.name}.branch", y)
+                name = f"{layer.name}.anchor"
+                y += tap(name, tf.nn.conv2d(photo, weights(name, layer.anchor), 1, "SAME"))
             x = tap(layer.name, y)
             outputs.append(y if exact_sums else x)
             if layer.shuffle > 1:
@@ -121,12 +130,12 @@ class Graph:
         return x
 
 
-def require_srresnet(generator: Generator) -> None:
+def require_rgb(generator: Generator) -> None:
     """Raises RequestError for a generator that can't be exported."""
-    if not isinstance(generator, SRResNet):
+    if not isinstance(generator, SRResNet | ECBSR):
         raise RequestError(
-            f"only SRResNet, which all srresnet- and srgan- generators are, can be exported, not "
-            f"{type(generator).__name__}"
+            "only SRResNet and ECBSR, which all srresnet- and srgan- generators are, can be "
+            f"exported, not {type(generator).__name__}"
         )
 
 
@@ -141,9 +150,11 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
             kernels are fastest at; else it is computed in columns as in `NarrowConv2D`.
 
     Raises:
-        RequestError: not an SRResNet.
+        RequestError: neither an SRResNet nor an ECBSR.
     """
-    require_srresnet(generator)
+    require_rgb(generator)
+    if isinstance(generator, ECBSR):
+        return _chain(generator)
     layers = [
         Layer(
             "head",
@@ -176,6 +187,25 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers.append(_in_columns(tail))
     radius = generator.features_radius + generator.upsample_radius
     return Graph(tuple(layers), generator.scale, radius)
+
+
+def _chain(generator: ECBSR) -> Graph:
+    """The graph of an ECBSR; colours pass around its kernels, so 8 bits need no other form."""
+    channels = 3 * generator.scale**2
+    relu = [np.zeros(generator.filters, np.float32)] * len(generator.convs)
+    slopes = [_slopes(prelu) for prelu in generator.prelus] or relu
+    layers = [
+        Layer(f"block{index - 1}" if index else "head", *_plain(conv), slopes=slopes[index])
+        for index, conv in enumerate(generator.convs)
+    ]
+    anchor = np.tile(np.eye(3, dtype=np.float32), generator.scale**2).reshape(1, 1, 3, channels)
+    layers.append(Layer("tail", *_plain(generator.tail), anchor=anchor, shuffle=generator.scale))
+    radius = generator.features_radius + generator.upsample_radius
+    return Graph(tuple(layers), generator.scale, radius)
+
+
+def _plain(conv: EdgeConv2D) -> tuple[np.ndarray, np.ndarray]:
+    return _numpy(conv.kernel), _numpy(conv.bias)
 
 
 def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:

@@ -6,9 +6,10 @@ What is rounded where, and why (figures of srresnet-mse in docs/export.md):
   cancel on photos;
 - what convolutions read to 8 bits with one scale for each tensor, over the whole range met:
   ranges cut at quantiles or by least squares cost 0.1 to 0.2 dB more;
-- with PReLU the first layer, which makes 1% of the work, and the sums of residual blocks, each of
-  which would add its error, are in float (the first layer's weights lie on their levels even so).
-  A generator with ReLU is made for hardware that has integers alone: all of it is rounded.
+- with PReLU and residual blocks the first layer, which makes 1% of the work, and the blocks' sums,
+  each of which would add its error, are in float (the first layer's weights lie on their levels
+  even so). A generator with ReLU is made for hardware that has integers alone: all of it is
+  rounded, as it is of a chain without sums, where nothing would keep a float layer's numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from srgan_tf.export.graph import Graph
 
 Ranges = dict[str, tuple[float, float]]
 
-FLOAT_LAYER = "head"
+_FLOAT_LAYER = "head"
 # What is always zero has a range too: the residual blocks of a new generator.
 _LEAST_RANGE = 1e-6
 _SWEEPS = 4
@@ -31,6 +32,13 @@ _SWEEPS = 4
 _STRIDE = 3
 # Power that every input has more, of the mean: few photos must not draw weights far away.
 _DAMPING = 1e-2
+
+
+def float_layers(graph: Graph) -> list[str]:
+    """Names of the layers that 8-bit arithmetic leaves in float."""
+    slopes = any(layer.slopes is not None and layer.slopes.any() for layer in graph.layers)
+    sums = any(layer.add is not None for layer in graph.layers)
+    return [_FLOAT_LAYER] if slopes and sums else []
 
 
 def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
@@ -130,7 +138,7 @@ class EightBit:
 
     def __init__(self, graph: Graph, ranges: Ranges, only: set[str] | None = None):
         self._graph, self._only = graph, only
-        self._mixed = any(layer.slopes is not None and layer.slopes.any() for layer in graph.layers)
+        self._float_layers = float_layers(graph)
         self._ranges = dict(ranges)
         for layer in graph.layers:
             before = f"{layer.name}.conv"
@@ -140,12 +148,17 @@ class EightBit:
                 union = min(low for low, _ in both), max(high for _, high in both)
                 self._ranges[before] = self._ranges[layer.name] = union
         self._ranges["input"] = self._ranges[graph.layers[-1].name] = 0.0, 1.0
+        for layer in graph.layers:
+            if layer.anchor is not None:  # the input itself, without a second rounding
+                self._ranges[f"{layer.name}.anchor"] = 0.0, 1.0
         for name, (low, high) in self._ranges.items():
             self._ranges[name] = low, max(high, low + _LEAST_RANGE)
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         """float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""
-        return self._graph(lr, self._round, self._round_weights, exact_sums=self._mixed)
+        return self._graph(
+            lr, self._round, self._round_weights, exact_sums=bool(self._float_layers)
+        )
 
     def _round(self, name: str, x: tf.Tensor) -> tf.Tensor:
         before_the_end = "." in name and self._is_float(name)
@@ -163,7 +176,7 @@ class EightBit:
         )
 
     def _is_float(self, name: str) -> bool:
-        return self._mixed and name.split(".")[0] == FLOAT_LAYER
+        return name.split(".")[0] in self._float_layers
 
     def _skips(self, name: str) -> bool:
         return self._only is not None and name not in self._only

@@ -74,8 +74,8 @@ def write_saved_model(
         max_pixels: the most pixels, H·W, of an image.
 
     Raises:
-        RequestError: not an SRResNet, tensorflow-serving-api is missing, or the folder holds
-            something else than a SavedModel.
+        RequestError: neither an SRResNet nor an ECBSR, tensorflow-serving-api is missing, or the
+            folder holds something else than a SavedModel.
     """
     require_serving_api()
     if folder.exists() and not (folder / "saved_model.pb").is_file():

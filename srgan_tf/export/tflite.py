@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from srgan_tf.export import MODES
 from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
-from srgan_tf.export.quantize import FLOAT_LAYER, EightBit, measure, round_weights
+from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.inference.litert import ModelInfo, require_litert
 from srgan_tf.models import Generator
 
@@ -44,7 +44,7 @@ def convert(
         rounded: what `rounded_graph` made with these photos, which several modes can share.
 
     Raises:
-        RequestError: not an SRResNet, or ai-edge-litert is missing.
+        RequestError: neither an SRResNet nor an ECBSR, or ai-edge-litert is missing.
         ValueError: dynamic, int8 or int16x8 without photos, or another mode.
     """
     if mode not in MODES:
@@ -61,7 +61,7 @@ def convert(
     enlarge: Callable[[tf.Tensor], tf.Tensor]
     if mode == "int8":
         # Its sign turned, a channel that carries a colour would need a range twice as wide.
-        graph = with_low_slopes(graph, but=[FLOAT_LAYER])
+        graph = with_low_slopes(graph, but=float_layers(graph))
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
         enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))

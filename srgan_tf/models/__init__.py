@@ -3,11 +3,13 @@
 from srgan_tf import keras_settings  # noqa: F401
 from srgan_tf.models.baselines import DRCN, ESPCN, SRCNN, LumaGenerator
 from srgan_tf.models.discriminator import Discriminator, UNetDiscriminator
+from srgan_tf.models.ecbsr import ECBSR
 from srgan_tf.models.srresnet import SRResNet
 
-Generator = SRResNet | LumaGenerator
+Generator = SRResNet | ECBSR | LumaGenerator
 ARCHITECTURES: dict[str, type[Generator]] = {
     "srresnet": SRResNet,
+    "ecbsr": ECBSR,
     "srcnn": SRCNN,
     "espcn": ESPCN,
     "drcn": DRCN,
@@ -18,6 +20,7 @@ __all__ = [
     "ARCHITECTURES",
     "DISCRIMINATORS",
     "DRCN",
+    "ECBSR",
     "ESPCN",
     "SRCNN",
     "Discriminator",

@@ -117,7 +117,10 @@ def test_a_missed_bar_is_named_and_exits_with_1(run, weights, photos, tmp_path):
         (["--tflite", "--input-size", "big"], "--input-size: N or HxW"),
         (["--tflite", "--bar", "int9=1"], "--bar: MODE=DB"),
         (["--tflite", "--weights", "nothing"], "nothing: no such weights"),
-        (["--tflite", "--weights", "espcn"], "only SRResNet, which all srresnet- and srgan-"),
+        (
+            ["--tflite", "--weights", "espcn"],
+            "only SRResNet and ECBSR, which all srresnet- and srgan-",
+        ),
         (["--tflite", "--calibration", "nowhere"], "nowhere: no such folder"),
         (["--tflite", "--photos", "nowhere", "--quantize", "float32"], "nowhere: no such folder"),
         (["--saved-model", "--version", "0"], "--version counts from 1"),

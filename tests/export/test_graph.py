@@ -6,15 +6,19 @@ import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 from srgan_tf.export.graph import inference_graph, rescale, streams, with_low_slopes
-from srgan_tf.models import ESPCN, SRResNet
+from srgan_tf.models import ECBSR, ESPCN, SRResNet
 
 LR = np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 3)).astype(np.float32)
 
 
-@pytest.fixture(params=[2, 4, 8, "mobile"])
+@pytest.fixture(params=[2, 4, 8, "mobile", "ecbsr", "ecbsr relu"])
 def generator(request):
     if request.param == "mobile":
         return trained(SRResNet(4, 2, 8, activation="relu", one_shuffle=True))
+    if request.param == "ecbsr":
+        return trained(ECBSR(4, 2, 8))
+    if request.param == "ecbsr relu":
+        return trained(ECBSR(2, 2, 8, activation="relu"))
     return trained(SRResNet(request.param, blocks=2, filters=8))
 
 
@@ -61,7 +65,7 @@ def test_no_slope_is_above_1_where_max_is_to_be_prelu(generator):
 
 def test_no_constant_is_a_variable_or_of_double_precision(generator):
     for layer in inference_graph(generator, eight_bit=True).layers:
-        for array in (layer.kernel, layer.bias, layer.centre, layer.slopes):
+        for array in (layer.kernel, layer.bias, layer.centre, layer.slopes, layer.anchor):
             assert array is None or (type(array) is np.ndarray and array.dtype == np.float32)
 
 
@@ -75,8 +79,9 @@ def test_large_centre_taps_are_taken_out():
     assert grey_levels(generator, inference_graph(generator, eight_bit=True)) < 0.01
 
 
-def test_the_radius_is_that_of_the_outputs():
-    graph = inference_graph(trained(SRResNet(2, blocks=1, filters=4)))
+@pytest.mark.parametrize("model", [SRResNet, ECBSR])
+def test_the_radius_is_that_of_the_outputs(model):
+    graph = inference_graph(trained(model(2, blocks=1, filters=4)))
     side = 2 * graph.radius + 9
     lr = tf.random.stateless_uniform([1, side, side, 3], [0, 0])
     changed = tf.concat([1 - lr[:, :4], lr[:, 4:]], axis=1)
@@ -109,6 +114,6 @@ def test_taps_see_each_tensor_and_may_change_it():
     np.testing.assert_array_equal(doubled, 2 * graph(LR))
 
 
-def test_only_srresnet_is_exported():
+def test_baselines_are_not_exported():
     with pytest.raises(RequestError, match="ESPCN"):
         inference_graph(ESPCN())

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from srgan_tf.export import MODES, tflite
 from srgan_tf.export.metadata import ModelInfo, read_info, with_metadata
 from srgan_tf.export.tflite import convert
-from srgan_tf.models import SRResNet
+from srgan_tf.models import ECBSR, SRResNet
 
 # Grey levels: largest and mean difference to the Keras model.
 CLOSE = {
@@ -58,9 +58,13 @@ def test_results_are_those_of_the_keras_model(models, generator, photo, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_relu_and_one_shuffle_make_fewer_operations(calibration, photo, mode):
+@pytest.mark.parametrize("kind", ["srresnet", "ecbsr", "ecbsr prelu"])
+def test_one_shuffle_makes_fewer_operations(calibration, photo, kind, mode):
     keras.utils.set_random_seed(0)
-    generator = SRResNet(2, blocks=1, filters=8, activation="relu", one_shuffle=True)
+    if kind == "srresnet":
+        generator = SRResNet(2, blocks=1, filters=8, activation="relu", one_shuffle=True)
+    else:
+        generator = ECBSR(2, 1, 8, activation="prelu" if "prelu" in kind else "relu")
     generator.build()
     rng = np.random.default_rng(0)
     for variable in generator.trainable_variables:
@@ -73,7 +77,10 @@ def test_relu_and_one_shuffle_make_fewer_operations(calibration, photo, mode):
     interpreter = Interpreter(model_content=model)
     names = [operation["op_name"] for operation in interpreter._get_ops_details()]
     if mode == "int8":  # in integers alone; ReLU is a part of the convolutions
-        assert set(names) - {"DELEGATE"} == {"QUANTIZE", "CONV_2D", "ADD", "DEPTH_TO_SPACE"}
+        operations = {"QUANTIZE", "CONV_2D", "ADD", "DEPTH_TO_SPACE"}
+        if kind == "ecbsr prelu":
+            operations |= {"MUL", "MAXIMUM"}
+        assert set(names) - {"DELEGATE"} == operations
         assert names.count("QUANTIZE") == 2  # uint8 in and out
 
 

@@ -1,0 +1,152 @@
+"""The generator for phones: ECBSR (Zhang et al. 2021), a chain of 3×3 convolutions."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from srgan_tf.models.generator import PHOTOS, PhotoModel
+from srgan_tf.models.layers import PReLU
+from srgan_tf.models.srresnet import SCALES, Activation
+
+_SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
+_LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
+EDGES = np.stack([_SOBEL, _SOBEL.T, _LAPLACE])
+"""float32 [3, 3, 3]: the fixed kernels, one after the other, of the edge branches."""
+
+
+@keras.saving.register_keras_serializable("srgan_tf")
+class EdgeConv2D(keras.layers.Layer):
+    """An edge-oriented convolution block (ECB, Zhang et al. 2021): a 3×3 convolution in training.
+
+    Its kernel is the sum of a 3×3 one; of a 1×1 one to twice the channels with a 3×3 one behind;
+    and of 1×1 ones with a Sobel filter, of either direction, and a Laplacian behind. All of it is
+    linear, so the sum is taken of the kernels and one convolution carried out, in training too
+    (as in SESR, Bhardwaj et al. 2022): a step costs as much as with a plain convolution, and
+    nothing changes when a trained block is exported.
+
+    Args:
+        filters: channels of the output.
+        start: standard deviation of what the output starts with, as a share of He's; 0: zeros.
+    """
+
+    def __init__(self, filters: int, start: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.start = filters, start
+
+    def build(self, input_shape):
+        inputs, filters = input_shape[-1], self.filters
+        half = keras.initializers.VarianceScaling(self.start**2) if self.start else "zeros"
+        he = keras.initializers.VarianceScaling(1.0)
+
+        def weight(name, shape, initializer):
+            # Kernels are summed up in float32 under mixed precision too.
+            return self.add_weight(
+                name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False
+            )
+
+        self.direct = weight("direct", (3, 3, inputs, filters), half)
+        self.expand = weight("expand", (inputs, 2 * inputs), he)
+        self.squeeze = weight("squeeze", (3, 3, 2 * inputs, filters), half)
+        self.edges = weight("edges", (len(EDGES), inputs, filters), he)
+        self.edge_gains = weight("edge_gains", (len(EDGES), filters), "zeros")
+        self.bias = weight("bias", (filters,), "zeros")
+
+    @property
+    def kernel(self) -> tf.Tensor:
+        """The one kernel that the branches come to: float32 [3, 3, channels in, filters]."""
+        expanded = tf.einsum("im,yxmo->yxio", self.expand.value, self.squeeze.value)
+        edges = self.edges.value * self.edge_gains.value[:, None]
+        return self.direct.value + expanded + tf.einsum("eyx,eio->yxio", EDGES, edges)
+
+    def call(self, inputs):
+        kernel = tf.cast(self.kernel, inputs.dtype)
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME") + tf.cast(self.bias.value, inputs.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "start": self.start}
+
+
+@keras.saving.register_keras_serializable("srgan_tf")
+class ECBSR(PhotoModel):
+    """ECBSR: a chain of 3×3 convolutions at low resolution, then one pixel shuffle.
+
+    Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
+    [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
+
+    The photo itself, repeated for each place of the pixel shuffle, is added before it; a new
+    model adds nothing to that and computes nearest-neighbour upscaling.
+
+    Args:
+        scale: 2, 4 or 8.
+        blocks: edge-oriented convolution blocks between the first and the last.
+        filters: channels.
+        activation: prelu as in the paper, or relu, which 8-bit kernels have built in.
+
+    Raises:
+        ValueError: a scale other than 2, 4, 8, no block, or no filter.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        blocks: int = 10,
+        filters: int = 32,
+        activation: Activation = "prelu",
+        **kwargs,
+    ):
+        if scale not in SCALES:
+            raise ValueError(f"scale must be one of {SCALES}, not {scale}")
+        if blocks < 1 or filters < 1:
+            raise ValueError(
+                f"ECBSR needs blocks >= 1 and filters >= 1, not {blocks} and {filters}"
+            )
+        super().__init__(**kwargs)
+        self.scale, self.blocks, self.filters = scale, blocks, filters
+        self.activation = activation
+        dtype = self.dtype_policy
+        self.convs = [EdgeConv2D(filters, dtype=dtype) for _ in range(1 + blocks)]
+        self.prelus = [PReLU(dtype=dtype) for _ in self.convs] if activation == "prelu" else []
+        self.tail = EdgeConv2D(3 * scale**2, start=0.0, dtype=dtype)
+
+    def build(self, input_shape=None):
+        features = (None, None, None, self.filters)
+        for index, conv in enumerate(self.convs):
+            conv.build(features if index else PHOTOS)
+        for prelu in self.prelus:
+            prelu.build(features)
+        self.tail.build(features)
+
+    def call(self, inputs, training=False):
+        return self.upsample(self.features(inputs, training=training))
+
+    def features(self, inputs, training=False):
+        """The part at low resolution: [N, H, W, 3] in [0, 1] to [N, H, W, 3·scale²] in [0, 1]."""
+        x = inputs
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            x = self.prelus[index](x) if self.prelus else tf.nn.relu(x)
+        anchor = tf.tile(tf.cast(inputs, tf.float32), [1, 1, 1, self.scale**2])
+        return anchor + tf.cast(self.tail(x), tf.float32)
+
+    def upsample(self, x):
+        """Features [N, H, W, 3·scale²] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
+        return 2.0 * tf.nn.depth_to_space(tf.cast(x, tf.float32), self.scale) - 1.0
+
+    @property
+    def features_radius(self) -> int:
+        """How many pixels to each side a feature depends on."""
+        return len(self.convs) + 1
+
+    @property
+    def upsample_radius(self) -> int:
+        """How many features to each side an output pixel depends on."""
+        return 0
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "blocks": self.blocks,
+            "filters": self.filters,
+            "activation": self.activation,
+        }
