@@ -41,6 +41,8 @@ def open_strategy() -> tf.distribute.Strategy:
     Raises:
         RequestError: `TF_CONFIG` is not a cluster of workers.
     """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)  # other programs may need some
     if workers() > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")

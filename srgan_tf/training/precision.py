@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import tensorflow as tf
 
-from srgan_tf.config import Config
+from srgan_tf.config import Config, read_config
 
 
-def resolve_precision(config: Config) -> Config:
-    """The recipe with `precision: auto` replaced by the faster of both, measured here.
+def resolve_precision(config: Config, begun: Path | None = None) -> Config:
+    """Replace `precision: auto` by the faster of both, measured here.
 
     bfloat16 saves a third of a step where a CPU or GPU computes it natively (AVX-512 BF16, AMX,
     NVIDIA since Ampere); elsewhere it is emulated and up to 30 times slower than float32.
+
+    Args:
+        config: the recipe.
+        begun: the `config.yaml` of the run that is resumed, whose precision is kept: measured
+            again, a busy machine may choose otherwise.
     """
     if config.precision != "auto":
         return config
+    if begun is not None and begun.exists():
+        return config.model_copy(update={"precision": read_config(begun).precision})
     seconds = {dtype: _seconds(dtype) for dtype in (tf.float32, tf.bfloat16)}
     faster = seconds[tf.bfloat16] < seconds[tf.float32]
     return config.model_copy(update={"precision": "mixed_bfloat16" if faster else "float32"})

@@ -79,9 +79,9 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     if chief and not begun and section.start_from is not None:
         start = find_generator(section.start_from)
 
-    strategy = (
-        open_strategy()
-    )  # before any other operation: several workers wait here for each other
+    # Before any other operation: several workers wait here for each other.
+    strategy = open_strategy()
+    print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     same_on_all_workers(strategy, store.fingerprint, "the photos (--data)")
@@ -96,7 +96,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    config = resolve_precision(config)
+    config = resolve_precision(config, folder / CONFIG_FILE if begun else None)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise RequestError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the "

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from srgan_tf.config import Config, PretrainConfig
+from srgan_tf.config import Config, PretrainConfig, write_config
 from srgan_tf.training import precision
 
 
@@ -26,3 +26,12 @@ def test_a_chosen_precision_stays_and_nothing_is_measured(monkeypatch):
 def test_both_are_measured_on_this_machine():
     assert precision._seconds(tf.float32) > 0
     assert precision._seconds(tf.bfloat16) > 0
+
+
+def test_a_resumed_run_keeps_the_precision_it_was_begun_in(monkeypatch, tmp_path):
+    begun = tmp_path / "config.yaml"
+    recipe = Config(name="a", precision="auto", pretrain=PretrainConfig())
+    for chosen in ("float32", "mixed_bfloat16"):
+        write_config(recipe.model_copy(update={"precision": chosen}), begun)
+        monkeypatch.setattr(precision, "_seconds", lambda dtype: pytest.fail("measured again"))
+        assert precision.resolve_precision(recipe, begun).precision == chosen
