@@ -170,10 +170,6 @@ def write_image(
     height, width = pixels.shape[:2]
     check_writable(path, height, width, is_transparent(pixels))
     kind = _SAME_FORMAT.get(path.suffix.lower(), path.suffix.lower())
-    if has_alpha(pixels) and kind in _WITHOUT_ALPHA:
-        pixels = pixels[..., :-1] if pixels.shape[2] == 4 else pixels[..., 0]
-    if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
-        pixels = ((pixels + np.uint32(128)) // 257).astype(np.uint8)
     dpi, metadata = dpi or _DEFAULT_DPI, metadata or Metadata()
     exif = _exif_of_result(metadata.exif, width, height, dpi, always=kind == ".webp")
     options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
@@ -183,7 +179,12 @@ def write_image(
         if icc_profile and kind == ".webp":  # which has no grey
             icc_profile = colour.rgb_profile(icc_profile)
         # Unlike Pillow, libvips encodes without another copy of the pixels.
-        image = _to_vips(np.ascontiguousarray(pixels), icc_profile, dpi)
+        image = _to_vips(pixels, icc_profile, dpi)
+        if has_alpha(pixels) and kind in _WITHOUT_ALPHA:
+            image = image.extract_band(0, n=image.bands - 1)
+        if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
+            image = (image / 257.0).rint().cast("uchar")
+            image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
         with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
             if kind == ".bmp":
                 if icc_profile:
@@ -278,7 +279,20 @@ def _to_vips(pixels: np.ndarray, icc_profile: bytes | None, dpi: tuple[float, fl
         interpretation = "grey16" if grey else "rgb16"
     else:
         interpretation = "b-w" if grey else "srgb"
-    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    if isinstance(pixels, np.memmap) and pixels.filename:
+        # Of a file libvips has a part in memory at a time.
+        image = pyvips.Image.rawload(
+            str(pixels.filename),
+            pixels.shape[1],
+            pixels.shape[0],
+            1 if pixels.ndim == 2 else pixels.shape[2],
+            format="ushort" if pixels.dtype == np.uint16 else "uchar",
+            interpretation=interpretation,
+            access="sequential",
+        )
+    else:
+        pixels = np.ascontiguousarray(pixels)
+        image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
     image = image.copy(xres=dpi[0] / 25.4, yres=dpi[1] / 25.4)
     image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
     if icc_profile:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+# Pixels of a band of the result times its photo's width: 64 MB and twice that of floats.
+_BAND = 2**22
+
 Kernel = Callable[[np.ndarray], np.ndarray]
 
 
@@ -115,10 +118,19 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     highest = np.iinfo(pixels.dtype).max
     channels = pixels.reshape(*pixels.shape[:2], -1)
     result = np.empty((height, width, channels.shape[2]), pixels.dtype)
-    for index in range(channels.shape[2]):
-        image = Image.fromarray(channels[..., index].astype(np.float32))
-        resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-        result[..., index] = np.rint(np.clip(resized, 0, highest))
+    step = len(channels) / height
+    margin = 3 * math.ceil(max(1.0, step))  # beyond what a kernel reaches
+    # In bands of rows, as Pillow takes floats, of which a large photo has too many.
+    rows = max(1, _BAND // channels.shape[1])
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        first = max(0, math.floor(start * step) - margin)
+        band = channels[first : math.ceil(stop * step) + margin]
+        box = (0, start * step - first, channels.shape[1], stop * step - first)
+        for index in range(channels.shape[2]):
+            image = Image.fromarray(band[..., index].astype(np.float32))
+            resized = image.resize((width, stop - start), Image.Resampling.BICUBIC, box)
+            result[start:stop, :, index] = np.rint(np.clip(np.asarray(resized), 0, highest))
     return result.reshape(height, width, *pixels.shape[2:])
 
 

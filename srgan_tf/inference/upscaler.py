@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
+import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +18,7 @@ from tqdm import tqdm
 
 from srgan_tf import images
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.files import DEFAULT_QUALITY
+from srgan_tf.files import DEFAULT_QUALITY, first_line
 from srgan_tf.inference.engine import PRECISIONS, Engine, open_engine
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
@@ -22,6 +27,8 @@ from srgan_tf.weights import default_model, find_litert
 
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
+# A larger result is in a temporary file, so that memory doesn't grow with the photo's size.
+_LARGEST_IN_MEMORY = 512 * 2**20
 
 
 class Upscaler:
@@ -125,9 +132,8 @@ class Upscaler:
             channels.append(_fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels))
             height, width = pixels.shape[:2]
             sizes.append(self._size.of(height, width, self.scale))
-            results.append(
-                np.empty((self.scale * height, self.scale * width, *pixels.shape[2:]), pixels.dtype)
-            )
+            shape = (self.scale * height, self.scale * width, *pixels.shape[2:])
+            results.append(_empty(shape, pixels.dtype))
             for tile in cut((height, width), self.scale, self._tile, self._overlap):
                 size = channels[index][tile.read].shape[:2]
                 tiles.setdefault(size, []).append((index, tile))
@@ -142,6 +148,7 @@ class Upscaler:
                     for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
                         result = results[index]
                         result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
+                        _forget(result)
                     progress.update(len(group))
         for index, size in enumerate(sizes):
             if results[index].shape[:2] != size:
@@ -208,7 +215,7 @@ class Upscaler:
                     done = writer.submit(
                         images.write_image,
                         target,
-                        self.upscale(photo.pixels),
+                        self._enlarged(source, photo.pixels),
                         photo.icc_profile,
                         photo.dpi,
                         None if strip_metadata else photo.metadata,
@@ -227,8 +234,8 @@ class Upscaler:
 
     def _read(self, source: Path, target: Path) -> images.Photo:
         photo = images.read_image(source)
+        height, width = photo.pixels.shape[:2]
         try:
-            height, width = photo.pixels.shape[:2]
             height, width = self._size.of(height, width, self.scale)
         except ImageError as error:
             raise ImageError(f"{source}: {error}") from None
@@ -237,10 +244,51 @@ class Upscaler:
             warnings.warn(f"{source}: {photo.note}", stacklevel=2)
         return photo
 
+    def _enlarged(self, source: Path, pixels: np.ndarray) -> np.ndarray:
+        try:
+            return self.upscale(pixels)
+        except ImageError as error:
+            raise ImageError(f"{source}: {error}") from None
+
     def _upscale_tiles(self, tiles: list[np.ndarray]) -> list[np.ndarray]:
         """Each [h, w, C] of one size to [scale·h, scale·w, C]."""
         sr = self._enlarge(np.concatenate([_to_rgb(pixels) for pixels in tiles]))
         return [_from_rgb(sr[i : i + 1], pixels) for i, pixels in enumerate(tiles)]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in memory, or, of a large one, in a temporary file that goes with it.
+
+    Raises:
+        ImageError: no room for the file.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size <= _LARGEST_IN_MEMORY:
+        return np.empty(shape, dtype)
+    handle, name = tempfile.mkstemp(prefix="srgan-")
+    try:
+        # Now rather than as a bus error when a page can't be written.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.truncate(handle, size)
+        result = np.memmap(name, dtype, "r+", shape=shape)
+    except OSError as error:
+        Path(name).unlink()
+        raise ImageError(
+            f"its enlargement needs {size / 2**30:.1f} GB in {Path(name).parent}, which TMPDIR "
+            f"moves ({first_line(error)})"
+        ) from None
+    finally:
+        os.close(handle)
+    weakref.finalize(result, Path(name).unlink, missing_ok=True)
+    return result
+
+
+def _forget(result: np.ndarray) -> None:
+    """Lets the system take the memory of what was written to a temporary file."""
+    if isinstance(result, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        result._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _check(pixels: np.ndarray) -> None:

@@ -1,6 +1,9 @@
 """Upscaler: tiles, channels, depths, files; against the whole image and plain NumPy."""
 
 import copy
+import errno
+import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -252,6 +255,36 @@ def test_large_results_are_held_one_at_a_time(tiled, tmp_path, monkeypatch):
     monkeypatch.setattr(tiled, "upscale", watched)
     assert [error for *_, error in tiled.upscale_files(jobs)] == [None] * 3
     assert begun == [[False] * 3, [True, False, False], [True, True, False]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_huge_results_are_in_files(tiled, tmp_path, monkeypatch, suffix, channels, dtype):
+    photo = pixels(channels, dtype, 37, 20)
+    if channels == 4:
+        photo[..., 3] = np.iinfo(dtype).max
+    images.write_image(tmp_path / "a.png", photo)
+    tiled.upscale_file(tmp_path / "a.png", tmp_path / f"b{suffix}")
+    monkeypatch.setattr(upscaler, "_LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    tiled.upscale_file(tmp_path / "a.png", tmp_path / f"c{suffix}")
+    assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"c{suffix}").read_bytes()
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_no_room_for_a_huge_result(tiled, tmp_path, monkeypatch):
+    images.write_image(tmp_path / "a.png", pixels(3, np.uint8, 8, 9))
+    monkeypatch.setattr(upscaler, "_LARGEST_IN_MEMORY", 0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ImageError, match=r"a\.png: its enlargement needs .*TMPDIR.*No space"):
+        tiled.upscale_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert not (tmp_path / "b.png").exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
