@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,15 @@ def is_transparent(pixels: np.ndarray) -> bool:
     return has_alpha(pixels) and bool((pixels[..., -1] != np.iinfo(pixels.dtype).max).any())
 
 
+def release_pages(pixels: np.ndarray) -> None:
+    """Let the system take the memory of an array that lies in a file; it is read again from there.
+
+    Does nothing for another array.
+    """
+    if isinstance(pixels, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
 def check_writable(path: Path, height: int, width: int, transparent: bool) -> None:
     """Raises ImageError when the format of the path's suffix can't hold such an image."""
     suffix = path.suffix.lower()
@@ -185,6 +195,9 @@ def write_image(
         if pixels.dtype == np.uint16 and kind not in _SIXTEEN_BIT:
             image = (image / 257.0).rint().cast("uchar")
             image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
+        if isinstance(pixels, np.memmap):
+            image.set_progress(True)
+            image.signal_connect("eval", lambda *_: release_pages(pixels))
         with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
             if kind == ".bmp":
                 if icc_profile:
@@ -279,20 +292,7 @@ def _to_vips(pixels: np.ndarray, icc_profile: bytes | None, dpi: tuple[float, fl
         interpretation = "grey16" if grey else "rgb16"
     else:
         interpretation = "b-w" if grey else "srgb"
-    if isinstance(pixels, np.memmap) and pixels.filename:
-        # Of a file libvips has a part in memory at a time.
-        image = pyvips.Image.rawload(
-            str(pixels.filename),
-            pixels.shape[1],
-            pixels.shape[0],
-            1 if pixels.ndim == 2 else pixels.shape[2],
-            format="ushort" if pixels.dtype == np.uint16 else "uchar",
-            interpretation=interpretation,
-            access="sequential",
-        )
-    else:
-        pixels = np.ascontiguousarray(pixels)
-        image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=interpretation)
     image = image.copy(xres=dpi[0] / 25.4, yres=dpi[1] / 25.4)
     image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
     if icc_profile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import tempfile
 import warnings
@@ -148,7 +147,7 @@ class Upscaler:
                     for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
                         result = results[index]
                         result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
-                        _forget(result)
+                        images.release_pages(result)
                     progress.update(len(group))
         for index, size in enumerate(sizes):
             if results[index].shape[:2] != size:
@@ -283,12 +282,6 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         os.close(handle)
     weakref.finalize(result, Path(name).unlink, missing_ok=True)
     return result
-
-
-def _forget(result: np.ndarray) -> None:
-    """Lets the system take the memory of what was written to a temporary file."""
-    if isinstance(result, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-        result._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _check(pixels: np.ndarray) -> None:
