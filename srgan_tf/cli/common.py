@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from srgan_tf.inference.tiles import DEFAULT_TILE
 if TYPE_CHECKING:
     from srgan_tf.inference.size import Size
 
+_INTERRUPTED = threading.Event()
 STOPPED, _UNREAD = 130, 141  # 128 and the number of the signal, as shells say it
 
 
@@ -33,11 +35,9 @@ def run(
     Exit codes: 0 done, 1 some inputs failed, 2 the request is wrong, 130 stopped by Ctrl-C, 141
     nobody reads the output any more.
     """
-    interrupted = False
 
     def interrupt(*_):
-        nonlocal interrupted
-        interrupted = True
+        _INTERRUPTED.set()
         raise KeyboardInterrupt
 
     _open_closed_streams()
@@ -63,12 +63,19 @@ def run(
         sys.exit(STOPPED)
     except Exception:
         # Native code may turn the KeyboardInterrupt within an import into an error of its own.
-        if not interrupted:
+        if not _INTERRUPTED.is_set():
             raise
         print("Stopped", file=sys.stderr)
         sys.exit(STOPPED)
     finally:
         signal.signal(signal.SIGINT, before)
+        _INTERRUPTED.clear()
+
+
+def stop_if_interrupted() -> None:
+    """Raises the KeyboardInterrupt that was lost, as in a callback of native code it is."""
+    if _INTERRUPTED.is_set():
+        raise KeyboardInterrupt
 
 
 def _open_closed_streams() -> None:
@@ -246,3 +253,4 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    stop_if_interrupted()

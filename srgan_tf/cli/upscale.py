@@ -19,6 +19,7 @@ from srgan_tf.cli.common import (
     output,
     prepare_tensorflow,
     result_size,
+    stop_if_interrupted,
     to_path,
 )
 from srgan_tf.errors import RequestError
@@ -140,6 +141,7 @@ def _enlarge(
             engine=arguments.engine,
             size=size,
         )
+    stop_if_interrupted()
     failed = 0
     # disable=None: only on a terminal.
     with tqdm(total=len(jobs), unit="file", disable=None) as progress:

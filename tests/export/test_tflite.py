@@ -10,8 +10,9 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from srgan_tf.export import MODES, tflite
-from srgan_tf.export.metadata import ModelInfo, read_info, with_metadata
+from srgan_tf.export.metadata import with_metadata
 from srgan_tf.export.tflite import convert
+from srgan_tf.inference.litert import ModelInfo, read_info
 from srgan_tf.models import ECBSR, SRResNet
 
 # Grey levels: largest and mean difference to the Keras model.
