@@ -1,6 +1,8 @@
-"""Exports a generator: `python export.py --saved-model --tflite`; see --help."""
+"""Exports a generator: `srgan export`, from a checkout; see --help."""
 
-from srgan_tf.cli.export import main
+import sys
+
+from srgan_tf.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(["export", *sys.argv[1:]])

@@ -1,6 +1,8 @@
-"""Trains a generator: `python train.py --stage pretrain|gan`; see --help."""
+"""Trains a generator: `srgan train`, from a checkout; see --help."""
 
-from srgan_tf.cli.train import main
+import sys
+
+from srgan_tf.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(["train", *sys.argv[1:]])

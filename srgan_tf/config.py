@@ -384,8 +384,6 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such config{_nearest_file(path)}") from None
     except (OSError, *_YAML_ERRORS) as error:
         raise RequestError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
@@ -495,9 +493,3 @@ def _nearest_key(location: list[str]) -> str:
     if near:
         return f", did you mean {prefix}{near[0]}?"
     return f"; the keys here are {', '.join(section.model_fields)}"
-
-
-def _nearest_file(path: Path) -> str:
-    names = [p.name for p in path.parent.glob("*.yaml")]
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
-    return f", did you mean {path.parent / near[0]}?" if near else ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from srgan_tf.cli import demo, evaluate, mos, upscale, upscale_batch
+from srgan_tf.cli import demo, evaluate, export, mos, train, upscale, upscale_batch
 from srgan_tf.cli.common import run
 
-COMMANDS = (upscale, upscale_batch, evaluate, mos, demo)
+COMMANDS = (upscale, upscale_batch, train, export, evaluate, mos, demo)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of `srgan`."""
+    """Entry point of `srgan`, and through it of `train.py` and `export.py`."""
     parser = argparse.ArgumentParser(prog="srgan", description="Photo-realistic super-resolution.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

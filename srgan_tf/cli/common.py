@@ -124,8 +124,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=path_or_name,
         metavar="NAME|FILE|FOLDER|URL",
-        help="a released name, a .keras file or a run folder; or, of export.py, a .tflite file, a "
-        "SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
+        help="a released name, a .keras file or a run folder; or, of `srgan export`, a .tflite "
+        "file, a SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
         "grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like; default: the best released",
     )
     parser.add_argument(

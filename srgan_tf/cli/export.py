@@ -1,4 +1,4 @@
-"""`python export.py`: a generator as SavedModel and TensorFlow Lite models, and their fidelity."""
+"""`srgan export`: a generator as SavedModel and TensorFlow Lite models, and their fidelity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, path_or_name, run, to_path
+from srgan_tf.cli.common import import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
 from srgan_tf.files import make_writable_folder, native_messages_held_back, written_whole
@@ -16,20 +16,20 @@ from srgan_tf.files import make_writable_folder, native_messages_held_back, writ
 SAVED_MODEL = "saved-model"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point of `export.py`."""
-    parser = argparse.ArgumentParser(
-        prog="export.py",
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="export a generator for servers and phones",
         description="Exports a generator for servers and phones, and reports how far the results "
         "are from the Keras model's.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
-  python export.py --saved-model --tflite
-  python export.py --tflite --quantize int8 --calibration ~/Pictures
-  python export.py --tflite --quantize float16 --input-size 128
-  python export.py --weights runs/mine --saved-model --out exports/mine
-  python export.py --tflite --photos Set5/HR --bar int8=0.2
+  srgan export --saved-model --tflite
+  srgan export --tflite --quantize int8 --calibration ~/Pictures
+  srgan export --tflite --quantize float16 --input-size 128
+  srgan export --weights runs/mine --saved-model --out exports/mine
+  srgan export --tflite --photos Set5/HR --bar int8=0.2
 
 What is written to OUT: NAME/1/ (SavedModel), NAME-MODE.tflite, fidelity.json, fidelity.png.
 Each can be tried at once: srgan upscale PHOTO -o OUT --model exports/NAME/NAME-int8.tflite
@@ -98,7 +98,7 @@ exit codes: 0 done; 1 a mode misses its bar; 2 the request is wrong.""",
         metavar="N",
         help="of the SavedModel, its folder's name; servers take the highest (default: 1)",
     )
-    run(parser, argv, _export)
+    parser.set_defaults(command=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`python train.py`: trains a generator."""
+"""`srgan train`: trains a generator."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, run, to_path
+from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.files import readable
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 SECONDS_TO_NOTICE = 60
 """For which the other workers of `--workers` are left alone after one has failed."""
-DEFAULT_CONFIGS = {"pretrain": "srresnet_mse.yaml", "gan": "srgan_vgg54.yaml"}
+DEFAULT_RECIPES = {"pretrain": "srresnet_mse", "gan": "srgan_vgg54"}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point of `train.py`."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a generator, on your photos or on DIV2K",
         description="Trains SRResNet (--stage pretrain) or SRGAN (--stage gan).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
-  python train.py --stage pretrain --config configs/quickstart.yaml
-  python train.py --stage gan --config configs/quickstart.yaml
-  python train.py --stage pretrain --data ~/Pictures --out runs/mine
-  python train.py --stage pretrain --out runs/mine --resume
-  python train.py --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
-  python train.py --stage pretrain --config configs/quickstart.yaml --workers 2
-  python train.py --stage gan --export-step step/ --set precision=mixed_bfloat16
+  srgan train --stage pretrain --config quickstart
+  srgan train --stage gan --config quickstart
+  srgan train --stage pretrain --data ~/Pictures --out runs/mine
+  srgan train --stage pretrain --out runs/mine --resume
+  srgan train --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
+  srgan train --stage pretrain --config quickstart --workers 2
+  srgan train --stage gan --export-step step/ --set precision=mixed_bfloat16
 
 Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on from there.
 With TF_CONFIG set, this process is one of several workers: see docs/multi_worker.md.""",
     )
-    parser.add_argument("--stage", required=True, choices=tuple(DEFAULT_CONFIGS))
+    parser.add_argument("--stage", required=True, choices=tuple(DEFAULT_RECIPES))
     parser.add_argument(
         "--config",
-        type=to_path,
-        metavar="FILE",
-        help="the recipe; default: the run folder's own with --resume and --out, else "
-        "configs/srresnet_mse.yaml or configs/srgan_vgg54.yaml",
+        type=path_or_name,
+        metavar="FILE|NAME",
+        help="the recipe, a .yaml file or the name of one that comes with srgan-tf; default: the "
+        "run folder's own with --resume and --out, else "
+        f"{' or '.join(DEFAULT_RECIPES.values())}",
     )
     parser.add_argument(
         "--data",
@@ -85,7 +85,7 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         metavar="N",
         help="train with N processes on this machine, to try what several machines would do",
     )
-    run(parser, argv, _start)
+    parser.set_defaults(command=_start)
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -98,6 +98,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     require_tensorflow("training")
     from srgan_tf.config import read_config
+    from srgan_tf.recipes import find_recipe
 
     for name in (arguments.data, arguments.out, *arguments.set):
         if name is not None and readable(str(name)) != str(name):
@@ -110,12 +111,12 @@ def _train(arguments: argparse.Namespace) -> int:
         overrides.append(f"data.source={arguments.data}")
     if arguments.steps is not None:
         overrides.append(f"{arguments.stage}.steps={arguments.steps}")
-    path = arguments.config
-    if path is None:
-        path = CONFIGS / DEFAULT_CONFIGS[arguments.stage]
+    recipe = arguments.config
+    if recipe is None:
+        recipe = DEFAULT_RECIPES[arguments.stage]
         if arguments.resume and arguments.out and (arguments.out / "config.yaml").exists():
-            path = arguments.out / "config.yaml"
-    config = read_config(path, overrides)
+            recipe = arguments.out / "config.yaml"
+    config = read_config(find_recipe(recipe), overrides)
     folder = arguments.out or Path("runs") / config.name / arguments.stage
 
     # TensorFlow itself uses oneDNN only with AVX-512; with AVX2 training is twice as fast by it.

@@ -118,7 +118,7 @@ def read_servable_info(folder: Path) -> ServableInfo:
         return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise RequestError(
-            f"{folder}: a SavedModel that `python export.py --saved-model` didn't write"
+            f"{folder}: a SavedModel that `srgan export --saved-model` didn't write"
         ) from None
 
 

@@ -43,7 +43,7 @@ def open_engine(model: str | Path, precision: str = "float32", engine: str = "au
     """Open the engine for a model.
 
     Args:
-        model: a released name, a `.keras` file, a run folder, or what `export.py` makes of them:
+        model: a released name, a `.keras` file, a run folder, or what `srgan export` makes of them:
             a `.tflite` file, a SavedModel's folder or the one above, with numbered versions (the
             latest is taken); or the URL of a server of such a folder, see
             `srgan_tf.inference.server`.
@@ -77,7 +77,7 @@ def open_engine(model: str | Path, precision: str = "float32", engine: str = "au
     if engine == "litert":
         raise RequestError(
             f"{model}: LiteRT runs .tflite files and released generators, in float32: "
-            f"python export.py --weights {model} --tflite makes one"
+            f"srgan export --weights {model} --tflite makes one"
         )
     require_tensorflow(f"{model}: running this model")
     if folder is not None:

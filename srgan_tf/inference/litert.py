@@ -1,4 +1,4 @@
-"""A `.tflite` file that `export.py` wrote as an engine, run by LiteRT."""
+"""A `.tflite` file that `srgan export` wrote as an engine, run by LiteRT."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LiteRTEngine:
             raise RequestError(f"{path}: not a .tflite file ({first_line(error)})") from None
         info = read_info(content)
         if info is None:
-            raise RequestError(f"{path}: a .tflite file that `python export.py` didn't write")
+            raise RequestError(f"{path}: a .tflite file that `srgan export` didn't write")
         self.scale, self.radius = info.scale, info.radius
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
@@ -125,7 +125,7 @@ def require_litert() -> None:
 
 
 def read_info(model: bytes) -> ModelInfo | None:
-    """Return what `export.py` wrote into a valid .tflite model; None when it didn't write it."""
+    """Return what `srgan export` wrote into a valid .tflite model; None when it didn't write it."""
     from ai_edge_litert.schema_py_generated import Model
 
     root = Model.GetRootAs(model, 0)

@@ -1,4 +1,4 @@
-"""A SavedModel that `export.py` wrote as an engine."""
+"""A SavedModel that `srgan export` wrote as an engine."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _FORM = "http://HOST:8501/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retrie
 
 
 class ServerEngine:
-    """Runs a model of a server that was given a folder of `export.py --saved-model`.
+    """Runs a model of a server that was given a folder of `srgan export --saved-model`.
 
     Photos are sent in tiles of what the model takes at most. By gRPC tensors travel as they are;
     by REST they travel as PNG, or, when they have more than 8 bits a channel, as decimal numbers,
@@ -38,7 +38,7 @@ class ServerEngine:
 
     Raises:
         RequestError: such a URL it is not, no server answers, it has no such model, or the model
-            is not of `export.py`. Also when enlarging fails.
+            is not of `srgan export`. Also when enlarging fails.
     """
 
     batched = False

@@ -2,8 +2,8 @@
 
     python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M]
 
-PLAN is the folder that `train.py --export-step` wrote, PHOTOS the same photos. It needs JAX,
-NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `train.py --resume --out RUN_DIR`
+PLAN is the folder that `srgan train --export-step` wrote, PHOTOS the same photos. It needs JAX,
+NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `srgan train --resume --out RUN_DIR`
 goes on from it, and finishes it (validation, generator.keras and card.json) when its steps are
 done.
 With --minutes the number of steps is fitted to the time, by the speed in its first half. With
@@ -182,7 +182,7 @@ def validation_crops(
 
 
 def save(training: Training, out: Path, average_alone: bool = False) -> None:
-    """Write the state as a checkpoint that `train.py --resume` reads; keeps the newest two.
+    """Write the state as a checkpoint that `srgan train --resume` reads; keeps the newest two.
 
     Args:
         training: of which the state is.

@@ -29,7 +29,7 @@ def default_model() -> str:
             return name
     raise RequestError(
         "no weights are released with this version: name a .keras file or a run folder as the "
-        "model; `python train.py --stage pretrain` makes one under runs/"
+        "model; `srgan train --stage pretrain` makes one under runs/"
     )
 
 
@@ -58,7 +58,7 @@ def find_generator(name: str | Path) -> Path:
         f"{name}: no such weights"
         + (f", did you mean {near[0]}?" if near else "")
         + f" Give a released name ({', '.join(names) or 'none yet'}), a .keras file or a run "
-        "folder; `python train.py --stage pretrain` makes one under runs/"
+        "folder; `srgan train --stage pretrain` makes one under runs/"
     )
 
 

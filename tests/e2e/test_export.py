@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from srgan_tf import cli
-from srgan_tf.cli import export
+from srgan_tf.cli import export, main
 from srgan_tf.models import SRResNet
 
 
@@ -41,7 +41,7 @@ def run(capfd):
 
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:
-            export.main([str(argument) for argument in arguments])
+            main(["export", *map(str, arguments)])
         out, err = capfd.readouterr()
         return caught.value.code, out, err.splitlines()
 
@@ -146,7 +146,7 @@ def test_names(weights, tmp_path):
 
 
 def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli.export import main\ntry: main(['--help'])\n"
+    code = "import sys; from srgan_tf.cli import main\ntry: main(['export', '--help'])\n"
     code += "finally: assert 'tensorflow' not in sys.modules"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr

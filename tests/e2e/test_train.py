@@ -61,7 +61,7 @@ def command(stage, recipe, out, *more, devices=1):
         "cpu = tf.config.list_physical_devices('CPU')[0];"
         "logical = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1));"
         "tf.config.set_logical_device_configuration(cpu, logical);"
-        "from srgan_tf.cli.train import main; main()"
+        "from srgan_tf.cli import main; main(['train', *sys.argv[1:]])"
     )
     words = ["--stage", stage, "--config", recipe, "--out", out, *more]
     return [sys.executable, "-c", setup, str(devices), *map(str, words)]
@@ -190,9 +190,9 @@ def test_sigterm_keeps_the_step_and_resume_finishes_the_run(recipe, tmp_path):
 
 def test_a_run_that_is_stopped_while_a_batch_is_being_made_ends(recipe, tmp_path):
     slow_batches = (
-        "import time; from srgan_tf.data import pipeline; real = pipeline.load_batches;"
+        "import sys, time; from srgan_tf.data import pipeline; real = pipeline.load_batches;"
         "pipeline.load_batches = lambda *a: (time.sleep(2) or pair for pair in real(*a));"
-        "from srgan_tf.cli.train import main; main()"
+        "from srgan_tf.cli import main; main(['train', *sys.argv[1:]])"
     )
     words = ["--stage", "pretrain", "--config", recipe, "--out", tmp_path, "--steps", "1000"]
     process = subprocess.Popen(

@@ -210,8 +210,8 @@ def test_engines_that_can_not_be(srgan, tmp_path, weights):
     photo(tmp_path / "a.png")
     (tmp_path / "m.tflite").touch()
     for model, engine, words in (
-        (weights, "litert", "python export.py --weights"),
-        ("espcn", "litert", "python export.py --weights"),
+        (weights, "litert", "srgan export --weights"),
+        ("espcn", "litert", "srgan export --weights"),
         (tmp_path / "m.tflite", "tensorflow", "a .tflite model runs on LiteRT"),
     ):
         arguments = [tmp_path / "a.png", "-o", tmp_path / "b.png", "--engine", engine]
@@ -396,7 +396,7 @@ def test_nobody_reads_the_output():
 
 def test_commands_are_ready_for_ctrl_c_at_once():
     # They handle it once they are imported, so nothing that takes long may be imported with them.
-    code = "import sys, srgan_tf.cli.train, srgan_tf.cli.export; print(*sys.modules)"
+    code = "import sys, srgan_tf.cli; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert {"numpy", "PIL", "pydantic", "scipy", "tensorflow"}.isdisjoint(modules.split())
 
