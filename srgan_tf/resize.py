@@ -136,4 +136,4 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:
     """Round float pixels in [0, 255] to uint8, halves upwards as MATLAB does."""
-    return np.clip(np.floor(pixels + 0.5), 0, 255).astype(np.uint8)
+    return (pixels + 0.5).clip(0, 255).astype(np.uint8)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
 
 
+_TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+
+
 class Photos(Protocol):
     """Photos by index, each uint8 [H, W, 3]."""
 
@@ -67,23 +70,21 @@ def hr_crop(photos: Photos, config: DataConfig, scale: int, rng: np.random.Gener
     piece = candidates[0]
     if len(candidates) > 1:
         piece = max(candidates, key=lambda candidate: _detail(candidate, crop // scale))
-    piece = _downscaled(piece, crop)
+    image = Image.fromarray(piece)
+    if side != crop:
+        image = image.resize((crop, crop), Image.Resampling.BICUBIC)
     if rng.integers(2):
-        piece = piece[:, ::-1]
-    return np.rot90(piece, int(rng.integers(4)))
-
-
-def _downscaled(piece: np.ndarray, side: int) -> np.ndarray:
-    if len(piece) == side:
-        return piece
-    return np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turn = _TURNS[rng.integers(4)]
+    return np.asarray(image if turn is None else image.transpose(turn))
 
 
 def _detail(piece: np.ndarray, side: int) -> float:
-    """Measure the mean squared difference of neighbouring green pixels at LR's size.
+    """Sum the squared differences of neighbouring green pixels at LR's size.
 
     What differs between pixels of HR alone, grain and grass, nobody can restore.
     """
     green = Image.fromarray(np.ascontiguousarray(piece[..., 1]))
     small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
-    return sum(float(np.mean(np.square(np.diff(small, axis=axis)))) for axis in (0, 1))
+    down, right = small[1:] - small[:-1], small[:, 1:] - small[:, :-1]
+    return float(np.vdot(down, down) + np.vdot(right, right))

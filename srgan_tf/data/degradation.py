@@ -54,7 +54,7 @@ def degrade(
 def _one_pass(
     image: np.ndarray, shape: list[int], config: DegradationPass, rng: np.random.Generator
 ) -> np.ndarray:
-    kernel = str(rng.choice(config.filters))
+    kernel = config.filters[rng.integers(len(config.filters))]
     matrices = [resizing(old, new, kernel) for old, new in zip(image.shape, shape, strict=False)]
     if config.blur is not None and rng.random() < config.blur.probability:
         # Of the pixels that come out where they are fewer than those that go in.
@@ -122,22 +122,27 @@ def _blurs(
     return [_gaussian(side, s * unit) for side, s in zip(shape, sigmas, strict=False)]
 
 
+@functools.lru_cache
 def _distances(side: int) -> np.ndarray:
-    pixels = np.arange(side, dtype=np.float32)
-    return pixels[:, None] - pixels
+    pixels = np.arange(side)
+    return np.abs(pixels[:, None] - pixels)
+
+
+def _filter(weights: np.ndarray) -> np.ndarray:
+    """Return the matrix of a symmetric filter, given its weights by distance."""
+    matrix = weights.astype(np.float32)[_distances(len(weights))]
+    return matrix / matrix.sum(1, keepdims=True)
 
 
 def _gaussian(side: int, sigma: float) -> np.ndarray:
-    weights = np.exp(-0.5 * np.square(_distances(side) / max(sigma, 0.05)))
-    return weights / weights.sum(1, keepdims=True)
+    return _filter(np.exp(-0.5 * np.square(np.arange(side) / max(sigma, 0.05))))
 
 
 def _low_pass(side: int, cutoff: float) -> np.ndarray:
     reach = 4.0 / cutoff
-    distances = _distances(side)
-    window = np.where(np.abs(distances) < reach, np.cos(0.5 * np.pi * distances / reach), 0.0)
-    weights = (np.sinc(cutoff * distances) * window).astype(np.float32)
-    return weights / weights.sum(1, keepdims=True)
+    distances = np.arange(side)
+    window = np.where(distances < reach, np.cos(0.5 * np.pi * distances / reach), 0.0)
+    return _filter(np.sinc(cutoff * distances) * window)
 
 
 def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
@@ -169,11 +174,12 @@ def _compressed(
         options = {"method": 2}
     file = io.BytesIO()
     Image.fromarray(image[rows[:, None], columns]).save(file, codec, quality=quality, **options)
-    saved = np.asarray(Image.open(file).convert("RGB"))
+    saved = np.asarray(Image.open(file, formats=(codec,)))
     height, width = image.shape[:2]
     return saved[offsets[0] : offsets[0] + height, offsets[1] : offsets[1] + width]
 
 
+@functools.lru_cache(maxsize=4096)
 def _mirrored(side: int, before: int) -> np.ndarray:
     """Return indices of an axis with `before` pixels in front, mirrored until it is long enough."""
     indices = np.abs(np.arange(-before, side)) % (2 * side)

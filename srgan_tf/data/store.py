@@ -173,6 +173,7 @@ def read_store(folder: Path) -> PhotoStore:
     pixels = np.zeros(0, np.uint8)
     if sizes:
         pixels = np.memmap(folder / "pixels.u8", mode="r", dtype=np.uint8, shape=(sum(sizes),))
+        pixels = pixels.view(np.ndarray)  # a memmap's slices cost more
     return PhotoStore(
         names, shapes, offsets, pixels, index["fingerprint"], partial(read_store, folder)
     )

@@ -1,0 +1,82 @@
+"""Batches a second that the loader makes for the photo recipe, with 1 and 2 processes.
+
+    python benchmarks/loader.py PHOTOS [--out FILE]
+
+Batches of 16 crops of 96×96 from a folder of photos, degraded as in configs/srresnet_photo.yaml.
+Beside the clock: the processor time of a batch, which other work on the machine changes less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the loader's processes have
+
+from PIL import Image
+
+from srgan_tf.config import DataConfig, read_config
+from srgan_tf.data.crops import crop_batch
+from srgan_tf.data.loader import AHEAD, available_cores, load_batches
+from srgan_tf.data.sources import open_source
+from srgan_tf.data.store import PhotoStore, open_store, split_photos
+from srgan_tf.files import written_whole
+
+RECIPE = Path(__file__).parents[1] / "configs" / "srresnet_photo.yaml"
+BATCHES = 200
+
+
+def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
+    """Measure a batch in this process, after the tables of resizing weights are filled."""
+    for step in range(20):
+        crop_batch(photos, data, 4, 0, step)
+    started = time.process_time()
+    for step in range(BATCHES):
+        crop_batch(photos, data, 4, 0, step)
+    return 1000 * (time.process_time() - started) / BATCHES
+
+
+def batches_a_second(photos: PhotoStore, data: DataConfig, processes: int) -> float:
+    """Measure by the clock once the processes have started and are ahead as far as they go."""
+    ahead = 2 * AHEAD * processes
+    every = range(data.batch_size)
+    elements = [(step, every) for step in range(ahead + BATCHES)]
+    batches = load_batches(photos.open, data, 4, 0, elements, processes)
+    for _ in range(ahead):
+        next(batches)
+    started = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return count / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("photos", metavar="PHOTOS")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+
+    data = read_config(RECIPE, [f"data.source={arguments.photos}", "data.hr_crop=96"]).data
+    photos, _ = split_photos(open_store(open_source(data.source)), data, seed=0)
+    results = {
+        "command": "python benchmarks/loader.py PHOTOS",
+        "photos": len(photos),
+        "cores": available_cores(),
+        "pillow": Image.__version__,
+        "processor_milliseconds_a_batch": round(processor_milliseconds(photos, data), 1),
+        "batches_a_second": {
+            f"{n} process{'es' * (n > 1)}": round(batches_a_second(photos, data, n), 1)
+            for n in (1, 2)
+        },
+    }
+    text = json.dumps(results, indent=2) + "\n"
+    print(text, end="")
+    if arguments.out:
+        with written_whole(arguments.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
