@@ -2,7 +2,7 @@
 
     python benchmarks/loader.py PHOTOS [--out FILE]
 
-Batches of 16 crops of 96×96 from a folder of photos, degraded as in configs/srresnet_photo.yaml.
+Batches of 16 crops of 96×96 from a folder of photos, degraded as in the recipe srresnet_photo.
 Beside the clock: the processor time of a batch, which other work on the machine changes less.
 """
 
