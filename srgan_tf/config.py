@@ -32,7 +32,6 @@ LossName = Literal[
     "vgg54",
     "perceptual",
     "lowres_mse",
-    "grid_mse",
     "log_spectrum_mse",
     "coherence",
     "adversarial",

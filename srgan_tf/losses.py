@@ -39,7 +39,7 @@ ContentLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def content_losses(
-    names: Iterable[str], scale: int, vgg_weights: str = "imagenet", precision: str = "float32"
+    names: Iterable[str], scale: int, vgg_weights: str = "imagenet"
 ) -> dict[str, ContentLoss]:
     """Return losses by name, each a function of (hr, sr).
 
@@ -47,7 +47,6 @@ def content_losses(
         names: from `LOSSES` or `VGG_LOSSES`.
         scale: how many times HR is larger than LR.
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
-        precision: the dtype policy that VGG19 computes in.
 
     Raises:
         RequestError: VGG19's weights can't be had.
@@ -55,7 +54,7 @@ def content_losses(
     losses: dict[str, ContentLoss] = {}
     for name in names:
         if name in VGG_LOSSES:
-            losses[name] = VGG_LOSSES[name](vgg_weights, precision)
+            losses[name] = VGG_LOSSES[name](vgg_weights)
         else:
             losses[name] = functools.partial(LOSSES[name], scale=scale)
     return losses
@@ -89,16 +88,6 @@ def lowres_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     are lower for an uncertain SR when it is fainter than HR.
     """
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(hr - sr, scale, scale, "VALID")))
-
-
-def grid_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """The mean squared difference at each place within `scale`×`scale` blocks, over 8×8 blocks.
-
-    A grid with the period of LR's pixels is the cheapest texture that a pixel shuffle draws, and
-    the VGG losses prefer it to none. Texture that is not tied to the blocks averages out.
-    """
-    phases = tf.nn.space_to_depth(hr - sr, scale)
-    return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(phases, 8, 8, "SAME")))
 
 
 def log_spectrum_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
@@ -165,25 +154,24 @@ def _squared(values: tf.Tensor) -> tf.Tensor:
 
 
 class VggFeatures:
-    """Scaled VGG19 feature maps of images in [-1, 1].
+    """Scaled VGG19 feature maps of images in [-1, 1], computed in float32.
 
     Calling it with float [N, H, W, 3] gives float32 [N, H/2, W/2, 128] for `vgg22` and
     [N, H/16, W/16, 512] for `vgg54`.
     """
 
-    def __init__(self, name: str, weights: str = "imagenet", precision: str = "float32"):
-        vgg = _vgg19(weights, precision)
+    def __init__(self, name: str, weights: str = "imagenet"):
+        vgg = _vgg19(weights)
         self.model = keras.Model(vgg.input, vgg.get_layer(_VGG_LAYERS[name]).output)
         self.model.trainable = False
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
-        features = self.model(bgr_minus_mean, training=False)
-        return FEATURE_SCALE * tf.cast(features, tf.float32)
+        return FEATURE_SCALE * self.model(bgr_minus_mean, training=False)
 
 
-def _vgg_loss(name: str, weights: str, precision: str) -> ContentLoss:
-    features = VggFeatures(name, weights, precision)
+def _vgg_loss(name: str, weights: str) -> ContentLoss:
+    features = VggFeatures(name, weights)
     return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
 
 
@@ -194,8 +182,8 @@ class PerceptualLoss:
     divided by their mean magnitude on photos: `PERCEPTUAL_LAYERS`.
     """
 
-    def __init__(self, weights: str = "imagenet", precision: str = "float32"):
-        vgg = _vgg19(weights, precision)
+    def __init__(self, weights: str = "imagenet"):
+        vgg = _vgg19(weights)
         for name in PERCEPTUAL_LAYERS:
             vgg.get_layer(name).activation = keras.activations.linear
         # Keras' graph holds activations inside the convolutions: rebuild it with them apart.
@@ -206,14 +194,14 @@ class PerceptualLoss:
                 outputs.append(x)
                 if len(outputs) == len(PERCEPTUAL_LAYERS):
                     break
-                x = keras.layers.ReLU(dtype=precision)(x)
+                x = keras.layers.ReLU(dtype="float32")(x)
         self.model = keras.Model(vgg.input, outputs)
         self.model.trainable = False
 
     def features(self, images: tf.Tensor) -> list[tf.Tensor]:
         """Return float32 features of images [N, H, W, 3] in [-1, 1], a tensor a layer."""
         bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
-        return [tf.cast(x, tf.float32) for x in self.model(bgr_minus_mean, training=False)]
+        return self.model(bgr_minus_mean, training=False)
 
     def __call__(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         terms = [
@@ -225,7 +213,7 @@ class PerceptualLoss:
         return tf.add_n(terms)
 
 
-def _vgg19(weights: str, precision: str) -> keras.Model:
+def _vgg19(weights: str) -> keras.Model:
     ways = (
         "with a network Keras downloads them by itself; without one, put "
         "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 on disk and give its path as "
@@ -234,7 +222,9 @@ def _vgg19(weights: str, precision: str) -> keras.Model:
     if weights != "imagenet" and not Path(weights).is_file():
         raise RequestError(f"vgg.weights: {weights}: no such file; {ways}")
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)  # keras.applications has no dtype argument
+    # In float32 whatever the generator's: a difference of features is small beside them, and
+    # keras.applications has no dtype argument.
+    keras.config.set_dtype_policy("float32")
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
@@ -258,15 +248,14 @@ LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "l1": l1_loss,
     "psnr": psnr_loss,
     "lowres_mse": lowres_mse_loss,
-    "grid_mse": grid_mse_loss,
     "log_spectrum_mse": log_spectrum_mse_loss,
     "coherence": coherence_loss,
 }
 """Functions of (hr, sr, scale)."""
 
-VGG_LOSSES: dict[str, Callable[[str, str], ContentLoss]] = {
+VGG_LOSSES: dict[str, Callable[[str], ContentLoss]] = {
     "vgg22": functools.partial(_vgg_loss, "vgg22"),
     "vgg54": functools.partial(_vgg_loss, "vgg54"),
     "perceptual": PerceptualLoss,
 }
-"""Functions of VGG19's weights and precision that return functions of (hr, sr)."""
+"""Functions of VGG19's weights that return functions of (hr, sr)."""

@@ -1,5 +1,6 @@
 """Content and adversarial losses."""
 
+import functools
 import socket
 
 import keras
@@ -21,7 +22,6 @@ from srgan_tf.losses import (
     adversarial_loss,
     content_losses,
     discriminator_loss,
-    grid_mse_loss,
     log_spectrum_mse_loss,
     lowres_mse_loss,
 )
@@ -29,8 +29,8 @@ from srgan_tf.losses import coherence_loss as coherence_loss_of_pair
 from srgan_tf.models import Discriminator, SRResNet
 
 
-def content_loss(name, vgg_weights="imagenet", precision="float32"):
-    return content_losses([name], 4, vgg_weights, precision)[name]
+def content_loss(name, vgg_weights="imagenet"):
+    return content_losses([name], 4, vgg_weights)[name]
 
 
 def coherence_loss(sr, scale):
@@ -83,16 +83,6 @@ def test_consistency_is_that_of_block_means():
     assert float(lowres_mse_loss(hr, sr, 4)) == pytest.approx(expected, rel=1e-5)
     checkerboard = np.indices((8, 12)).sum(0)[None, :, :, None] % 2 - 0.5
     assert float(lowres_mse_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
-
-
-def test_grid_is_of_what_the_blocks_have_in_common():
-    rng = np.random.default_rng(0)
-    hr, sr = rng.uniform(-1, 1, (2, 2, 64, 32, 3)).astype("float32")
-    common = (hr - sr).reshape(2, 2, 8, 4, 8, 4, 3).mean((2, 4))  # the blocks of 8×8 blocks
-    assert float(grid_mse_loss(hr, sr, 4)) == pytest.approx(np.mean(common**2), rel=1e-5)
-    checkerboard = np.indices((64, 32)).sum(0)[None, :, :, None] % 2 - 0.5
-    assert float(grid_mse_loss(hr, hr + checkerboard, 4)) == pytest.approx(0.25, rel=1e-5)
-    assert float(grid_mse_loss(hr, hr + rng.permuted(checkerboard, axis=2), 4)) < 0.02
 
 
 def test_spectrum_is_of_power():
@@ -163,7 +153,6 @@ def test_coherence_is_of_what_is_tied_to_the_blocks():
     texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")
     dots = np.zeros_like(texture)
     dots[:, 1::4, 2::4] = texture[:, 1::4, 2::4]  # signs at random: no mean that a grid has
-    assert float(grid_mse_loss(np.zeros_like(dots), dots, 4)) < 1e-3
     assert float(coherence_loss(dots, 4)) > 0.98
     assert float(coherence_loss(texture, 4)) < 0.02
     anywhere = rng.permuted(dots.reshape(4, -1, 3), axis=1).reshape(dots.shape)
@@ -251,13 +240,17 @@ def test_perceptual_loss_is_of_features_before_the_activation(vgg19, vgg_file):
     assert float(loss) == pytest.approx(expected, rel=1e-3)
 
 
-def test_vgg_is_frozen_and_its_precision_is_its_own(vgg_file):
+@pytest.mark.parametrize("of", [functools.partial(VggFeatures, "vgg54"), PerceptualLoss])
+def test_vgg_is_frozen_and_computes_in_float32_whatever_the_policy(of, vgg_file):
     before = keras.config.dtype_policy()
-    features = VggFeatures("vgg54", vgg_file, "mixed_bfloat16")
-    assert features.model.trainable_variables == []
-    assert features.model.layers[1].compute_dtype == "bfloat16"
-    assert features(HR).dtype == tf.float32
-    assert keras.config.dtype_policy() is before
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = of(vgg_file).model
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert model.trainable_variables == []
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def says_both_ways(error) -> bool:
@@ -272,7 +265,7 @@ def test_missing_or_foreign_vgg_weights_are_refused(tmp_path):
     (tmp_path / "vgg.h5").write_text("not weights")
     before = keras.config.dtype_policy()
     with pytest.raises(RequestError) as caught:
-        content_loss("vgg54", missing, "mixed_bfloat16")
+        content_loss("vgg54", missing)
     assert missing in str(caught.value) and says_both_ways(caught.value)
     assert keras.config.dtype_policy() is before
 

@@ -244,7 +244,6 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
         [name for name in section.losses if name != "adversarial"],
         config.generator.scale,
         config.vgg.weights,
-        config.precision,
     )
     if isinstance(section, PretrainConfig):
         of_luma = isinstance(generator, LumaGenerator)
