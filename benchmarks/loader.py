@@ -24,8 +24,9 @@ from srgan_tf.data.loader import AHEAD, available_cores, load_batches
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.files import written_whole
+from srgan_tf.recipes import find_recipe
 
-RECIPE = Path(__file__).parents[1] / "configs" / "srresnet_photo.yaml"
+RECIPE = "srresnet_photo"
 BATCHES = 200
 
 
@@ -58,7 +59,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE")
     arguments = parser.parse_args()
 
-    data = read_config(RECIPE, [f"data.source={arguments.photos}", "data.hr_crop=96"]).data
+    data = read_config(
+        find_recipe(RECIPE), [f"data.source={arguments.photos}", "data.hr_crop=96"]
+    ).data
     photos, _ = split_photos(open_store(open_source(data.source)), data, seed=0)
     results = {
         "command": "python benchmarks/loader.py PHOTOS",
