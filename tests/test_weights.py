@@ -52,7 +52,7 @@ def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
 
 
 def test_a_missing_name_is_told_the_nearest_and_the_ways(release):
-    with pytest.raises(RequestError, match=r"did you mean srresnet-mse\?.*train\.py --stage"):
+    with pytest.raises(RequestError, match=r"did you mean srresnet-mse\?.*srgan train --stage"):
         find_generator("srresnet_mse")
     release.unlink()
     with pytest.raises(RequestError, match=r"srresnet-mse: no such weights.*none yet"):

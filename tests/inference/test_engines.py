@@ -144,5 +144,5 @@ def test_a_model_of_another_make(generator, tmp_path):
         [tf.function(lambda x: x + 1.0).get_concrete_function(tf.TensorSpec([1, 4, 4, 3]))]
     )
     path.write_bytes(converter.convert())
-    with pytest.raises(RequestError, match=r"export\.py` didn't write"):
+    with pytest.raises(RequestError, match=r"srgan export` didn't write"):
         open_engine(path)
