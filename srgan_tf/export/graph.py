@@ -192,11 +192,9 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
 def _chain(generator: ECBSR) -> Graph:
     """The graph of an ECBSR; colours pass around its kernels, so 8 bits need no other form."""
     channels = 3 * generator.scale**2
-    relu = [np.zeros(generator.filters, np.float32)] * len(generator.convs)
-    slopes = [_slopes(prelu) for prelu in generator.prelus] or relu
     layers = [
-        Layer(f"block{index - 1}" if index else "head", *_plain(conv), slopes=slopes[index])
-        for index, conv in enumerate(generator.convs)
+        Layer(f"block{index - 1}" if index else "head", *_plain(conv), slopes=_slopes(prelu))
+        for index, (conv, prelu) in enumerate(zip(generator.convs, generator.prelus, strict=True))
     ]
     anchor = np.tile(np.eye(3, dtype=np.float32), generator.scale**2).reshape(1, 1, 3, channels)
     layers.append(Layer("tail", *_plain(generator.tail), anchor=anchor, shuffle=generator.scale))

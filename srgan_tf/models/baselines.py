@@ -61,9 +61,6 @@ class LumaGenerator(PhotoModel):
         """How many pixels of the enlarged photo to each side an output pixel depends on."""
         raise NotImplementedError
 
-    def call(self, inputs, training=False):
-        return self.upsample(self.features(inputs, training))
-
     def features(self, inputs, training=False):
         """The photo as it is."""
         return inputs

@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.models.generator import PHOTOS, PhotoModel
-from srgan_tf.models.layers import PReLU
-from srgan_tf.models.srresnet import SCALES, Activation
+from srgan_tf.models.layers import Activation, make_prelu
+from srgan_tf.models.srresnet import SCALES
 
 _SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
 _LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
@@ -105,7 +105,7 @@ class ECBSR(PhotoModel):
         self.activation = activation
         dtype = self.dtype_policy
         self.convs = [EdgeConv2D(filters, dtype=dtype) for _ in range(1 + blocks)]
-        self.prelus = [PReLU(dtype=dtype) for _ in self.convs] if activation == "prelu" else []
+        self.prelus = [make_prelu(activation, dtype) for _ in self.convs]
         self.tail = EdgeConv2D(3 * scale**2, start=0.0, dtype=dtype)
 
     def build(self, input_shape=None):
@@ -116,15 +116,11 @@ class ECBSR(PhotoModel):
             prelu.build(features)
         self.tail.build(features)
 
-    def call(self, inputs, training=False):
-        return self.upsample(self.features(inputs, training=training))
-
     def features(self, inputs, training=False):
         """The part at low resolution: [N, H, W, 3] in [0, 1] to [N, H, W, 3·scale²] in [0, 1]."""
         x = inputs
-        for index, conv in enumerate(self.convs):
-            x = conv(x)
-            x = self.prelus[index](x) if self.prelus else tf.nn.relu(x)
+        for conv, prelu in zip(self.convs, self.prelus, strict=True):
+            x = prelu(conv(x))
         anchor = tf.tile(tf.cast(inputs, tf.float32), [1, 1, 1, self.scale**2])
         return anchor + tf.cast(self.tail(x), tf.float32)
 

@@ -7,7 +7,13 @@ PHOTOS = (None, None, None, 3)
 
 
 class PhotoModel(keras.Model):
-    """A model of photos of any size, which is built without being called."""
+    """A model of photos of any size, which is built without being called.
+
+    It has two parts: `features`, at low resolution, and `upsample`, which makes the photo of them.
+    """
+
+    def call(self, inputs, training=False):
+        return self.upsample(self.features(inputs, training=training))
 
     def build_from_config(self, config):
         """Builds the model for photos of any size, whichever it had been built for.

@@ -1,8 +1,12 @@
 """Layers that compute what Keras' own compute, in fewer passes over memory."""
 
+from typing import Literal
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+Activation = Literal["prelu", "relu"]
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -19,6 +23,13 @@ class PReLU(keras.layers.PReLU):
 
     def call(self, inputs):
         return tf.where(inputs > 0, inputs, inputs * tf.cast(self.alpha, inputs.dtype))
+
+
+def make_prelu(activation: Activation, dtype) -> PReLU:
+    """PReLU, or ReLU as the PReLU whose slopes stay 0."""
+    if activation == "prelu":
+        return PReLU(dtype=dtype)
+    return PReLU(alpha_initializer="zeros", trainable=False, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("srgan_tf")

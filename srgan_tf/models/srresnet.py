@@ -1,24 +1,15 @@
 """The generator: SRResNet (Ledig et al. 2017, section 2.1.1 and figure 4)."""
 
 import math
-from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from srgan_tf.models.generator import PHOTOS, PhotoModel
-from srgan_tf.models.layers import BatchNormalization, NarrowConv2D, PReLU
+from srgan_tf.models.layers import Activation, BatchNormalization, NarrowConv2D, make_prelu
 
 SCALES = (2, 4, 8)
-Activation = Literal["prelu", "relu"]
-
-
-def _prelu(activation: Activation, dtype) -> PReLU:
-    """PReLU, or ReLU as the PReLU whose slopes stay 0."""
-    if activation == "prelu":
-        return PReLU(dtype=dtype)
-    return PReLU(alpha_initializer="zeros", trainable=False, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -31,7 +22,7 @@ class ResidualBlock(keras.layers.Layer):
         dtype = self.dtype_policy
         self.conv1 = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, dtype=dtype)
         self.bn1 = BatchNormalization(dtype=dtype)
-        self.prelu = _prelu(activation, dtype)
+        self.prelu = make_prelu(activation, dtype)
         self.conv2 = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, dtype=dtype)
         # A block that starts as the identity: 28.7 instead of 27.0 dB after 1000 steps.
         self.bn2 = BatchNormalization(gamma_initializer="zeros", dtype=dtype)
@@ -97,7 +88,7 @@ class SRResNet(PhotoModel):
         self.activation, self.one_shuffle = activation, one_shuffle
         dtype = self.dtype_policy
         self.head = keras.layers.Conv2D(filters, 9, padding="same", dtype=dtype)
-        self.head_prelu = _prelu(activation, dtype)
+        self.head_prelu = make_prelu(activation, dtype)
         self.trunk = [ResidualBlock(filters, activation, dtype=dtype) for _ in range(blocks)]
         self.trunk_conv = keras.layers.Conv2D(
             filters, 3, padding="same", use_bias=False, dtype=dtype
@@ -107,7 +98,7 @@ class SRResNet(PhotoModel):
         self.upsample_convs = [
             keras.layers.Conv2D(4 * filters, 3, padding="same", dtype=dtype) for _ in range(stages)
         ]
-        self.upsample_prelus = [_prelu(activation, dtype) for _ in range(stages)]
+        self.upsample_prelus = [make_prelu(activation, dtype) for _ in range(stages)]
         self.tail: keras.layers.Conv2D
         if one_shuffle:
             self.tail = keras.layers.Conv2D(3 * scale**2, 3, padding="same", dtype=dtype)
@@ -127,9 +118,6 @@ class SRResNet(PhotoModel):
             prelu.build(features)
         self.tail.build(features)
         self._start_as_interpolation()
-
-    def call(self, inputs, training=False):
-        return self.upsample(self.features(inputs, training=training))
 
     def features(self, inputs, training=False):
         """The part at low resolution: [N, H, W, 3] in [0, 1] to [N, H, W, filters]."""
