@@ -24,3 +24,16 @@ def shared() -> Path:
     if not folder:
         pytest.skip("SRGAN_TF_TEST_DATA names no folder with benchmark sets and VGG19 weights")
     return Path(folder)
+
+
+@pytest.fixture
+def locked_folders(monkeypatch) -> None:
+    """Folders whose names end in `locked` can't be listed, by root neither."""
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)

@@ -56,17 +56,9 @@ def test_results_within_are_left_out_however_spelled(tmp_path, monkeypatch, spel
     assert found(tmp_path / "in", results=files.Path(spelling)) == (["a.png"], [])
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, locked_folders):
     touch(tmp_path / "locked" / "a.png")
     touch(tmp_path / "z.png")
-    scandir = os.scandir
-
-    def refused(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
     images, problems = found(tmp_path)
     assert (images, problems) == (["z.png"], [("locked", "can't be read: Permission denied")])
 

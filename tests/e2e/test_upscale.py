@@ -119,17 +119,9 @@ def test_odd_names_and_what_is_no_photo(srgan, tmp_path):
     assert srgan(folder, "-o", out) == (0, ["2 were there already; --overwrite replaces them"])
 
 
-def test_folders_that_cannot_be_read_are_named(srgan, tmp_path, monkeypatch):
+def test_folders_that_cannot_be_read_are_named(srgan, tmp_path, locked_folders):
     photo(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "locked").mkdir()
-    scandir = os.scandir
-
-    def refused(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
     code, lines = srgan(tmp_path / "in", "-o", tmp_path / "out")
     assert (code, lines) == (1, [f"{tmp_path}/in/locked: can't be read: Permission denied"])
     assert files(tmp_path / "out") == ["a.png"]

@@ -242,20 +242,12 @@ def test_names_are_no_patterns(run, tmp_path, name):
     assert run(source / f"{name}.png", out=tmp_path / "other").files == 1
 
 
-def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, monkeypatch):
+def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, locked_folders):
     photo(tmp_path / "in" / "a.png")
     photo(tmp_path / "elsewhere" / "b.png")
     (tmp_path / "in" / "locked").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "in" / "pipe.png")
-    scandir = os.scandir
-
-    def refused(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
     report = run(tmp_path / "in", out=tmp_path / "in" / "out")
     assert (report.files, report.failed) == (2, 1)
     assert files(tmp_path / "in" / "out") == ["a.png", "failures.jsonl", "link/b.png"]
