@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from srgan_tf.errors import RequestError
 from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
+from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
 
 if TYPE_CHECKING:
@@ -145,14 +146,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default="auto",
-        choices=("auto", "litert", "tensorflow"),
+        choices=ENGINES,
         help="what runs a released generator; auto is tensorflow where it is installed and there "
         "is a GPU for it, else litert (default: auto)",
     )
     parser.add_argument(
         "--precision",
         default="float32",
-        choices=("float32", "mixed_bfloat16"),
+        choices=PRECISIONS,
         help="mixed_bfloat16 is faster on CPUs with AVX-512 BF16 or AMX and on newer GPUs, much "
         "slower elsewhere (default: float32)",
     )

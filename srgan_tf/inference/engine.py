@@ -12,11 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from srgan_tf.errors import RequestError
+from srgan_tf.inference import ENGINES
 from srgan_tf.inference.tiles import cut
 from srgan_tf.weights import find_litert
-
-ENGINES = ("auto", "litert", "tensorflow")
-PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 class Engine(Protocol):

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from srgan_tf import images
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.files import DEFAULT_QUALITY, first_line
-from srgan_tf.inference.engine import PRECISIONS, Engine, open_engine
+from srgan_tf.inference import PRECISIONS
+from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
 from srgan_tf.resize import bicubic_matrix, downscale
