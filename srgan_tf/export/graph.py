@@ -69,11 +69,13 @@ class Graph:
         layers: in order.
         scale: how many times as wide and high a result is.
         radius: how many LR pixels to each side an output pixel depends on.
+        upsample_radius: how many features to each side; see `parts`.
     """
 
     layers: tuple[Layer, ...]
     scale: int
     radius: int
+    upsample_radius: int
 
     def __call__(
         self,
@@ -185,8 +187,24 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers.append(_before_shuffle(tail, 2))
     else:
         layers.append(_in_columns(tail))
+    return _graph(generator, layers)
+
+
+def parts(graph: Graph) -> tuple[Graph, Graph] | None:
+    """Return the layers at low resolution and those from the first pixel shuffle on.
+
+    None: all of the layers are at low resolution.
+    """
+    first = next(index for index, layer in enumerate(graph.layers) if layer.shuffle > 1)
+    if first == len(graph.layers) - 1:
+        return None
+    low, high = graph.layers[:first], graph.layers[first:]
+    return replace(graph, layers=low), replace(graph, layers=high)
+
+
+def _graph(generator: Generator, layers: Sequence[Layer]) -> Graph:
     radius = generator.features_radius + generator.upsample_radius
-    return Graph(tuple(layers), generator.scale, radius)
+    return Graph(tuple(layers), generator.scale, radius, generator.upsample_radius)
 
 
 def _chain(generator: ECBSR) -> Graph:
@@ -198,8 +216,7 @@ def _chain(generator: ECBSR) -> Graph:
     ]
     anchor = np.tile(np.eye(3, dtype=np.float32), generator.scale**2).reshape(1, 1, 3, channels)
     layers.append(Layer("tail", *_plain(generator.tail), anchor=anchor, shuffle=generator.scale))
-    radius = generator.features_radius + generator.upsample_radius
-    return Graph(tuple(layers), generator.scale, radius)
+    return _graph(generator, layers)
 
 
 def _plain(conv: EdgeConv2D) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -10,13 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.export import MODES
-from srgan_tf.export.graph import Graph, inference_graph, prelu_operation, with_low_slopes
+from srgan_tf.export.graph import Graph, inference_graph, parts, prelu_operation, with_low_slopes
 from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
-from srgan_tf.inference.litert import ModelInfo, require_litert
+from srgan_tf.inference.litert import FEATURES, UPSAMPLE, WHOLE, ModelInfo, require_litert
 from srgan_tf.models import Generator
 
 # In the form for 8 bits, with weights rounded on photos.
 CALIBRATED = ("dynamic", "int8", "int16x8")
+
+Function = Callable[[tf.Tensor], tf.Tensor]
 
 
 def convert(
@@ -37,6 +40,8 @@ def convert(
             int8: integer arithmetic; uint8 [1, H, W, 3] in and [1, scale·H, scale·W, 3] out;
             int16x8: weights of 8 and activations of 16 bits.
             Except with int8, float32 [1, H, W, 3] in [0, 1] goes in and the same comes out.
+            Of any size, the first three have the signatures `to_features` and `upsample` beside
+            that of the whole, with the same weights: for large photos, see `LiteRTEngine`.
         name: of the generator, for the metadata.
         size: (height, width) of the input; None: any, chosen when the model is run.
         calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which dynamic, int8 and int16x8
@@ -58,18 +63,28 @@ def convert(
         graph = rounded or rounded_graph(generator, calibration)
     else:
         graph = inference_graph(generator)
-    enlarge: Callable[[tf.Tensor], tf.Tensor]
+    shape = (*(size or (None, None)), 3)
+    signatures = {}
+    whole: Function
     if mode == "int8":
         # Its sign turned, a channel that carries a colour would need a range twice as wide.
         graph = with_low_slopes(graph, but=float_layers(graph))
-        enlarge = EightBit(graph, measure(graph, calibration))  # clips too
+        whole = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
-        enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
+        whole = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
     else:
-        enlarge = _clipped(partial(graph, prelu=prelu_operation))
-    model = _convert(enlarge, mode, size or (None, None), calibration)
+        whole = _clipped(partial(graph, prelu=prelu_operation))
+        low_and_high = None if size else parts(graph)
+        if low_and_high:
+            low, high = (partial(part, prelu=prelu_operation) for part in low_and_high)
+            channels = low_and_high[1].layers[0].kernel.shape[2]
+            signatures = {
+                FEATURES: _signature(low, shape, wanted="features"),
+                UPSAMPLE: _signature(_clipped(high), (None, None, channels), given="features"),
+            }
+    model = _convert(signatures | {WHOLE: _signature(whole, shape)}, mode, calibration, shape)
     version = importlib.metadata.version("srgan-tf")
-    info = ModelInfo(name, mode, graph.scale, graph.radius, version)
+    info = ModelInfo(name, mode, graph.scale, graph.radius, version, graph.upsample_radius)
     return with_metadata(model, info, uint8=mode == "int8")
 
 
@@ -79,35 +94,43 @@ def rounded_graph(generator: Generator, calibration: Sequence[np.ndarray]) -> Gr
 
 
 def _convert(
-    enlarge: Callable[[tf.Tensor], tf.Tensor],
+    signatures: dict,
     mode: str,
-    size: tuple[int | None, int | None],
     calibration: Sequence[np.ndarray],
+    shape: tuple[int | None, ...],
 ) -> bytes:
-    module = tf.Module()
-    module.enlarge = tf.function(
-        lambda image: {"enlarged": enlarge(image)},
-        input_signature=[tf.TensorSpec([1, *size, 3], tf.float32, "image")],
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(tf.Module(), folder, signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
+        if mode != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if mode == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        elif mode == "int8":
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        elif mode == "int16x8":
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            ]
+            converter.representative_dataset = lambda: _single_photos(calibration, shape[:2])
+        return converter.convert()
+
+
+def _signature(
+    function: Function,
+    shape: tuple[int | None, ...],
+    given: str = "image",
+    wanted: str = "enlarged",
+):
+    """The concrete function of one of float32 [1, *shape]."""
+    return tf.function(
+        lambda x: {wanted: function(x)},
+        input_signature=[tf.TensorSpec([1, *shape], tf.float32, given)],
         autograph=False,
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.enlarge.get_concrete_function()], module
-    )
-    if mode != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if mode == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    elif mode == "int8":
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
-    elif mode == "int16x8":
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        ]
-        converter.representative_dataset = lambda: _single_photos(calibration, size)
-    return converter.convert()
+    ).get_concrete_function()
 
 
-def _clipped(graph: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _clipped(graph: Function) -> Function:
     return lambda image: tf.clip_by_value(graph(image), 0.0, 1.0)
 
 
@@ -121,7 +144,7 @@ def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:
 
 
 def _single_photos(
-    photos: Sequence[np.ndarray], size: tuple[int | None, int | None]
+    photos: Sequence[np.ndarray], size: tuple[int | None, ...]
 ) -> Iterator[list[np.ndarray]]:
     """Photos one by one, repeated or cut to the size of the model's input."""
     for photo in np.concatenate(photos):

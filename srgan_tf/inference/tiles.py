@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 DEFAULT_TILE = 512
+# 64 features of 128×128 pixels take 0.25 GB to be upsampled ×4.
+UPSAMPLE_TILE = 128
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ def expected(generator, photo):
 @pytest.fixture
 def small_tiles(monkeypatch):
     monkeypatch.setattr(litert, "_TILE", 20)
+    monkeypatch.setattr(litert, "DEFAULT_TILE", 24)
+    monkeypatch.setattr(litert, "UPSAMPLE_TILE", 16)
 
 
 def grey_levels(path, photo, expected):
@@ -67,8 +69,21 @@ def grey_levels(path, photo, expected):
     return np.abs(Upscaler(path).upscale(photo).astype(int) - expected).max()
 
 
-@pytest.mark.parametrize("size", [None, (48, 40), (120, 100)])
-def test_tflite_in_tiles(small_tiles, generator, photo, expected, tmp_path, size):
+@pytest.mark.parametrize("mode", ["float32", "float16"])
+def test_tflite_in_parts_and_tiles(small_tiles, generator, photo, expected, tmp_path, mode):
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(convert(generator, mode, "tiny"))
+    assert open_engine(path).tile == 24
+    assert grey_levels(path, photo, expected) <= 1
+
+
+def test_the_parts_share_their_weights_with_the_whole(generator):
+    both, whole = (len(convert(generator, "float32", "tiny", size)) for size in (None, (24, 24)))
+    assert both - whole < 2 * generator.count_params()  # bytes, of 4 each
+
+
+@pytest.mark.parametrize("size", [(48, 40), (120, 100)])
+def test_tflite_in_tiles(generator, photo, expected, tmp_path, size):
     """A fixed size above the photo's continues it by its border, which a zero border is not."""
     path = tmp_path / "tiny.tflite"
     path.write_bytes(convert(generator, "float32", "tiny", size))
@@ -104,7 +119,7 @@ def test_a_fixed_size_without_room_for_the_overlap(generator, photo, expected, t
     assert np.abs(result.astype(int) - expected).mean() < 1
 
 
-def test_int8_takes_8_and_16_bits(generator, photo, expected, tmp_path):
+def test_int8_takes_8_and_16_bits(small_tiles, generator, photo, expected, tmp_path):
     path = tmp_path / "tiny.tflite"
     calibration = [photo[None, :, :70].astype(np.float32) / 255]
     path.write_bytes(convert(generator, "int8", "tiny", None, calibration))
