@@ -22,8 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from PIL import Image
 
-from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.resize import bicubic_upscale
 from srgan_tf.selfexsr import upscale
 
 SCALE = 4

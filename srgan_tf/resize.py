@@ -43,22 +43,6 @@ def resize_weights(
     return taps.clip(0, size - 1), values
 
 
-def resize_matrix(size: int, new_size: int):
-    """Return MATLAB's bicubic resizing of one axis: `matrix @ pixels`.
-
-    Returns:
-        A SciPy sparse array, float32 [new_size, size], whose rows sum to 1.
-    """
-    from scipy import sparse
-
-    taps, values = resize_weights(size, new_size)
-    rows = np.broadcast_to(np.arange(new_size)[:, None], taps.shape)
-    entries = values.ravel(), (rows.ravel(), taps.ravel())
-    matrix = sparse.coo_array(entries, shape=(new_size, size)).tocsr()  # adds up equal places
-    matrix.eliminate_zeros()
-    return matrix.astype(np.float32)
-
-
 def dense_matrix(
     size: int, new_size: int, kernel: Kernel | None = None, radius: float = 2.0
 ) -> np.ndarray:
@@ -77,29 +61,55 @@ def cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
     """Return MATLAB's bicubic resizing of one axis, float32 [new_size, size], cached."""
     return dense_matrix(size, new_size)
 
 
-def bicubic_lr(hr: np.ndarray, scale: int) -> np.ndarray:
-    """Downscale an HR image as MATLAB's `imresize(hr, 1/scale)` does a uint8 image.
-
-    Rows come first, and each pass rounds to whole grey levels.
+def bicubic_downscale(images, scale: int) -> np.ndarray:
+    """Downscale HR images as MATLAB's `imresize(images, 1/scale)` does uint8 images.
 
     Args:
-        hr: uint8 [H, W, 3]; H and W multiples of `scale`.
+        images: uint8 or whole numbers in [0, 255], [..., H, W, C]; H and W multiples of `scale`.
         scale: an integer of at least 1.
 
     Returns:
-        uint8 [H/scale, W/scale, 3].
+        uint8 [..., H/scale, W/scale, C].
+
+    Raises:
+        ValueError: H or W is not a multiple of `scale`.
     """
-    height, width, channels = hr.shape
-    rows = bicubic_matrix(height, height // scale) @ hr.reshape(height, -1).astype(np.float32)
-    rows = grey_levels(rows).reshape(-1, width, channels).transpose(1, 0, 2).reshape(width, -1)
-    columns = bicubic_matrix(width, width // scale) @ rows.astype(np.float32)
-    return grey_levels(columns).reshape(-1, height // scale, channels).transpose(1, 0, 2)
+    height, width = images.shape[-3:-1]
+    if height % scale or width % scale:
+        raise ValueError(f"{height}×{width} is not a multiple of the scale {scale}")
+    return _imresize(images, height // scale, width // scale)
+
+
+def bicubic_upscale(images, scale: int) -> np.ndarray:
+    """Enlarge images as MATLAB's `imresize(images, scale)` does uint8 images.
+
+    Args:
+        images: uint8 or whole numbers in [0, 255], [..., H, W, C].
+        scale: an integer of at least 1.
+
+    Returns:
+        uint8 [..., scale·H, scale·W, C].
+    """
+    return _imresize(images, scale * images.shape[-3], scale * images.shape[-2])
+
+
+def _imresize(images, height: int, width: int) -> np.ndarray:
+    """As MATLAB does it: rows come first, and each pass rounds to whole grey levels.
+
+    This reproduces the published LR images of Set5, Set14 and BSD100.
+    """
+    for new_size in (height, width):
+        *batch, size, other, channels = images.shape
+        columns = np.asarray(images, np.float32).reshape(*batch, size, other * channels)
+        resized = grey_levels(bicubic_matrix(size, new_size) @ columns)
+        images = resized.reshape(*batch, new_size, other, channels).swapaxes(-3, -2)
+    return np.ascontiguousarray(images)
 
 
 def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -6,13 +6,11 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.config import PretrainConfig
-from srgan_tf.data.degrade import bicubic_interpolate, bicubic_upscale
 from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.losses import content_losses
-from srgan_tf.metrics import luma
 from srgan_tf.models import DRCN, ESPCN, SRCNN
-from srgan_tf.models.baselines import unit_luma
-from srgan_tf.resize import resize_matrix
+from srgan_tf.models.baselines import bicubic_interpolate, unit_luma
+from srgan_tf.resize import bicubic_matrix, bicubic_upscale
 from srgan_tf.training.trainers import LumaPretrainer
 
 LR = np.random.default_rng(0).uniform(0.2, 0.8, (2, 14, 9, 3)).astype(np.float32)
@@ -42,7 +40,7 @@ def parameters(model) -> int:
 
 
 def test_interpolation_is_matlabs_without_its_rounding():
-    rows, columns = resize_matrix(14, 56), resize_matrix(9, 36)
+    rows, columns = bicubic_matrix(14, 56), bicubic_matrix(9, 36)
     expected = np.stack([rows @ LR[0, ..., c] @ columns.T for c in range(3)], axis=-1)
     np.testing.assert_allclose(bicubic_interpolate(tf.constant(LR), 4)[0], expected, atol=1e-6)
     rounded = bicubic_upscale(LR * 255.0, 4)
@@ -58,7 +56,7 @@ def test_a_new_one_computes_bicubic_upscaling(name, scale):
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_new_espcn_is_nearly_bilinear_in_luma(scale):
-    y = luma((build("espcn", scale=scale)(LR) + 1) * 127.5) / 255
+    y = unit_luma((build("espcn", scale=scale)(LR) + 1) / 2)
     size = (14 * scale, 9 * scale)
     bilinear = tf.image.resize(unit_luma(LR), size, "bilinear")
     difference = (y - bilinear)[:, scale:-scale, scale:-scale]

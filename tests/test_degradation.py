@@ -17,7 +17,7 @@ from srgan_tf.config import (
     NoiseConfig,
 )
 from srgan_tf.data.degradation import degrade, resizing
-from srgan_tf.resize import bicubic_lr
+from srgan_tf.resize import bicubic_downscale
 
 PHOTO = np.asarray(
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)).resize(
@@ -36,14 +36,14 @@ def degraded(seed=0, hr=PHOTO, clean=0.0, earlier=(), **last):
 
 def test_a_pass_without_operations_is_bicubic_downscaling():
     # Rounded once, where MATLAB rounds after the rows too.
-    assert np.max(np.abs(degraded().astype(int) - bicubic_lr(PHOTO, 4))) <= 1
+    assert np.max(np.abs(degraded().astype(int) - bicubic_downscale(PHOTO, 4))) <= 1
 
 
 def test_clean_crops_are_matlabs():
     noise = NoiseConfig(**ALWAYS, sigma=(50, 50))
-    np.testing.assert_array_equal(degraded(clean=1.0, noise=noise), bicubic_lr(PHOTO, 4))
+    np.testing.assert_array_equal(degraded(clean=1.0, noise=noise), bicubic_downscale(PHOTO, 4))
     clean = [
-        np.array_equal(degraded(seed, clean=0.3, noise=noise), bicubic_lr(PHOTO, 4))
+        np.array_equal(degraded(seed, clean=0.3, noise=noise), bicubic_downscale(PHOTO, 4))
         for seed in range(400)
     ]
     assert 0.23 < np.mean(clean) < 0.37

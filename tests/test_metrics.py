@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from skimage.metrics import structural_similarity
 
 from srgan_tf.metrics import luma, psnr_y, ssim_y
@@ -30,8 +29,8 @@ def noisy_pair(noise: float, level: float | None = None) -> tuple[np.ndarray, np
 )
 def test_luma_of_known_colours(rgb, y):
     result = luma(np.array([[rgb]], np.uint8))
-    assert result.shape == (1, 1, 1)
-    assert float(result[0, 0, 0]) == pytest.approx(y, abs=1e-4)
+    assert result.shape == (1, 1)
+    assert float(result[0, 0]) == pytest.approx(y, abs=1e-4)
 
 
 @pytest.mark.parametrize("difference", [1, 10, 100])
@@ -87,11 +86,11 @@ def test_ssim_equals_scikit_image(noise, level):
 
 
 @pytest.mark.parametrize("metric", [psnr_y, ssim_y])
-def test_the_graph_computes_the_same_for_any_dtype(metric):
+def test_any_dtype_and_one_image_or_many(metric):
     a, b = noisy_pair(10)
-    in_graph = tf.function(lambda x, y: metric(x, y, 4))(tf.constant(a), tf.constant(b))
-    np.testing.assert_allclose(in_graph, metric(a.astype(np.float32), b.astype(float), 4), 1e-6)
-    np.testing.assert_allclose(in_graph[1], metric(a[1], b[1], 4), 1e-6)
+    both = metric(a, b, 4)
+    np.testing.assert_allclose(both, metric(a.astype(np.float32), b.astype(float), 4), 1e-6)
+    np.testing.assert_allclose(both[1], metric(a[1], b[1], 4), 1e-6)
 
 
 def test_ssim_refuses_images_smaller_than_its_window():

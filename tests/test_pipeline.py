@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import crop_batch
-from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
 from srgan_tf.data.store import PhotoStore, read_store, split_photos
 from srgan_tf.errors import RequestError
+from srgan_tf.resize import bicubic_downscale
 
 _STORES = tempfile.TemporaryDirectory(prefix="srgan_tf-stores-")
 CONFIG = DataConfig(hr_crop=16, batch_size=8, validation_crop=32)

@@ -23,11 +23,11 @@ from PIL import Image
 
 from srgan_tf import Upscaler
 from srgan_tf.config import DataConfig
-from srgan_tf.data.degrade import bicubic_downscale
-from srgan_tf.data.pipeline import central_crop
+from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.metrics import psnr_y
+from srgan_tf.resize import bicubic_downscale
 
 FACTORS = (1.0, 0.75, 0.5)
 SIDE = 320  # of the central part that is measured, at most
@@ -42,9 +42,9 @@ def downscaled(photo: np.ndarray, factor: float) -> np.ndarray:
 
 def psnr_of(upscaler: Upscaler, photo: np.ndarray) -> float:
     """PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo's centre."""
-    hr = central_crop(photo, SIDE, upscaler.scale)
-    lr = np.asarray(bicubic_downscale(hr, upscaler.scale)).astype(np.uint8)
-    return psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale)
+    hr = central_crop(photo, (SIDE, SIDE), upscaler.scale)
+    lr = bicubic_downscale(hr, upscaler.scale)
+    return float(psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale))
 
 
 def main() -> None:

@@ -88,3 +88,13 @@ def _detail(piece: np.ndarray, side: int) -> float:
     small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
     down, right = small[1:] - small[:-1], small[:, 1:] - small[:, :-1]
     return float(np.vdot(down, down) + np.vdot(right, right))
+
+
+def central_crop(photo: np.ndarray, size: tuple[int, int], multiple: int = 1) -> np.ndarray:
+    """Cut the centre out of a photo [H, W, C]: at most (height, width), in multiples."""
+    height, width = (
+        min(most, side) // multiple * multiple
+        for most, side in zip(size, photo.shape[:2], strict=True)
+    )
+    y, x = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
+    return photo[y : y + height, x : x + width]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from srgan_tf.resize import bicubic_lr, cubic, dense_matrix, grey_levels
+from srgan_tf.resize import bicubic_downscale, cubic, dense_matrix, grey_levels
 
 if TYPE_CHECKING:
     from srgan_tf.config import (
@@ -41,7 +41,7 @@ def degrade(
         uint8 [H/scale, W/scale, 3].
     """
     if config is None or rng.random() < config.clean:
-        return bicubic_lr(hr, scale)
+        return bicubic_downscale(hr, scale)
     *earlier, last = config.passes
     image = hr
     for one in earlier:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.config import DataConfig
+from srgan_tf.data.crops import central_crop
 from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoStore
@@ -76,14 +77,7 @@ def validation_pairs(
     """Make pairs (lr, hr) of photos' central crops, one image each, degraded as in training."""
     pairs = []
     for index in range(len(photos)):
-        hr = central_crop(photos[index], config.validation_crop, scale)
+        hr = central_crop(photos[index], (config.validation_crop,) * 2, scale)
         lr = degrade(hr, scale, config.degradation, np.random.default_rng((seed, index)))
         pairs.append(to_pair(lr[None], hr[None]))
     return pairs
-
-
-def central_crop(photo: np.ndarray, side: int, multiple: int) -> np.ndarray:
-    """The centre of a photo [H, W, 3]: at most `side` pixels a side, multiples of `multiple`."""
-    height, width = (min(side, length) // multiple * multiple for length in photo.shape[:2])
-    y, x = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
-    return photo[y : y + height, x : x + width]

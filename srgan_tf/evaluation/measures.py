@@ -206,7 +206,7 @@ class BlurEffect(Taken):
         return None
 
     def __call__(self, sr, reference, scale):
-        return float(blur_effect(_luma_within(sr, scale) / 255))
+        return float(blur_effect(luma(sr, scale) / 255))
 
 
 class TopOctave(Taken):
@@ -233,17 +233,13 @@ class TopOctave(Taken):
 
 
 def _top_octave_power(image: np.ndarray, border: int) -> float:
-    y = _luma_within(image, border)
+    y = luma(image, border)
     windowed = (y - y.mean()) * window("hann", y.shape)
     power = np.abs(np.fft.fft2(windowed)) ** 2 / y.size
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, y.shape), indexing="ij"))
     rings = (radius * min(y.shape)).astype(int)
     averages = np.bincount(rings.ravel(), power.ravel()) / np.maximum(np.bincount(rings.ravel()), 1)
     return float(averages[min(y.shape) // 4 : min(y.shape) // 2].mean())
-
-
-def _luma_within(image: np.ndarray, border: int) -> np.ndarray:
-    return luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
 
 
 def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:

@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import is_image_name, native_messages_held_back, readable
 from srgan_tf.inference.upscaler import Upscaler
+from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
 LABELS = {
@@ -93,7 +92,7 @@ class Bicubic(Method):
         return "bicubic"
 
     def enlarge(self, image, lr, hr):
-        return tf.cast(bicubic_upscale(lr, image.scale), tf.uint8).numpy()
+        return bicubic_upscale(lr, image.scale)
 
 
 class HighResolution(Method):

@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.degrade import CLEAN, Degradation
 from srgan_tf.files import is_file, is_image_name, readable
+from srgan_tf.resize import bicubic_downscale
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")
 
@@ -77,7 +76,7 @@ class BenchmarkImage:
             hr = hr[:height, :width]
             if not hr.size:
                 raise ImageError(f"{self.hr_file}: smaller than {self.scale}×{self.scale} pixels")
-            return tf.cast(bicubic_downscale(hr, self.scale), tf.uint8).numpy(), hr
+            return bicubic_downscale(hr, self.scale), hr
         lr = read_photo(self.lr_file)
         height, width = (self.scale * side for side in lr.shape[:2])
         spare = (hr.shape[0] - height, hr.shape[1] - width)

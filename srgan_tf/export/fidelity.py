@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import RequestError
 from srgan_tf.images import to_levels
 from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
+from srgan_tf.resize import bicubic_downscale
 
 # HR pixels; large enough for Set5, and a minute for the slowest mode.
 _LONGEST_SIDE = 512
@@ -107,7 +108,7 @@ def calibration_photos(
         hr = photos[index % len(photos)]
         top, left = (int(rng.integers(side - _CALIBRATION_SIDE + 1)) for side in hr.shape[:2])
         crops.append(hr[top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE])
-    lr = bicubic_downscale(np.stack(crops), scale).numpy() / np.float32(255)
+    lr = bicubic_downscale(np.stack(crops), scale) / np.float32(255)
     return [lr[start : start + _CALIBRATION_BATCH] for start in range(0, count, _CALIBRATION_BATCH)]
 
 
@@ -132,7 +133,7 @@ def report_photos(
         middle = _middle(hr, engine.scale, size)
         if middle is None:
             continue
-        lr = bicubic_downscale(middle, engine.scale).numpy().astype(np.uint8)
+        lr = bicubic_downscale(middle, engine.scale)
         photos.append(ReportPhoto(name, middle, lr, enlarge(engine, lr)))
     if not photos:
         large = "×".join(map(str, size)) if size else f"{_SHORTEST_SIDE}×{_SHORTEST_SIDE}"
@@ -204,11 +205,8 @@ def _is_held_out(index: int) -> bool:
 
 def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
     """Its middle, of the size times the scale if given; None: too small."""
-    if size is not None:
-        height, width = (scale * side for side in size)
-    else:
-        height, width = (min(side, _LONGEST_SIDE) // scale * scale for side in hr.shape[:2])
-    top, left = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
-    if min(top, left) < 0 or min(height, width) < scale * _SHORTEST_SIDE:
-        return None
-    return hr[top : top + height, left : left + width]
+    wanted = (scale * size[0], scale * size[1]) if size else (_LONGEST_SIDE, _LONGEST_SIDE)
+    middle = central_crop(hr, wanted, scale)
+    least = wanted if size else (scale * _SHORTEST_SIDE,) * 2
+    large = all(side >= at_least for side, at_least in zip(middle.shape, least, strict=False))
+    return middle if large else None

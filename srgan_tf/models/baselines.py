@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.data.degrade import bicubic_interpolate
-from srgan_tf.metrics import luma
+from srgan_tf.metrics import BLACK, BT601
 from srgan_tf.models.generator import PhotoModel
 from srgan_tf.models.srresnet import SCALES
+from srgan_tf.resize import cubic
 
 # A change of Y changes each of R, G and B by this much, when Cb and Cr stay.
 _RGB_PER_LUMA = 255.0 / 219.0
@@ -24,7 +24,34 @@ _RGB_PER_LUMA = 255.0 / 219.0
 
 def unit_luma(images: tf.Tensor) -> tf.Tensor:
     """Y of RGB [N, H, W, 3] in [0, 1]: float32 [N, H, W, 1] in [16/255, 235/255]."""
-    return luma(255.0 * images) / 255.0
+    images = tf.cast(images, tf.float32)
+    y = tf.reduce_sum(images * BT601.astype(np.float32), axis=-1, keepdims=True)
+    return y + np.float32(BLACK / 255.0)
+
+
+def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
+    """Enlarge as MATLAB's `imresize(images, scale)`, unrounded, also sizes known only in the graph.
+
+    Args:
+        images: float [N, H, W, C].
+        scale: an integer of at least 1.
+
+    Returns:
+        [N, scale·H, scale·W, C] of the same dtype.
+    """
+    # The new pixels of phase p lie (p + 0.5)/scale - 0.5 from an old one: within its 5 taps.
+    offsets = (np.arange(scale) + 0.5) / scale - 0.5
+    phases = cubic(offsets - np.arange(-2, 3)[:, None])  # [5, scale]
+    kernel = np.einsum("yp,xq->yxpq", phases, phases).reshape(5, 5, 1, scale**2)
+    for _ in range(2):  # a symmetric pixel, twice: the border is repeated outwards
+        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    planes = [
+        tf.nn.depth_to_space(
+            tf.nn.conv2d(plane, tf.constant(kernel, images.dtype), 1, "VALID"), scale
+        )
+        for plane in tf.split(images, images.shape[-1], axis=-1)
+    ]
+    return tf.concat(planes, axis=-1)
 
 
 class LumaGenerator(PhotoModel):

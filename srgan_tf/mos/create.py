@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.methods import Method, open_methods
@@ -22,6 +21,7 @@ from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
+from srgan_tf.resize import bicubic_downscale
 
 CALIBRATION_IMAGES = 20
 
@@ -217,7 +217,7 @@ def _crop(pixels: np.ndarray, scale: int) -> np.ndarray:
 
 def _nearest(hr: np.ndarray, scale: int) -> np.ndarray:
     """What is left of an image once it was made `scale` times smaller."""
-    lr = bicubic_downscale(hr, scale).numpy().astype(np.uint8)
+    lr = bicubic_downscale(hr, scale)
     return lr.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from srgan_tf.resize import resize_matrix
+from srgan_tf.resize import bicubic_matrix
 from srgan_tf.selfexsr.patchmatch import (
     initial_field,
     propagate,
@@ -113,5 +113,5 @@ def back_project(image: np.ndarray, lr: np.ndarray, times: int = _BACK_PROJECTIO
 
 def resize(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Bicubic as MATLAB's `imresize`, without rounding: float32 [H, W] to [*size]."""
-    rows, columns = (resize_matrix(*sides) for sides in zip(image.shape, size, strict=True))
+    rows, columns = (bicubic_matrix(*sides) for sides in zip(image.shape, size, strict=True))
     return (columns @ (rows @ image).T).T

@@ -27,9 +27,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from srgan_tf.data.crops import central_crop
 from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
+from srgan_tf.metrics import psnr_y
 from srgan_tf.training.schedule import learning_rate
 
 PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
@@ -147,14 +149,6 @@ class Training:
         return np.clip(np.rint((np.asarray(sr) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def psnr_y(hr: np.ndarray, sr: np.ndarray, border: int) -> float:
-    """Measure PSNR in dB on BT.601's Y of uint8 images [H, W, 3], without the border."""
-    luma = np.array([65.481, 128.553, 24.966]) / 255.0
-    inner = slice(border, -border)
-    difference = (hr.astype(float) - sr.astype(float))[inner, inner] @ luma
-    return float(10 * np.log10(255.0**2 / np.mean(difference**2)))
-
-
 def open_photos(folder: Path, names: list[str]) -> PhotoStore:
     """Decode photos by name; each is RGB, in the orientation that it is stored in."""
 
@@ -173,9 +167,8 @@ def validation_crops(
     side, scale, pairs = config.data.validation_crop, config.generator.scale, []
     for index in range(len(held_out)):
         photo = held_out[index]
-        y, x = ((length - side) // 2 for length in photo.shape[:2])
-        if min(y, x) >= 0:
-            hr = photo[y : y + side, x : x + side]
+        if min(photo.shape[:2]) >= side:
+            hr = central_crop(photo, (side, side))
             rng = np.random.default_rng((seed, index))
             pairs.append((degrade(hr, scale, config.data.degradation, rng), hr))
     return pairs

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from srgan_tf import weights
-from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation import methods
 from srgan_tf.evaluation.methods import LABELS, Folder, Model, default_methods, open_methods
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.models import SRResNet
+from srgan_tf.resize import bicubic_upscale
 
 RNG = np.random.default_rng(0)
 LR = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)

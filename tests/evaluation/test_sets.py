@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.resize import bicubic_downscale
 
 
 def save(path, height, width, seed=0):

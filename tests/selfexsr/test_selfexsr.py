@@ -10,9 +10,9 @@ pytest.importorskip("numba")
 pytest.importorskip("cv2")
 
 import srgan_tf.selfexsr
-from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.errors import RequestError
 from srgan_tf.metrics import psnr_y
+from srgan_tf.resize import bicubic_upscale
 from srgan_tf.selfexsr import upscale
 
 
