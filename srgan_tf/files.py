@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from srgan_tf.errors import RequestError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
+READ_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif")
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 _FORMAT_OF = {suffix: name for name, suffix in FORMATS.items()}
 _FORMAT_OF |= {".jpeg": "jpg", ".jfif": "jpg", ".tiff": "tiff"}
@@ -35,7 +36,7 @@ class Output:
     """How results are written.
 
     Attributes:
-        format: one of `FORMATS`; None: each has its input's.
+        format: one of `FORMATS`; None: each has its input's, and PNG where that is not written.
         quality: of JPEG and WebP, 1 to 100.
         strip_metadata: leave out EXIF, XMP and IPTC.
         suffix: behind the names of results, before that of the format, such as `-x4`.
@@ -50,15 +51,18 @@ class Output:
         """A result's name for an input's, either with or without folders."""
         kind = PurePath(name).suffix
         stem = name.removesuffix(kind) + self.suffix
-        if self.format is None or _FORMAT_OF.get(kind.lower()) == self.format:
+        written = self.format
+        if written is None and kind.lower() in READ_SUFFIXES and kind.lower() not in IMAGE_SUFFIXES:
+            written = "png"
+        if written is None or _FORMAT_OF.get(kind.lower()) == written:
             return stem + kind
-        return stem + FORMATS[self.format]
+        return stem + FORMATS[written]
 
 
 def is_image_name(path: str) -> bool:
     """Whether a file of this name is taken for an image, by its suffix."""
     name = path.rpartition("/")[2]
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(_NO_IMAGE_PREFIXES)
+    return Path(name).suffix.lower() in READ_SUFFIXES and not name.startswith(_NO_IMAGE_PREFIXES)
 
 
 def find_images(

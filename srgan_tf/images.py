@@ -80,7 +80,7 @@ def to_levels(values: np.ndarray, dtype: type = np.uint8) -> np.ndarray:
 
 
 def read_image(path: Path) -> Photo:
-    """Decodes a PNG, JPEG, WebP, TIFF, BMP or still GIF file.
+    """Decodes a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or still GIF file.
 
     It is turned as its EXIF orientation says. Grey, alpha and 16 bits a channel stay;
     palettes become RGB, CMYK and Lab become sRGB, by the file's profile if it has one. Colour

@@ -10,7 +10,7 @@ import pytest
 
 from srgan_tf import files
 from srgan_tf.errors import RequestError
-from srgan_tf.files import TensorFlowPath, find_images, is_folder, readable, written_whole
+from srgan_tf.files import Output, TensorFlowPath, find_images, is_folder, readable, written_whole
 
 
 def touch(path):
@@ -143,3 +143,19 @@ def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
     assert not set("[]*?") & set(str(seen.path))
     touch(seen.path / "a")
     assert (folder / "a").is_file()
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "result"),
+    [
+        (None, "a/b.JPG", "a/b-x4.JPG"),
+        (None, "a/b.avif", "a/b-x4.png"),
+        (None, "b.HEIC", "b-x4.png"),
+        ("jpg", "b.heic", "b-x4.jpg"),
+        ("jpg", "b.jpeg", "b-x4.jpeg"),
+        ("png", "b.jpeg", "b-x4.png"),
+    ],
+)
+def test_names_of_results(format, name, result):
+    """AVIF and HEIC are not written."""
+    assert Output(format, suffix="-x4").name(name) == result

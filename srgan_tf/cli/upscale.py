@@ -25,6 +25,7 @@ from srgan_tf.cli.common import (
 from srgan_tf.errors import RequestError
 from srgan_tf.files import (
     IMAGE_SUFFIXES,
+    READ_SUFFIXES,
     Output,
     find_images,
     is_file,
@@ -42,7 +43,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "upscale",
         help="enlarge image files",
-        description="Enlarges PNG, JPEG, WebP, TIFF and BMP files.",
+        description="Enlarges PNG, JPEG, WebP, TIFF, BMP, AVIF and HEIC files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -53,11 +54,11 @@ examples:
   srgan upscale photos -o enlarged --max-side 4000 --format jpg --suffix=-large
   curl -s https://example.org/a.jpg | srgan upscale - -o - --scale 2 > a-x2.png
 
-Results have the format of their inputs, or --format. Orientation is applied; colours (ICC
-profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution (DPI), alpha, grey,
-16 bits a channel, EXIF, XMP and IPTC are kept where the result's format has them; palettes
-become RGB, CMYK and Lab become sRGB. HDR pictures (PQ, HLG) and damaged ones are refused;
-metadata that is damaged is left out with a warning.
+Results have the format of their inputs, PNG in place of AVIF and HEIC, or --format. Orientation is
+applied; colours (ICC profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution
+(DPI), alpha, grey, 16 bits a channel, EXIF, XMP and IPTC are kept where the result's format has
+them; palettes become RGB, CMYK and Lab become sRGB. HDR pictures (PQ, HLG) and damaged ones are
+refused; metadata that is damaged is left out with a warning.
 
 A result that exists already is left as it is, unless --overwrite is given: the same command
 again does what an interrupted one has left. In folders, links are followed.
@@ -206,7 +207,7 @@ def _plan(
                 else:
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):
-            raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
+            raise RequestError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(map(str, inputs))}")
     # Of each target, the source; a source that is named twice is one.
     sources = {os.path.realpath(source) for source, _ in jobs}
     planned: dict[str, tuple[Path, Path]] = {}

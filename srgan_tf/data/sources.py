@@ -12,7 +12,7 @@ import numpy as np
 
 from srgan_tf.data.store import PhotoSource
 from srgan_tf.errors import RequestError
-from srgan_tf.files import IMAGE_SUFFIXES, find_images, first_line, is_folder, readable
+from srgan_tf.files import READ_SUFFIXES, find_images, first_line, is_folder, readable
 from srgan_tf.images import read_image
 
 SAMPLES = (
@@ -98,7 +98,7 @@ def _folder_photos(name: str) -> PhotoSource:
         else:
             warnings.warn(f"{path}: {problem}", stacklevel=2)
     if not files:
-        raise RequestError(f"{name}: no photo in this folder ({', '.join(IMAGE_SUFFIXES)})")
+        raise RequestError(f"{name}: no photo in this folder ({', '.join(READ_SUFFIXES)})")
     return _files_source(name, root, files)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 import struct
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pyvips
@@ -35,6 +37,9 @@ _SUB_DIRECTORIES = 330
 # LZMA and ZSTD, which PyPI's libvips is built without.
 _COMPRESSIONS_OF_PILLOW = {34925: "LZMA", 50000: "ZSTD"}
 _DEFLATE = (8, 32946)
+# Of ITU-T H.273 what is shown as sRGB: curves of video, and primaries that are not stated or old.
+_VIDEO_CURVES, _VIDEO_PRIMARIES, _SRGB_CURVE, _BT709 = (1, 2, 6, 14, 15), (2, 5, 6), 13, 1
+_NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
 _PIECE = 2**20
 # What libvips' modules and zlib put before their messages.
 _SPEAKER = re.compile(r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )")
@@ -52,7 +57,9 @@ def decode(data: bytes) -> tuple[np.ndarray, Parts]:
     """
     kind = _kind(data)
     if kind is None:
-        raise ImageError("not a PNG, JPEG, WebP, TIFF or BMP image" if data else "an empty file")
+        raise ImageError(
+            "not a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC image" if data else "an empty file"
+        )
     try:
         return _DECODERS[kind](data)
     except (ImageError, MemoryError):
@@ -69,6 +76,9 @@ def _kind(data: bytes) -> str | None:
         return None
     if data[:4] in _MAGIC:
         return _MAGIC[data[:4]]
+    if data[4:8] == b"ftyp":
+        brands = data[8 : int.from_bytes(data[:4])]
+        return "AVIF" if b"avi" in brands else "HEIC" if b"he" in brands else None
     if data[1:4] == b"PNG":  # a damaged one may have lost a bit before it
         return "PNG"
     if b"\xff\xd8\xff" in data[:16]:  # some have a byte before
@@ -139,6 +149,47 @@ def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
     frames = image.get("n-pages") if image.get_typeof("n-pages") else 1
     _check_frames(frames)
     return _decoded(image), parts
+
+
+def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
+    try:
+        image = pyvips.Image.heifload_buffer(data, fail_on="warning", unlimited=True)
+        _check_frames(image.get("n-pages"))
+        parts = _parts_of_heif(image, data)
+        _check_size(image.width, image.height)
+        return image.numpy(), parts
+    except pyvips.Error as error:
+        # Above it stands how libvips sought in the data.
+        reason = re.findall(r"^heif: (?:Invalid input: |Unspecified: )*(.*)", error.detail, re.M)
+        if not reason or "not been built in" not in reason[-1]:
+            raise ImageError(
+                f"a damaged {kind}: {(reason or ['its header is wrong'])[-1]}"
+            ) from None
+    # PyPI's libvips has no decoder of HEVC.
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise ImageError(
+            f"a {kind} photo, which needs: pip install 'srgan-tf[heic]'; or save it as JPEG or PNG"
+        )
+    from pillow_heif import open_heif
+
+    return np.asarray(open_heif(data)), parts
+
+
+def _parts_of_heif(image: pyvips.Image, data: bytes) -> Parts:
+    """What else a HEIF file holds; libvips has turned the pixels already."""
+
+    def field(name: str) -> bytes:
+        return image.get(name) if image.get_typeof(name) else b""
+
+    parts = Parts(icc=field("icc-profile-data"), xmp=field("xmp-data"))
+    parts.exif = ifd.read_exif(field("exif-data").removeprefix(b"Exif\0\0"))
+    parts.exif.pop(ifd.ORIENTATION, None)
+    found = _NCLX.search(data)
+    primaries, curve = struct.unpack(">HH", found[1]) if found else (_BT709, _SRGB_CURVE)
+    curve = _SRGB_CURVE if curve in _VIDEO_CURVES else curve
+    if not parts.icc or curve != _SRGB_CURVE:
+        parts.cicp = (_BT709 if primaries in _VIDEO_PRIMARIES else primaries, curve, 0, 1)
+    return parts
 
 
 def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -318,4 +369,6 @@ _DECODERS: dict[str, Callable[[bytes], tuple[np.ndarray, Parts]]] = {
     "TIFF": _decode_tiff,
     "GIF": _decode_gif,
     "BMP": _decode_bmp,
+    "AVIF": partial(_decode_heif, "AVIF"),
+    "HEIC": partial(_decode_heif, "HEIC"),
 }

@@ -42,7 +42,7 @@ from tqdm import tqdm
 
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.files import (
-    IMAGE_SUFFIXES,
+    READ_SUFFIXES,
     Output,
     find_images,
     first_line,
@@ -204,7 +204,7 @@ def upscale_batch(
             )
         counts = _counts(result)
         if not (counts["found"] or counts["failures"]):
-            raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(inputs)}")
+            raise RequestError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
         failures = f"{out}/{FAILURES_FILE}"
         if counts["failures"]:
             FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])

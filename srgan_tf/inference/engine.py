@@ -37,7 +37,9 @@ class Engine(Protocol):
     def __call__(self, lr: np.ndarray) -> np.ndarray: ...
 
 
-def open_engine(model: str | Path, precision: str = "float32", engine: str = "auto") -> Engine:
+def open_engine(
+    model: str | Path, precision: str = "float32", engine: str = "auto", together: int = 1
+) -> Engine:
     """Open the engine for a model.
 
     Args:
@@ -47,15 +49,23 @@ def open_engine(model: str | Path, precision: str = "float32", engine: str = "au
             `srgan_tf.inference.server`.
         precision: `float32` or `mixed_bfloat16`; exported models have their own.
         engine: runs a released name: `litert`, `tensorflow`, or `auto`, which is TensorFlow where
-            it is installed and there is an NVIDIA GPU, or where `precision` asks for it, and
-            else LiteRT.
+            it is installed and there is an NVIDIA GPU, or where `precision` or `together` asks
+            for it, and else LiteRT.
+        together: how many images the engine will get at a time.
 
     Raises:
-        RequestError: no such model, a file of another kind, an engine that can't run the model,
-            or a package that is missing.
+        RequestError: no such model, a file of another kind, an engine that can't run the model or
+            several images at a time, or a package that is missing.
     """
     if engine not in ENGINES:
         raise RequestError(f"the engine is {', '.join(ENGINES)}, not {engine}")
+    opened = _open(model, precision, engine, together)
+    if together > 1 and not opened.batched:
+        raise RequestError(f"{model}: gets one tile at a time; several are for Keras models")
+    return opened
+
+
+def _open(model: str | Path, precision: str, engine: str, together: int) -> Engine:
     if str(model).startswith(("http://", "https://", "grpc://")):
         if importlib.util.find_spec("requests") is None:
             raise RequestError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
@@ -70,7 +80,8 @@ def open_engine(model: str | Path, precision: str = "float32", engine: str = "au
     folder = _saved_model_folder(path)
     if folder is None and engine != "tensorflow" and precision == "float32":
         released = find_litert(model)
-        if released is not None and (engine == "litert" or not _gpu_for_tensorflow()):
+        wants_tensorflow = engine == "auto" and (together > 1 or _gpu_for_tensorflow())
+        if released is not None and not wants_tensorflow:
             return _litert(released)
     if engine == "litert":
         raise RequestError(
@@ -110,10 +121,10 @@ def in_tiles(
     overlap: int,
     exact: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Enlarge [n, h, w, 3] by `run`, in tiles of at most `side` and an overlap around them.
+    """Enlarge [n, h, w, C] by `run`, in tiles of at most `side` and an overlap around them.
 
     Args:
-        run: [1, h, w, 3] to [1, scale·h, scale·w, 3].
+        run: [1, h, w, C] to [1, scale·h, scale·w, 3].
         exact: the least height and width that `run` is given, at most h and w.
     """
     count, size = len(lr), lr.shape[1:3]

@@ -23,7 +23,7 @@ from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
 from srgan_tf.resize import bicubic_matrix, downscale
-from srgan_tf.weights import default_model, find_litert
+from srgan_tf.weights import default_model
 
 # Two results (one being written, one being computed) are held at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
@@ -88,11 +88,7 @@ class Upscaler:
         if precision not in PRECISIONS:
             raise RequestError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
         model = default_model() if model is None else model
-        if together > 1 and engine == "auto":
-            engine = "tensorflow" if find_litert(model) else engine
-        opened = open_engine(model, precision, engine)
-        if together > 1 and not opened.batched:
-            raise RequestError(f"{model}: gets one tile at a time; several are for Keras models")
+        opened = open_engine(model, precision, engine, together)
         self.scale, self._overlap = opened.scale, opened.radius
         self._enlarge = _self_ensemble(opened) if self_ensemble else opened
         self._tile = min(tile, opened.tile)

@@ -123,7 +123,7 @@ def test_failures_are_recorded_with_their_reasons(run, tmp_path):
     assert files(out) == ["failures.jsonl"]
     reasons = {Path(line["file"]).name: line["reason"] for line in read_failures(str(out))}
     assert reasons["empty.png"] == "an empty file"
-    assert reasons["text.jpg"] == "not a PNG, JPEG, WebP, TIFF or BMP image"
+    assert reasons["text.jpg"] == "not a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC image"
     assert reasons["wide.webp"] == "18000×2 is more than .webp holds; write .png or .tif"
     assert reasons["good.png"].startswith(f"{out}/good.png would be the result of ")
 
