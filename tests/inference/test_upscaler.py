@@ -103,7 +103,7 @@ def test_the_overlap_is_the_receptive_field(scale, blocks):
 
 
 def test_upsampling_in_parts_equals_the_whole(weights, expected, monkeypatch):
-    monkeypatch.setattr(keras, "_UPSAMPLE_TILE", 10)
+    monkeypatch.setattr(keras, "UPSAMPLE_TILE", 10)
     rgb = pixels(3, np.uint8, 37, 52)
     assert_within_a_level(Upscaler(weights).upscale(rgb), expected(rgb))
 
