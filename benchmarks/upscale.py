@@ -1,11 +1,15 @@
-"""Megapixels a second of enlarging 120×120 to 480×480, whole path without files.
+"""How fast photos are enlarged, and in how much memory.
 
-    python benchmarks/upscale.py [--model NAME] [--out FILE]
+    python benchmarks/upscale.py [--model NAME] [--baseline CHECKOUT] [--out FILE]
 
-In turns in one process: srgan-tf as it is by default (LiteRT), by Keras, and, where they are
-installed (`pip install -e '.[benchmark]'`), the same model file by OpenVINO and a plain PyTorch
-SRResNet, channels-last, in inference mode. All compute in float32. `least` is the shortest time,
-which other work on the machine disturbs least.
+1. In one process, in turns: 120×120 to 480×480, whole path without files, by srgan-tf as it is by
+   default (LiteRT), by Keras, and, where they are installed (`pip install -e '.[benchmark]'`), by
+   OpenVINO with the same model file and by a plain PyTorch SRResNet, channels-last. All compute in
+   float32.
+2. As processes: `srgan upscale` of JPEGs, from its start to its end, and its peak memory. With
+   --baseline, of another commit's checkout, the 256×256 photo is enlarged by both in turns.
+
+`least` is the shortest time, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,11 +34,33 @@ from train_step import seconds_in_turns
 
 from srgan_tf import Upscaler
 from srgan_tf.files import written_whole
-from srgan_tf.images import to_levels
-from srgan_tf.weights import find_litert
+from srgan_tf.images import to_levels, write_image
+from srgan_tf.weights import default_model, find_litert
 
 SIDE = 120
 OURS = "srgan-tf"
+HERE = Path(__file__).resolve().parent.parent
+# Name: how many photos of (height, width), and how often they are enlarged.
+PHOTOS = {
+    "256×256": (1, (256, 256), 5),
+    "200 of 64×64": (200, (64, 64), 3),
+    "1 megapixel": (1, (1000, 1000), 3),
+    "12 megapixels": (1, (3000, 4000), 1),
+}
+# Prints the peak of its memory, in KB; what a parent learns of it can be the parent's own.
+_COMMAND = """
+import re
+from srgan_tf.cli import main
+try:
+    main()
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
+def keras(model: str, photo: np.ndarray) -> Callable[[], np.ndarray]:
+    """The path of `--engine tensorflow`."""
+    return partial(Upscaler(model, engine="tensorflow").upscale, photo)
 
 
 def openvino(model: Path, photo: np.ndarray) -> Callable[[], np.ndarray]:
@@ -63,53 +93,125 @@ def plain_pytorch(photo: np.ndarray) -> Callable[[], np.ndarray]:
     return enlarge
 
 
+def engines(model: str) -> dict:
+    """Enlarge 120×120 to 480×480 with each engine that is installed, and print the times."""
+    path = find_litert(model)
+    assert path is not None
+    photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    upscaler = Upscaler(model, engine="litert")
+    contestants: dict[str, Callable] = {OURS: partial(upscaler.upscale, photo)}
+    packages = ["ai-edge-litert"]
+    others: dict[str, tuple[str, Callable[[], Callable]]] = {
+        "Keras": ("tensorflow", lambda: keras(model, photo)),
+        "OpenVINO": ("openvino", lambda: openvino(path, photo)),
+        "PyTorch": ("torch", lambda: plain_pytorch(photo)),
+    }
+    for name, (package, make) in others.items():
+        if importlib.util.find_spec(package) is None:
+            print(f"{name}: left out, as {package} is not installed")
+            continue
+        packages.append(package)
+        contestants[name] = make()
+    times = seconds_in_turns(contestants, rounds=15, rest=0.3)
+    megapixels = SIDE * SIDE * upscaler.scale**2 / 1e6
+    results = {}
+    for name, seconds in times.items():
+        median, least = float(np.median(seconds)), min(seconds)
+        share = float(np.median(np.divide(times[OURS], seconds)))
+        results[name] = {
+            "seconds": round(median, 4),
+            "least_seconds": round(least, 4),
+            "megapixels_per_second": round(megapixels / median, 3),
+            f"{OURS}_takes": round(share, 3),
+        }
+        print(
+            f"{name:9} {median:.3f} s, least {least:.3f} s, {megapixels / median:.2f} MP/s out; "
+            f"{OURS} takes {share:.2f} of it",
+            flush=True,
+        )
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"input": [SIDE, SIDE], "versions": versions, "engines": results}
+
+
+def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
+    """Write JPEGs of waves and noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    for index in range(count):
+        waves = np.stack([np.sin(x / a + y / b) for a, b in rng.uniform(3, 60, (3, 2))], axis=-1)
+        noise = rng.standard_normal(waves.shape, np.float32)
+        pixels = to_levels(0.5 + 0.3 * waves + 0.02 * noise)
+        write_image(folder / f"{index}.jpg", pixels)
+
+
+def process(checkout: Path, model: str, photos: Path) -> tuple[float, float]:
+    """Seconds and peak memory, in GB, of `srgan upscale` of a folder, by a checkout's code."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-c", _COMMAND, "upscale", str(photos), "-o", out]
+        command += ["--model", model]
+        environment = {**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        started = time.perf_counter()
+        done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{checkout}: `srgan upscale` failed: {done.stderr}")
+    return seconds, int(done.stdout) / 2**20
+
+
+def processes(model: str, baseline: Path | None) -> dict:
+    """Enlarge photos with `srgan upscale`, and print times and memory."""
+    results: dict[str, dict] = {}
+    for name, (count, size, rounds) in PHOTOS.items():
+        checkouts = {OURS: HERE}
+        if baseline is not None and name == "256×256":
+            checkouts["baseline"] = baseline
+        runs: dict[str, list[tuple[float, float]]] = {who: [] for who in checkouts}
+        with tempfile.TemporaryDirectory() as folder:
+            write_photos(Path(folder), count, size)
+            for _ in range(rounds):
+                for who, checkout in checkouts.items():
+                    runs[who].append(process(checkout, model, Path(folder)))
+        for who, found in runs.items():
+            seconds = [run[0] for run in found]
+            entry = {
+                "seconds": round(float(np.median(seconds)), 2),
+                "least_seconds": round(min(seconds), 2),
+                "peak_gb": round(max(run[1] for run in found), 2),
+            }
+            if who != OURS:
+                ours = [run[0] for run in runs[OURS]]
+                entry[f"{OURS}_takes"] = round(float(np.median(np.divide(ours, seconds))), 3)
+            results[name if who == OURS else f"{name}, {who}"] = entry
+            print(f"{name} {who}: {entry}", flush=True)
+    return {"processes": results}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="srresnet-mse", help="a released name")
+    parser.add_argument("--model", default=default_model(), help="a released name")
+    parser.add_argument("--baseline", type=Path, help="a checkout of another commit")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
-
-    model = find_litert(arguments.model)
-    if model is None:
+    if find_litert(arguments.model) is None:
         parser.error(f"{arguments.model} is not released as a .tflite model")
-    photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    upscaler = Upscaler(arguments.model, engine="litert")
-    keras = Upscaler(arguments.model, engine="tensorflow")
-    contestants: dict[str, Callable] = {
-        OURS: partial(upscaler.upscale, photo),
-        "Keras": partial(keras.upscale, photo),
+    results = {
+        "command": f"python benchmarks/upscale.py --model {arguments.model}",
+        "cores": os.cpu_count(),
+        "model": arguments.model,
+        **engines(arguments.model),
+        **processes(arguments.model, arguments.baseline),
     }
-    packages = ["ai-edge-litert", "tensorflow", "keras"]
-    for package, name in (("openvino", "OpenVINO"), ("torch", "PyTorch")):
-        if importlib.util.find_spec(package) is not None:
-            packages.append(package)
-            contestants[name] = (
-                openvino(model, photo) if package == "openvino" else plain_pytorch(photo)
-            )
-    times = seconds_in_turns(contestants, rounds=15, rest=0.3)
-    median = {name: float(np.median(seconds)) for name, seconds in times.items()}
-    megapixels = SIDE * SIDE * upscaler.scale**2 / 1e6
-    for name, seconds in median.items():
-        pairs = np.divide(times[OURS], times[name])
-        print(
-            f"{name:9} {seconds:.3f} s, least {min(times[name]):.3f} s, "
-            f"{megapixels / seconds:.2f} MP/s out; {OURS} takes {np.median(pairs):.2f} of it"
-        )
+    if arguments.baseline:
+        git = ["git", "-C", str(arguments.baseline), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        results["baseline"] = commit
+        results["command"] += " --baseline CHECKOUT"
     if arguments.out:
-        results = {
-            "command": f"python benchmarks/upscale.py --model {arguments.model}",
-            "cores": os.cpu_count(),
-            "model": arguments.model,
-            "input": [SIDE, SIDE],
-            "versions": {name: importlib.metadata.version(name) for name in packages},
-            "seconds": {name: round(s, 4) for name, s in median.items()},
-            "least_seconds": {name: round(min(s), 4) for name, s in times.items()},
-            "megapixels_per_second": {n: round(megapixels / s, 3) for n, s in median.items()},
-        }
         with written_whole(arguments.out) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(results, indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
