@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from srgan_tf.data.sources import open_source
 
@@ -30,6 +30,8 @@ def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int
     size = tuple(max(1, round(side * scale)) for side in image.size)
     path = out / Path(name).with_suffix(".jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A progressive file is written at once: Pillow's buffer must hold it.
+    ImageFile.MAXBLOCK = 3 * image.width * image.height
     small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
     small.save(path, quality=arguments.quality, subsampling=0, optimize=True, progressive=True)
     return path.stat().st_size
