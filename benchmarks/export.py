@@ -1,16 +1,15 @@
-"""Seconds of the exported models for 120×120 → 480×480, and where 8 bits lose quality.
+"""Measure the exported models' speed for 120×120 → 480×480, and where 8 bits lose quality.
 
     python benchmarks/export.py [--models NAME|FILE,…] [--threads N] [--out FILE]
     python benchmarks/export.py --layers HR_PHOTOS [--models NAME|FILE] [--out FILE]
 
-The first takes turns between TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
-with each mode, for every model, in one process, so that all meet the same machine; figures are
-medians, also as a share of the time of the first model in TensorFlow. Times are of the process'
-CPU with one thread and by the clock with more. int16x8 is left out: its kernels are not made for
-speed.
+The first command measures TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
+with each mode, for every model, in turns in one process. Results are medians, also as a share of
+the first model's time in TensorFlow; CPU time with one thread, wall time with more. int16x8 is
+omitted, as its kernels are not optimized.
 
-The second rounds one part of the graph after the other to 8 bits, with all others in float, and
-gives the loss in PSNR; then all of them.
+The second rounds one part of the graph at a time to 8 bits, with all others in float, then all of
+them, and prints the loss of PSNR.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from srgan_tf.export.fidelity import Bar, calibration_photos, compare, report_photos
+from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, report_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
 from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.export.tflite import convert
@@ -125,7 +124,7 @@ def layers(model: str, photos: str) -> dict:
         results = [
             to_levels(enlarge(tf.constant(p.lr[None] / np.float32(255)))[0].numpy()) for p in tested
         ]
-        return compare(tested, results, generator.scale, Bar()).psnr_loss
+        return compare(tested, results, generator.scale, Tolerance()).psnr_loss
 
     losses = {}
 
@@ -168,7 +167,7 @@ def main() -> None:
     parser.add_argument("--models", default="srresnet-mse,srgan-mobile", metavar="A,B")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--layers", metavar="HR_PHOTOS", help="a folder of HR photos")
-    parser.add_argument("--out", type=Path, help="add the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     arguments = parser.parse_args()
     models = arguments.models.split(",")
     if arguments.layers:

@@ -1,9 +1,9 @@
-"""Batches a second that the loader makes for the photo recipe, with 1 and 2 processes.
+"""Measure the loader's batches per second for the photo recipe, with 1 and 2 processes.
 
     python benchmarks/loader.py PHOTOS [--out FILE]
 
-Batches of 16 crops of 96×96 from a folder of photos, degraded as in the recipe srresnet_photo.
-Beside the clock: the processor time of a batch, which other work on the machine changes less.
+Batches have 16 crops of 96×96 from a folder of photos, degraded as in the recipe srresnet_photo.
+Besides wall time it prints CPU time per batch, which other work on the machine affects less.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Steps a second of SRResNet training, and what data preparation adds.
+"""Measure steps per second of SRResNet training, and the share of data preparation.
 
     python benchmarks/train_step.py [--precision float32,mixed_bfloat16] [--out FILE]
 
-One SRResNet at the paper's size, batches of 16 crops of 96×96, MSE and Adam. With torch
-installed (`pip install -e .[benchmark]`) a plain PyTorch SRResNet, channels-last, takes turns
-with ours in the same process, so that both meet the same machine.
+The model is SRResNet of the paper's size, with batches of 16 crops of 96×96, MSE and Adam. If torch
+is installed (`pip install -e .[benchmark]`), a PyTorch SRResNet, channels-last, takes turns with it
+in the same process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROUNDS = 15
 
 
 def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of this project on one batch, as a function without arguments."""
+    """Return a function that runs this project's training step on one batch."""
     config = Config(name="benchmark", precision=precision, pretrain=PretrainConfig(steps=1000))
     trainer = build_trainer(config, "pretrain", None)
     step = tf.function(trainer.train_step)
@@ -45,7 +45,7 @@ def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], N
 
 
 def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of the same network in PyTorch, channels-last."""
+    """Return a function that runs a training step of the same network in PyTorch."""
     import torch
     from torch_srresnet import srresnet
 
@@ -95,7 +95,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--precision", default="float32,mixed_bfloat16")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     data = DataConfig(source="samples")

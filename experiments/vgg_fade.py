@@ -1,8 +1,8 @@
-"""Measures what the VGG losses say of SR with more or less contrast than HR.
+"""Measure the VGG losses of SR with more or less contrast than HR.
 
     python experiments/vgg_fade.py --data BSD100 --vgg FILE
 
-Each SR is brought to HR's mean and standard deviation, then its contrast is multiplied. The loss
+Each SR is normalized to HR's mean and standard deviation, then its contrast is scaled. The loss
 should be lowest at 1.
 """
 

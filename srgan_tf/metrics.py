@@ -7,7 +7,7 @@ _BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
 
 
 def luma(images) -> tf.Tensor:
-    """Y of BT.601, as MATLAB's `rgb2ycbcr` has it, without rounding.
+    """Compute Y of BT.601 as MATLAB's `rgb2ycbcr` does, without rounding.
 
     Args:
         images: RGB [..., H, W, 3], values in [0, 255], any real dtype.
@@ -20,7 +20,7 @@ def luma(images) -> tf.Tensor:
 
 
 def psnr_y(a, b, border: int) -> tf.Tensor:
-    """Peak signal-to-noise ratio on Y, in dB.
+    """Compute the peak signal-to-noise ratio on Y, in dB.
 
     Args:
         a, b: RGB [..., H, W, 3], values in [0, 255].
@@ -33,17 +33,17 @@ def psnr_y(a, b, border: int) -> tf.Tensor:
 
 
 def ssim_y(a, b, border: int) -> tf.Tensor:
-    """Structural similarity on Y (Wang et al. 2004: 11×11 Gaussian window, σ 1.5).
+    """Compute the structural similarity on Y (Wang et al. 2004: 11×11 Gaussian window, σ 1.5).
 
     Args:
-        a, b: RGB [..., H, W, 3], values in [0, 255], at least 11 + 2·border a side.
+        a, b: RGB [..., H, W, 3], values in [0, 255], sides of at least 11 + 2·border.
         border: pixels cut from each side first.
 
     Returns:
         float32 [...] in [-1, 1].
 
     Raises:
-        ValueError: a side has less than 11 pixels within the border.
+        ValueError: a side has fewer than 11 pixels within the border.
     """
     if any(side is not None and side - 2 * border < 11 for side in a.shape[-3:-1]):
         raise ValueError(f"SSIM needs sides of at least {11 + 2 * border} pixels, not {a.shape}")
@@ -59,7 +59,7 @@ def ssim_y(a, b, border: int) -> tf.Tensor:
 
 
 def _gaussian(images: tf.Tensor) -> tf.Tensor:
-    """Means over whole 11×11 Gaussian windows: [..., H, W, 1] to [..., H-10, W-10, 1]."""
+    """Average over full 11×11 Gaussian windows: [..., H, W, 1] to [..., H-10, W-10, 1]."""
     window = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     window = tf.constant(window / window.sum(), images.dtype)
     shape = tf.shape(images)

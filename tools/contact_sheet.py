@@ -1,8 +1,8 @@
-"""Draws the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
+"""Draw the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
 
     python tools/contact_sheet.py --data DIR
 
-Of each photo it shows the square that has lost most to LR.
+It shows the square of each photo that lost most in LR.
 """
 
 from __future__ import annotations

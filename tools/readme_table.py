@@ -1,10 +1,10 @@
-"""Writes the README's table of results from the committed report.
+"""Write the README's table of results from the committed report.
 
     srgan evaluate --data DIR --out docs/results/evaluation
     python tools/readme_table.py
 
-The table replaces what stands between `<!-- results -->` and `<!-- /results -->`; with --check
-nothing is written, and the exit code is 1 if the README is behind the report.
+The table replaces the text between `<!-- results -->` and `<!-- /results -->`. With --check nothing
+is written, and the exit code is 1 if the README's table is outdated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table(results: dict) -> str:
-    """Markdown: a row a method, its PSNR, SSIM and VGG54 distance a clean set, the paper's PSNR."""
+    """Format a row per method with its scores on each clean set, and the paper's PSNR."""
     sets = [
         name
         for name, details in results["sets"].items()
@@ -53,11 +53,11 @@ def table(results: dict) -> str:
 
 
 def replace(readme: str, content: str) -> str:
-    """The README with `content` between its markers. Raises ValueError when it has none."""
+    """Return the README with `content` between its markers. Raises ValueError without markers."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"no {BEGIN} … {END} in it")
+        raise ValueError(f"{BEGIN} … {END} is missing")
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"{README}: {error}")
     if arguments.check:
-        sys.exit(f"{README}: behind {RESULTS}" if new != old else 0)
+        sys.exit(f"{README}: outdated; run tools/readme_table.py" if new != old else 0)
     with written_whole(README) as temporary:
         temporary.write_text(new, encoding="utf-8")
 

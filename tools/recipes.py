@@ -1,9 +1,9 @@
-"""Recipes beside each other: the learning curves of short runs, and in which keys they differ.
+"""Compare the recipes of short runs: their learning curves, and the keys that differ.
 
     python tools/recipes.py RUN_DIR [RUN_DIR …] [--out FILE]
 
 Curves are those of a release's card: validations on the held-out photos, never on the benchmark
-sets, and a GAN's losses. A run that has not ended yet counts as far as it went.
+sets, and a GAN's losses. A run that has not ended is included as far as it went.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from srgan_tf.training.run import CONFIG_FILE
 
 
 def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
+    """Flatten {"a": {"b": 1}} to {"a.b": 1}."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
     arguments = parser.parse_args()
     if len({run.name for run in arguments.runs}) < len(arguments.runs):
-        parser.error("two of the runs have the same last part of their path, which names them")
+        parser.error("two runs have the same last path component, which must be unique")
 
     recipes = {}
     for run in arguments.runs:

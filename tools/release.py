@@ -1,11 +1,11 @@
-"""Puts a finished run's generator among the released weights, scored on the benchmark sets.
+"""Add a finished run's generator to the released weights, with scores on the benchmark sets.
 
     python tools/release.py RUN_DIR --data DIR
 
-A release of the same name is replaced only by one with a higher PSNR on the same photos held out
-of training, or with --replace. The benchmark sets choose nothing: DIR holds SET/HR/*.png and
-SET/LRx4/*.png, and the card gets the PSNR and SSIM on Y without the border of `scale` pixels, of
-the PNG files that the upscaler writes, the curves of the training and the weights' SHA-256.
+A release of the same name is replaced only by one with a higher PSNR on the same held-out photos,
+or with --replace; the benchmark sets are not used for selection. DIR contains SET/HR/*.png and
+SET/LRx4/*.png. The card gets PSNR and SSIM on Y, without a border of `scale` pixels, of the
+upscaler's PNG files, the training curves and the weights' SHA-256.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GAN_LOGS = (
 
 
 def score(model: Path | str, folder: Path) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM on Y over a set: SET/HR against the enlarged SET/LRx4."""
+    """Compute mean PSNR (dB) and SSIM on Y of the enlarged SET/LRx4 against SET/HR."""
     upscaler = Upscaler(model)
     psnr, ssim = [], []
     for lr in sorted((folder / f"LRx{upscaler.scale}").glob("*.png")):
@@ -62,10 +62,8 @@ def score(model: Path | str, folder: Path) -> dict[str, float]:
 
 
 def curve(logs: Path) -> list[dict[str, float]]:
-    """What a run logged in TensorBoard, a row a step: validations and, of a GAN, each loss and D.
-
-    Validations are `psnr` and `ssim`; a GAN's logs (GAN_LOGS) are of one batch.
-    """
+    """Read a run's TensorBoard logs: one row per step with validations (`psnr` and `ssim`) and, of
+    a GAN, the losses of one batch (GAN_LOGS)."""
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
@@ -81,14 +79,14 @@ def curve(logs: Path) -> list[dict[str, float]]:
 
 
 def drop_folders(recipe: dict[str, Any]) -> None:
-    """Leaves of the paths in a recipe the last part alone: no one's folders."""
+    """Reduce the paths in a recipe to their last component, so as not to publish folders."""
     for section, key in PATHS:
         if path := (recipe.get(section) or {}).get(key):  # null: the other stage's
             recipe[section][key] = Path(path).name
 
 
 def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
-    """What the validation of a card is of: PSNRs are comparable where it is the same."""
+    """Return the identity of a card's validation photos; PSNRs are comparable if it is equal."""
     data = card["recipe"]["data"]
     return (
         card["data"]["fingerprint"],
@@ -100,9 +98,9 @@ def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def reason_to_stay(before: dict[str, Any], card: dict[str, Any]) -> str | None:
-    """Why a release is not to be replaced; None: the new one is better on held-out photos."""
+    """Return why to keep a release; None if the new one is better on held-out photos."""
     if held_out_photos(before) != held_out_photos(card):
-        return "was validated on other held-out photos: compare them with tools/heldout.py"
+        return "was validated on other photos: compare both with tools/heldout.py"
     psnr, new = before["validation"]["psnr"], card["validation"]["psnr"]
     if new <= psnr:
         return f"has {psnr:.3f} dB on held-out photos, this run {new:.3f} dB"
@@ -115,11 +113,11 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--note", metavar="TEXT", help="for the card: what a user should know")
+    parser.add_argument("--note", metavar="TEXT", help="note to users, for the card")
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="whatever held-out photos say of the PSNR: an adversary trades it for detail",
+        help="replace a release whatever its PSNR, which an adversary trades for detail",
     )
     arguments = parser.parse_args()
 
@@ -129,7 +127,7 @@ def main() -> None:
     if card_file.exists() and not arguments.replace:
         before = json.loads(card_file.read_text(encoding="utf-8"))
         if reason := reason_to_stay(before, card):
-            sys.exit(f"The released {card['name']} stays: it {reason}. --replace replaces it.")
+            sys.exit(f"The released {card['name']} is kept: it {reason}. --replace replaces it.")
     card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE

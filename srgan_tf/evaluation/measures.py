@@ -1,4 +1,4 @@
-"""What results are measured by: fidelity to HR, perceptual distance from it, and blur."""
+"""Image quality metrics: distortion, perceptual distance and sharpness."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from srgan_tf.losses import VggFeatures
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
-"""Side of the central square that VGG54 looks at, in pixels: features of a whole photo of BSD100
-cost as much as to enlarge it four times."""
+"""Side in pixels of the central square for VGG54, as features of a whole photo of BSD100 take as
+long as enlarging it four times."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure is written.
+    """How a metric is presented.
 
     Attributes:
-        heading: with its unit.
-        format: of its values.
-        better: `higher`, `lower` or `near HR's`.
-        meaning: in a sentence.
+        heading: name and unit.
+        format: format specification of values.
+        better: `higher`, `lower` or `near …`.
+        meaning: a sentence.
     """
 
     heading: str
@@ -64,26 +64,25 @@ MEASURES = {
         ".3f",
         "near HR's",
         "of Crete et al. 2007, without a reference, on Y without the border, by scikit-image (0 is "
-        "sharp, 1 blurred; noise, ringing and blocks count as sharp, so that less than HR's is no "
-        "merit)",
+        "sharp, 1 blurred; noise, ringing and blocks count as sharp, so a value below HR's is not "
+        "better)",
     ),
     "top_octave": Measure(
         "top octave, dB",
         ".1f",
         "near 0",
-        "power of Y at the finest detail, from half of the highest frequency up, in the radially "
-        "averaged spectrum, against HR's (less: blurred; more: noise or invented detail)",
+        "power of Y in the upper half of frequencies of the radially averaged spectrum, against "
+        "HR's (less: blurred; more: noise or invented detail)",
     ),
 }
 
 
 class Taken(ABC):
-    """A measure, as it is taken.
+    """A metric.
 
     Attributes:
-        name: of `MEASURES`.
-        identity: changes whenever the same images would give another value, beside the versions
-            of packages.
+        name: its key in `MEASURES`.
+        identity: part of the cache key; changes whenever the same images would get another value.
     """
 
     name: str
@@ -91,15 +90,15 @@ class Taken(ABC):
 
     @abstractmethod
     def least_side(self, scale: int) -> int:
-        """The least pixels a side that it can be taken of."""
+        """Return the smallest side of an image in pixels."""
 
     def reference(self, hr: np.ndarray) -> Any:
-        """What it needs of HR, once an image."""
+        """Compute what depends on HR only, once per image."""
         return hr
 
     @abstractmethod
     def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> float:
-        """The measure of uint8 [H, W, 3]."""
+        """Compute the metric of uint8 [H, W, 3]."""
 
 
 class Psnr(Taken):
@@ -127,7 +126,7 @@ class Ssim(Taken):
 
 
 class Vgg54(Taken):
-    """The distance of VGG19's feature maps.
+    """Mean squared difference of VGG19's feature maps.
 
     Args:
         weights: `imagenet` (downloaded by Keras) or a `.weights.h5` without top.
@@ -146,7 +145,7 @@ class Vgg54(Taken):
         )
 
     def least_side(self, scale):
-        return 16  # of which four poolings leave one
+        return 16  # four poolings leave one pixel
 
     def reference(self, hr):
         return self._features(_centre(hr, VGG_CROP))
@@ -162,13 +161,13 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class Lpips(Taken):
-    """LPIPS on RGB without a border cut.
+    """LPIPS on RGB, border included.
 
     Args:
         weights: see `srgan_tf.evaluation.lpips.AlexNetLpips`.
 
     Raises:
-        RequestError: no such file, or another's content.
+        RequestError: no such file, or not these weights.
     """
 
     name = "lpips"
@@ -200,7 +199,7 @@ class BlurEffect(Taken):
     name = identity = "blur_effect"
 
     def least_side(self, scale):
-        return 2 * scale + 4  # scikit-image leaves 3 out at the edges
+        return 2 * scale + 4  # scikit-image ignores 3 at the edges
 
     def reference(self, hr):
         return None
@@ -210,10 +209,10 @@ class BlurEffect(Taken):
 
 
 class TopOctave(Taken):
-    """Power of the finest detail of Y against HR's, in dB: 0 is as much of it, -3 is half.
+    """Power of Y's finest detail relative to HR's, in dB: 0 for equal power, -3 for half.
 
-    The finest detail is the top octave, from 0.25 to 0.5 cycles a pixel, of the radially averaged
-    power spectrum, without a border of `scale` pixels and under a Hann window.
+    The finest detail is the top octave, 0.25 to 0.5 cycles per pixel, of the radially averaged
+    power spectrum of a Hann window, without a border of `scale` pixels.
     """
 
     name = "top_octave"
@@ -223,12 +222,12 @@ class TopOctave(Taken):
         return 2 * scale + 4
 
     def reference(self, hr):
-        """HR's power as a function of the border, computed once."""
+        """Return HR's power as a cached function of the border."""
         return cache(partial(_top_octave_power, hr))
 
     def __call__(self, sr, reference, scale):
         found, wanted = _top_octave_power(sr, scale), reference(scale)
-        # A constant image has no detail: both get a power far below that of one grey level.
+        # A constant image has no power: add one far below that of a grey level to both.
         return float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))
 
 
@@ -247,27 +246,27 @@ def _luma_within(image: np.ndarray, border: int) -> np.ndarray:
 
 
 def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
-    """The measures that can be taken here.
+    """Return the available metrics.
 
     Args:
-        vgg: `imagenet`, the file of VGG19's weights without top, or `none`.
-        lpips: LPIPS's weights of AlexNet.
+        vgg: `imagenet`, a file of VGG19's weights without top, or `none`.
+        lpips: a file of AlexNet's weights for LPIPS.
 
     Returns:
-        The measures, and a sentence on each that can't be taken.
+        The metrics, and a sentence on each unavailable one.
 
     Raises:
-        RequestError: no such file, or another's content.
+        RequestError: no such file, or not these weights.
     """
     measures: list[Taken] = [Psnr(), Ssim()]
     notes = []
     if vgg == "imagenet":
         try:
             measures.append(Vgg54(vgg))
-        except RequestError:  # Keras neither has the weights nor can download them
+        except RequestError:  # not downloaded, and no network
             notes.append(
-                "The VGG54 distance was not measured: VGG19's weights can't be downloaded here, "
-                "and --vgg FILE was not given."
+                "The VGG54 distance was not computed: VGG19's weights can't be downloaded; give "
+                "them with --vgg FILE."
             )
     elif vgg != "none":
         if not Path(vgg).is_file():
@@ -276,6 +275,6 @@ def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], lis
     if lpips is not None:
         measures.append(Lpips(lpips))
     else:
-        notes.append("LPIPS was not measured: --lpips FILE was not given.")
+        notes.append("LPIPS was not computed: give AlexNet's weights with --lpips FILE.")
     measures += [BlurEffect(), TopOctave()]
     return measures, notes

@@ -1,4 +1,4 @@
-"""What is compared: interpolation, SelfExSR, generators, HR itself, and other programs' results."""
+"""Methods to evaluate: interpolation, SelfExSR, generators, HR, and other programs' results."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ LABELS = {
     "srgan-photo": "SRGAN-photo",
     "hr": "HR",
 }
-"""The methods that have a name, in the order of the tables, with their headings."""
+"""Headings of the named methods, in the order of the tables."""
 
 
 def default_methods() -> list[str]:
-    """All methods but SelfExSR, which takes long; further released generators before HR."""
+    """Return the names of all methods except SelfExSR, which is slow."""
     further = [name for name in released() if name not in LABELS]
     return [*(name for name in LABELS if name not in ("selfexsr", "hr")), *further, "hr"]
 
 
 class Method(ABC):
-    """Gives an enlarged image for each image of a benchmark set.
+    """A super-resolution method.
 
     Attributes:
-        name: unique; its key in results.
-        label: its heading.
-        note: what a reader of the results should know of it, if anything.
+        name: unique key in results.
+        label: heading in tables.
+        note: a remark for the report; may be empty.
     """
 
     def __init__(self, name: str, label: str | None = None):
@@ -64,20 +64,20 @@ class Method(ABC):
 
     @property
     def details(self) -> dict[str, str]:
-        """What a reader of the results may want to know of it."""
+        """Further entries for results.json."""
         return {}
 
     @abstractmethod
     def identity(self, image: BenchmarkImage) -> str:
-        """Changes whenever the result for an image, its files the same, may change."""
+        """Return part of the cache key, which changes whenever the result for an image may."""
 
     @abstractmethod
     def enlarge(self, image: BenchmarkImage, lr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3]. Raises ImageError."""
+        """Enlarge uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3]. Raises ImageError."""
 
 
 class Nearest(Method):
-    """Every pixel repeated."""
+    """Nearest-neighbour interpolation."""
 
     def identity(self, image):
         return "nearest"
@@ -87,7 +87,7 @@ class Nearest(Method):
 
 
 class Bicubic(Method):
-    """MATLAB's `imresize`."""
+    """Bicubic interpolation as in MATLAB's `imresize`."""
 
     def identity(self, image):
         return "bicubic"
@@ -97,7 +97,7 @@ class Bicubic(Method):
 
 
 class HighResolution(Method):
-    """The photo itself: what the measures give at best."""
+    """The HR photo itself, for the best values of the metrics."""
 
     def identity(self, image):
         return "hr"
@@ -107,7 +107,7 @@ class HighResolution(Method):
 
 
 class SelfExSR(Method):
-    """Huang et al. 2015; needs the extra `selfexsr`."""
+    """SelfExSR (Huang et al. 2015); needs the extra `selfexsr`."""
 
     def identity(self, image):
         return "selfexsr"
@@ -116,12 +116,12 @@ class SelfExSR(Method):
         from srgan_tf.selfexsr import SMALLEST_SIDE, upscale
 
         if min(lr.shape[:2]) < SMALLEST_SIDE:
-            raise ImageError(f"SelfExSR needs {SMALLEST_SIDE} pixels a side")
+            raise ImageError(f"SelfExSR needs sides of at least {SMALLEST_SIDE} pixels")
         return upscale(lr, image.scale)
 
 
 class Model(Method):
-    """A generator: a released name, or whatever else the Upscaler takes from disk."""
+    """A generator: a released name, or a path that `Upscaler` accepts."""
 
     def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
@@ -145,7 +145,7 @@ class Model(Method):
 
     @property
     def upscaler(self) -> Upscaler:
-        """Opened when the first result is needed, by one of the threads."""
+        """The upscaler, which the first thread that needs it opens."""
         with self._opening:
             if self._upscaler is None:
                 with native_messages_held_back():
@@ -162,9 +162,9 @@ class Model(Method):
 
 
 class Folder(Method):
-    """Results of another program: FOLDER/SET/NAME.png, where NAME may be followed by `_…`.
+    """Another program's results, FOLDER/SET/NAME.png, where NAME may be followed by `_…`.
 
-    SET is SET-DEGRADATION where LR is degraded.
+    For degraded LR the set's folder is SET-DEGRADATION.
     """
 
     def __init__(self, name: str, folder: Path):
@@ -203,18 +203,18 @@ class Folder(Method):
 
 
 def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], list[str]]:
-    """Opens methods by name.
+    """Open methods by name.
 
     Args:
-        names: of `LABELS`, or `NAME=PATH` with a model or a folder of results; None:
-            `default_methods`, as far as they are available.
-        scale: that released generators must have.
+        names: keys of `LABELS`, or `NAME=PATH` with a model or a folder of results; None for the
+            available ones of `default_methods`.
+        scale: required of released generators.
 
     Returns:
-        The methods, and notes on some and on each of the default that is not among them.
+        The methods, and notes for the report, also on unavailable default methods.
 
     Raises:
-        RequestError: an unknown name, or one that is not available was asked for.
+        RequestError: an unknown name, or a requested method is not available.
     """
     methods: list[Method] = []
     notes = []
@@ -224,15 +224,15 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
         except RequestError as error:
             if names:
                 raise
-            notes.append(f"{LABELS.get(name, name)} is left out: {error}.")
+            notes.append(f"{LABELS.get(name, name)} is omitted: {error}.")
             continue
         if method.name in (other.name for other in methods):
-            raise RequestError(f"{method.name}: two methods of this name")
+            raise RequestError(f"{method.name}: two methods have this name")
         methods.append(method)
         if method.note:
             notes.append(f"{method.label}: {method.note}")
     if not names:
-        notes.append("SelfExSR is left out unless it is asked for by name: it takes long.")
+        notes.append("SelfExSR is omitted, as it is slow; --methods can request it.")
     return methods, notes
 
 
@@ -271,7 +271,7 @@ def _open(name: str, scale: int) -> Method:
 
 def _open_path(name: str, path: Path) -> Method:
     if not name or name in LABELS:
-        raise RequestError(f"{name or '='}: taken; give PATH another name in NAME=PATH")
+        raise RequestError(f"{name or '='}: this name is taken; use another in NAME=PATH")
     if not path.exists():
         raise RequestError(f"{name}: {path}: no such model or folder of results")
     if path.is_file() or (path / GENERATOR_FILE).is_file():

@@ -1,4 +1,4 @@
-"""The perception-distortion plane, a bar chart a set, and what degradation does to each method."""
+"""Plots: the perception-distortion plane, a bar chart per set, and scores over degradations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from srgan_tf.files import written_whole
 
 
 def draw_plots(scores: Scores, folder: Path) -> list[Path]:
-    """Writes the plots as PNG files.
+    """Write the plots as PNG files.
 
     Args:
         scores: of at least one image.
-        folder: which is made.
+        folder: created if needed.
 
     Returns:
-        The files: the plane for each degradation, if a perceptual distance was measured; and for
-        each set a bar chart or, with several degradations, a chart over these.
+        The files: for each degradation the plane, if there is a perceptual metric; for each set a
+        bar chart or, with several degradations, a chart over these.
     """
     colours = matplotlib.colormaps["tab20"]
     colour = {method.name: colours(i % 20) for i, method in enumerate(scores.methods)}
@@ -56,7 +56,7 @@ def _planes(scores: Scores, names: list[str], perceptual: list[str], colour) -> 
         for method in scores.methods:
             x = scores.mean(name, method.name, "psnr")
             y = scores.mean(name, method.name, measure)
-            if x is None or y is None or not np.isfinite(x):  # HR itself lies at infinity
+            if x is None or y is None or not np.isfinite(x):  # HR's PSNR is infinite
                 continue
             axes.scatter(x, y, s=45, color=colour[method.name], zorder=3)
             axes.annotate(
@@ -87,7 +87,7 @@ def _bars(scores: Scores, name: str, colour) -> Figure:
         )
         axes.bar_label(bars, [format(value, shape) for _, value in shown], padding=3, fontsize=8)
         lowest, highest = (pick(value for _, value in shown) for pick in (min, max))
-        # From zero, differences of PSNR and SSIM can't be seen.
+        # An axis from zero would hide differences of PSNR and SSIM.
         start = max(0.0, lowest - 0.3 * (highest - lowest)) if measure in ("psnr", "ssim") else 0.0
         axes.set_xlim(start, highest + 0.25 * (highest - start) + 1e-6)
         axes.set_title(f"{MEASURES[measure].heading} ({MEASURES[measure].better} is better)")
@@ -111,7 +111,7 @@ def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:
             continue
         for method in scores.methods:
             if method.name == "hr" and MEASURES[measure].better in ("higher", "lower"):
-                continue  # the best there is, far from all others
+                continue  # far from all others
             means = [scores.mean(name, method.name, measure) for name in names]
             if any(mean is not None and np.isfinite(mean) for mean in means):
                 shown = [np.nan if mean is None else mean for mean in means]
@@ -120,7 +120,7 @@ def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:
         axes.tick_params(labelsize=8)
         axes.tick_params("x", rotation=30)
         axes.grid(alpha=0.3)
-    # HR has no finite PSNR, but a blur effect.
+    # HR is not in all panels.
     legends = [axes.get_legend_handles_labels() for axes in panels.flat]
     figure.legend(*max(legends, key=lambda legend: len(legend[1])), loc="outside right upper")
     return figure

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: results.json, report.md, plots, contact sheets and report.html."""
+"""An evaluation's report: results.json, report.md, plots, contact sheets and report.html."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def write_report(
     notes: list[str],
     command: str,
 ) -> None:
-    """Writes a report.
+    """Write a report.
 
     Args:
         scores: of at least one image.
-        folder: which is made; a report that is there is replaced.
+        folder: created if needed; an existing report is replaced.
         scale: of the evaluation.
         images: for the contact sheets and the slider.
-        notes: sentences for below the tables, such as what was not available.
-        command: that made the report.
+        notes: sentences to print below the tables.
+        command: the command line.
     """
     _write(folder / "results.json", json.dumps(_results(scores, scale, command), indent=1))
     grids = tables(scores, scale)
@@ -121,8 +121,8 @@ def _protocol(scores: Scores, scale: int) -> str:
     return (
         f"×{scale}; the border is {scale} pixels wide; LR by MATLAB's bicubic imresize"
         f"{f', degraded as named ({degraded})' if degraded else ''}. {meanings}. "
-        "The paper's SSIM is by another tool and runs 0.01 to 0.04 above the standard one: compare "
-        "PSNR with the paper, and SSIM with later work."
+        "The paper's SSIM is by another tool and 0.01 to 0.04 above the standard one: compare PSNR "
+        "with the paper, and SSIM with later work."
     )
 
 
@@ -130,14 +130,14 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
     parts = ["# Evaluation", f"```sh\n{command}\n```"]
     for grid in grids:
         parts += [f"## {grid.title}", grid.to_markdown()]
-    parts += [*notes, "Every image's measures are in [results.json](results.json)."]
+    parts += [*notes, "[results.json](results.json) has the scores of every image."]
     parts.append("## Plots")
     parts += [_link(folder, file) for file in plots]
     if sheets:
         parts.append("## Images")
         parts.append(
-            "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
-            "whole image, then what else was measured, in the tables' order."
+            "Crops are enlarged three times by nearest neighbour. Below each are PSNR in dB / SSIM "
+            "of the whole image, then the other metrics in the tables' order."
         )
         parts += [_link(folder, file) for file in sheets]
     return "\n\n".join(parts)

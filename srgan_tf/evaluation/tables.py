@@ -1,4 +1,4 @@
-"""The paper's two tables, with our figures, the paper's, and the difference; and degraded LR's."""
+"""Tables: the paper's two with our scores, the paper's and the difference; and degraded LR."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text; rows whose first cell is empty belong to the row above."""
+    """A table of text; a row with an empty first cell belongs to the row above."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
 
     def to_markdown(self) -> str:
-        """GitHub's Markdown, without the title."""
+        """Format as GitHub's Markdown, without the title."""
         lines = [self.header, ["---", "---", *["--:"] * (len(self.header) - 2)], *self.rows]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
     def to_html(self) -> str:
-        """A `<table>` with the title as its caption."""
+        """Format as a `<table>` with the title as its caption."""
 
         def row(cells: Iterable[str], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
@@ -43,15 +43,15 @@ class Grid:
 
 
 def tables(scores: Scores, scale: int) -> list[Grid]:
-    """The paper's tables for clean LR, and a table of the degraded, where there are any."""
+    """Return the paper's tables for clean LR, and tables of degraded LR, if there are any."""
     return [*paper_tables(scores, scale), *_degraded_tables(scores, scale)]
 
 
 def paper_tables(scores: Scores, scale: int) -> list[Grid]:
-    """Table 1 and table 2 as in the paper, table 2 with further methods and sets at its end.
+    """Return Tables 1 and 2 as in the paper, with further methods and sets at the end of Table 2.
 
-    A table none of whose methods was evaluated is left out, and so are the paper's figures,
-    which are for ×4, at another scale.
+    Tables without evaluated methods are omitted, and so are the paper's scores at other scales
+    than ×4.
     """
     clean = _sets_with(scores, CLEAN.name)
     here = {method.name for method in scores.methods}
@@ -70,7 +70,7 @@ def _sets_with(scores: Scores, degradation: str) -> list[str]:
 
 
 def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
-    """Means over each degraded set and, of several sets, over the sets for each degradation."""
+    """Return means over each degraded set and, with several sets, over the sets per degradation."""
     columns = tuple((method.name, method.label) for method in scores.methods)
     kinds = list(dict.fromkeys(images[0].degradation.name for images in scores.sets.values()))
     degraded = [n for kind in kinds if kind != CLEAN.name for n in _sets_with(scores, kind)]
@@ -87,7 +87,7 @@ def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
                 ]
                 rows.append(["" if index else kind, MEASURES[measure].heading, *cells])
         header = ["", "", *(label for _, label in columns)]
-        grids.append(Grid("Mean over the sets, each with the same weight", header, rows))
+        grids.append(Grid("Mean over the sets, equally weighted", header, rows))
     return grids
 
 
@@ -125,7 +125,7 @@ def _grid(table: Table, sets, columns, scores: Scores, scale: int) -> Grid:
 
 
 def text(value: float | None, shape: str, sign: str = "-") -> str:
-    """A value as it is printed: a dash for none, ∞, and the true minus sign; `+` signs all."""
+    """Format a value, with a dash for None, ∞ and a true minus sign; sign `+` signs all values."""
     if value is None:
         return NONE
     if value == float("inf"):

@@ -1,4 +1,4 @@
-"""Whether an exported generator still is the same: on real photos, against the Keras model."""
+"""Comparison of an exported generator with the Keras model, on real photos."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from srgan_tf.images import to_levels
 from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
 
-# HR pixels; large enough for Set5, and a minute for the slowest mode.
+# In HR pixels; large enough for Set5, and the slowest mode takes a minute.
 _LONGEST_SIDE = 512
-# LR pixels.
+# In LR pixels.
 _SHORTEST_SIDE = 8
 _CALIBRATION_SIDE = 192
 _CALIBRATION_BATCH = 8
@@ -26,38 +26,38 @@ _MAGNIFY = 16
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What a mode must keep to.
+class Tolerance:
+    """How far a mode may be from the Keras model.
 
     Attributes:
-        psnr_loss: at most, in dB on Y, against the Keras model's PSNR; None: any.
-        max_difference: at most, in grey levels; None: any.
+        psnr_loss: largest loss of PSNR in dB on Y; None for any.
+        max_difference: largest difference in grey levels; None for any.
     """
 
     psnr_loss: float | None = None
     max_difference: int | None = None
 
 
-BARS = {
-    "saved-model": Bar(max_difference=1),
-    "float32": Bar(max_difference=1),
-    "float16": Bar(psnr_loss=0.02),
-    "dynamic": Bar(psnr_loss=0.1),
-    "int8": Bar(psnr_loss=0.3),
-    "int16x8": Bar(psnr_loss=0.05),
+TOLERANCES = {
+    "saved-model": Tolerance(max_difference=1),
+    "float32": Tolerance(max_difference=1),
+    "float16": Tolerance(psnr_loss=0.02),
+    "dynamic": Tolerance(psnr_loss=0.1),
+    "int8": Tolerance(psnr_loss=0.3),
+    "int16x8": Tolerance(psnr_loss=0.05),
 }
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far an exported model is from the Keras one; 8-bit results, means over photos.
+    """How far an exported model's 8-bit results are from the Keras model's.
 
     Attributes:
-        psnr: in dB on Y against HR, with a border of `scale` pixels cut.
+        psnr: mean PSNR in dB on Y against HR, without a border of `scale` pixels.
         psnr_loss: the Keras model's PSNR minus this.
-        max_difference: to the Keras model's results, in grey levels.
-        mean_difference: likewise, of absolute values.
-        passed: the bar was kept.
+        max_difference: largest absolute difference to the Keras model's results, in grey levels.
+        mean_difference: mean absolute difference, in grey levels.
+        passed: whether these are within the tolerance.
     """
 
     psnr: float
@@ -69,7 +69,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class ReportPhoto:
-    """HR and LR uint8 [H, W, 3], and the Keras model's result."""
+    """A photo's HR and LR, uint8 [H, W, 3], and the Keras model's result."""
 
     name: str
     hr: np.ndarray
@@ -80,15 +80,16 @@ class ReportPhoto:
 def calibration_photos(
     source: str, scale: int, held_out: bool, count: int = 24
 ) -> list[np.ndarray]:
-    """LR crops in batches, float32 [N, h, w, 3] in [0, 1], taken evenly from a source's photos.
+    """Return batches of LR crops, float32 [N, h, w, 3] in [0, 1], taken evenly from all photos.
 
     Args:
-        source: as `srgan_tf.data.sources.open_source` takes it.
-        held_out: leave out the photos that `report_photos(..., held_out=True)` takes.
-        count: how many crops.
+        source: see `srgan_tf.data.sources.open_source`.
+        scale: ratio of HR's side to LR's.
+        held_out: exclude the photos that `report_photos(..., held_out=True)` returns.
+        count: number of crops.
 
     Raises:
-        RequestError: no such source, or no photo that is large enough.
+        RequestError: no such source, or no photo is large enough.
     """
     photos = [
         hr
@@ -99,7 +100,8 @@ def calibration_photos(
     ]
     if not photos:
         raise RequestError(
-            f"{source}: no photo of {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} or more to calibrate on"
+            f"{source}: no photo of at least {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} pixels to "
+            "calibrate on"
         )
     rng = np.random.default_rng(0)
     crops = []
@@ -114,16 +116,16 @@ def calibration_photos(
 def report_photos(
     source: str, engine: Engine, held_out: bool, size: tuple[int, int] | None = None
 ) -> list[ReportPhoto]:
-    """Photos, cut in their middle to at most 512 pixels a side, with the Keras model's results.
+    """Return photos, centre-cropped to at most 512 pixels a side, with the Keras model's results.
 
     Args:
-        source: as `srgan_tf.data.sources.open_source` takes it.
+        source: see `srgan_tf.data.sources.open_source`.
         engine: of the Keras model.
-        held_out: only every third, which `calibration_photos(..., held_out=True)` leaves out.
-        size: (height, width) of LR photos that the models are fixed to; smaller ones are left out.
+        held_out: only every third, which `calibration_photos(..., held_out=True)` excludes.
+        size: fixed (height, width) of the models' input; smaller photos are skipped.
 
     Raises:
-        RequestError: no such source, or no photo in it that is large enough.
+        RequestError: no such source, or no photo is large enough.
     """
     photos = []
     for index, (name, hr) in enumerate(open_source(source).photos()):
@@ -137,21 +139,21 @@ def report_photos(
     if not photos:
         large = "×".join(map(str, size)) if size else f"{_SHORTEST_SIDE}×{_SHORTEST_SIDE}"
         raise RequestError(
-            f"{source}: no photo for the fidelity report, of {large} pixels when made "
-            f"{engine.scale} times smaller"
+            f"{source}: no photo is large enough to compare on: {large} pixels after downscaling "
+            f"by {engine.scale}"
         )
     return photos
 
 
 def enlarge(engine: Engine, lr: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] to uint8 [scale·H, scale·W, 3]."""
+    """Enlarge uint8 [H, W, 3] to uint8 [scale·H, scale·W, 3]."""
     return to_levels(engine(lr[None] / np.float32(255))[0])
 
 
 def compare(
-    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int, bar: Bar
+    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int, tolerance: Tolerance
 ) -> Fidelity:
-    """The fidelity of a mode's results, uint8, one a photo."""
+    """Compute the fidelity of a mode's results, one uint8 array per photo."""
     psnr = _mean_psnr(photos, results, scale)
     loss = _mean_psnr(photos, [photo.reference for photo in photos], scale) - psnr
     differences = [
@@ -159,15 +161,15 @@ def compare(
         for photo, result in zip(photos, results, strict=True)
     ]
     highest = max(int(difference.max()) for difference in differences)
-    passed = (bar.psnr_loss is None or loss <= bar.psnr_loss) and (
-        bar.max_difference is None or highest <= bar.max_difference
+    passed = (tolerance.psnr_loss is None or loss <= tolerance.psnr_loss) and (
+        tolerance.max_difference is None or highest <= tolerance.max_difference
     )
     mean = float(np.mean([difference.mean() for difference in differences]))
     return Fidelity(round(psnr, 4), round(loss, 4), highest, round(mean, 4), passed)
 
 
 def side_by_side(photo: ReportPhoto, results: dict[str, np.ndarray]) -> Image.Image:
-    """A detail of HR and of each result, and below it 16 times the difference to Keras'."""
+    """Draw a detail of HR and of each result, and below it 16 times the difference to Keras'."""
     panels = {"HR": photo.hr, "Keras": photo.reference, **results}
     top, left = (max(0, (side - _PANEL) // 2) for side in photo.hr.shape[:2])
     cut = slice(top, top + _PANEL), slice(left, left + _PANEL)
@@ -203,7 +205,7 @@ def _is_held_out(index: int) -> bool:
 
 
 def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
-    """Its middle, of the size times the scale if given; None: too small."""
+    """Return a photo's centre, of `size` times the scale if given; None if it is too small."""
     if size is not None:
         height, width = (scale * side for side in size)
     else:

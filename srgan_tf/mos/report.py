@@ -1,4 +1,4 @@
-"""A study's report: tables beside the paper's, the distribution plot, and all ratings."""
+"""A study's report: scores, significance, the paper's tables, a plot and all ratings."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Opinions = Mapping[str, Mapping[str, Opinion]]
 
 @dataclass(frozen=True)
 class Results:
-    """What a study found.
+    """A study's results.
 
     Attributes:
         opinions: by set and method, in the design's order.
-        comparisons: of each set's methods.
-        raters: consistency of each.
-        excluded: numbers of the raters left out.
+        comparisons: of the methods, by set.
+        raters: the consistency of each rater.
+        excluded: numbers of the excluded raters.
     """
 
     opinions: Opinions
@@ -50,16 +50,16 @@ class Results:
 
 
 def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> Results:
-    """Writes report.md, results.json, distribution.png and .svg, ratings.csv and .json,
+    """Write report.md, results.json, distribution.png and .svg, ratings.csv and .json,
     codebook.md.
 
     Args:
         study: with at least one rating.
-        folder: is made; files of these names in it are replaced.
-        excluded: numbers of raters to leave out of all but ratings.csv and ratings.json.
+        folder: created if needed; files of these names in it are replaced.
+        excluded: numbers of raters to exclude, except from ratings.csv and ratings.json.
 
     Raises:
-        RequestError: there is no rating, or no such rater.
+        RequestError: there are no ratings, or no such rater.
     """
     store = study.open_store()
     try:
@@ -69,7 +69,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     rows = export.records(study.design, rated)
     unknown = set(excluded) - {row["rater"] for row in rows}
     if unknown:
-        raise RequestError(f"--exclude: no rater {min(unknown)} has rated anything")
+        raise RequestError(f"--exclude: there are no ratings by a rater {min(unknown)}")
     ratings = [
         Rating(
             row["rater"],
@@ -83,7 +83,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         if row["rater"] not in excluded
     ]
     if not ratings:
-        raise RequestError(f"{study.folder}: no rating yet; srgan mos serve lets people rate")
+        raise RequestError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
     _write(folder / "report.md", to_markdown(study.design, results, _when(rows)))
     _write(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
@@ -98,7 +98,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
 
 
 def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int] = ()) -> Results:
-    """Computes all of a report's figures."""
+    """Compute all numbers of a report."""
     first = [rating for rating in ratings if not rating.repeat]
     planned = dict.fromkeys((version.set, version.method) for version in design.versions)
     opinions: dict[str, dict[str, Opinion]] = {}
@@ -114,20 +114,20 @@ def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int]
 
 
 def to_markdown(design: Design, results: Results, when: str) -> str:
-    """The report as text."""
+    """Format the report as Markdown."""
     opinions = results.opinions
     count = sum(o.count for methods in opinions.values() for o in methods.values())
     parts = [
         f"# {design.title}: mean opinion scores",
-        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. The "
-        "scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
+        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. "
+        "Scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
     ]
     if results.excluded:
-        parts.append(f"Left out: rater {', '.join(map(str, results.excluded))}.")
+        parts.append(f"Excluded: rater {', '.join(map(str, results.excluded))}.")
     tables = [text for table in (TABLE_1, TABLE_2) if (text := _beside_paper(table, opinions))]
     if design.scale == 4 and tables:
         parts += [
-            "## Beside the paper",
+            "## Comparison with the paper",
             "Mean opinion scores; the paper's are from 26 raters (Ledig et al. 2017).",
             *tables,
         ]
@@ -135,14 +135,14 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
     for name, of_methods in opinions.items():
         parts += [f"### {name}", _score_table(of_methods)]
     parts += [
-        "The interval is Student's at 95 %, over raters.",
+        "Intervals are Student's at 95 %, over raters.",
         "## Differences",
         "Mean score of the row minus that of the column. \\* p < "
         f"{SIGNIFICANT} in a two-sided Wilcoxon signed-rank test over raters, corrected for the "
         "number of pairs by Holm's method; all p-values are in results.json.",
     ]
     if len(results.raters) < 6:
-        parts.append("With less than six raters no difference can be significant.")
+        parts.append("With fewer than six raters no difference can be significant.")
     for name, comparisons in results.comparisons.items():
         parts += [f"### {name}", _difference_table(list(opinions[name]), comparisons)]
     parts += ["## Raters", _repeat_summary(results.raters), _rater_table(results.raters)]
@@ -150,7 +150,7 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
 
 
 def plot(opinions: Opinions) -> Figure:
-    """The paper's Figure 5: the distribution of scores a method, and the mean in red."""
+    """Plot the paper's Figure 5: each method's distribution of scores, with the mean in red."""
     most = max(map(len, opinions.values()))
     figure = Figure(figsize=(2.2 + 0.65 * most, 3.4 * len(opinions)), layout="constrained")
     panels = figure.subplots(len(opinions), 1, squeeze=False)[:, 0]
@@ -198,7 +198,7 @@ def plot(opinions: Opinions) -> Figure:
 
 
 def _beside_paper(table: Table, opinions: Opinions) -> str:
-    """A table of the paper, its scores under ours; empty when none of them was rated."""
+    """Format a table of the paper with our scores; empty if none of its methods was rated."""
     methods = [method for method, _ in table.columns]
     rows = []
     for name in table.sets:
@@ -252,8 +252,8 @@ def _repeat_summary(raters: Sequence[Consistency]) -> str:
     equal = sum((r.repeat_equal or 0.0) * r.repeats for r in raters) / repeats
     difference = sum((r.repeat_difference or 0.0) * r.repeats for r in raters) / repeats
     return (
-        f"Of {repeats} versions rated twice by the same rater {equal:.0%} got the same score both "
-        f"times; the mean absolute difference is {difference:.2f}."
+        f"{repeats} versions were rated twice by the same rater, {equal:.0%} of them with the same "
+        f"score; the mean absolute difference is {difference:.2f}."
     )
 
 
@@ -262,7 +262,7 @@ def _rater_table(raters: Sequence[Consistency]) -> str:
         return "–" if value is None else format(value, form)
 
     return _table(
-        ["rater", "ratings", "mean", "r with the others", "repeats", "equal", "apart", "flags"],
+        ["rater", "ratings", "mean", "correlation", "repeats", "equal", "difference", "flags"],
         [
             [
                 str(r.rater),

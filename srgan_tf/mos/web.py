@@ -1,4 +1,4 @@
-"""The web app: raters join, are calibrated and rate; the study's owner looks on."""
+"""The web app: raters join, are calibrated and rate; the owner has an admin page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Attempt = Annotated[int, Form(ge=0, le=1_000_000)]
 
 @dataclass(frozen=True)
 class _Site:
-    """What all requests share."""
+    """State that all requests share."""
 
     study: Study
     store: Store
@@ -45,12 +45,12 @@ class _Site:
     templates: Jinja2Templates
 
     def cookie(self, kind: str) -> str:
-        # Browsers keep cookies by host, whatever the port: another study there has others.
+        # Browsers ignore the port, so studies on one host need cookies of different names.
         return f"{kind}-{self.study.design.id[:8]}"
 
 
 def create_app(study: Study, store: Store) -> ASGIApp:
-    """The app for one study; the store stays the caller's to close."""
+    """Create the app for a study; the caller closes the store."""
     templates = Jinja2Templates(_HERE / "templates")
     version = hashlib.sha256()
     for path in sorted((_HERE / "static").iterdir()):
@@ -68,11 +68,11 @@ def create_app(study: Study, store: Store) -> ASGIApp:
     app.add_exception_handler(StarletteHTTPException, _show_error)
     app.add_exception_handler(RequestValidationError, _show_error)
     app.add_exception_handler(Exception, _show_error)
-    return SecureHeaders(app)  # around all else, for pages about errors need headers, too
+    return SecureHeaders(app)  # outermost, as error pages need headers too
 
 
 class _Static(StaticFiles):
-    """Style and script; pages name their version, so browsers may keep them."""
+    """Static files, cached for good: pages refer to them with a version."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -92,7 +92,7 @@ def limit_visits(request: Request, site: Site) -> None:
 
 
 def require_rater(request: Request, site: Site) -> Rater:
-    """The rater of the browser's cookie; else the request ends on the first page."""
+    """Return the rater of the browser's cookie, or redirect to the first page."""
     key = request.cookies.get(site.cookie("rater"), "")
     rater = site.store.rater(_stored_key(key)) if key else None
     if rater is None:
@@ -102,7 +102,7 @@ def require_rater(request: Request, site: Site) -> Rater:
 
 
 def require_form(request: Request, site: Site, csrf: Text = "") -> str:
-    """Returns the visitor's id if the form posted was made for this visitor."""
+    """Return the visitor's id if the posted form was made for this visitor."""
     visitor = request.cookies.get(site.cookie("visitor"), "")
     if not visitor or not site.signer.check(csrf, "form", visitor):
         raise HTTPException(403, "This page is too old, or your browser refuses cookies.")
@@ -181,11 +181,11 @@ def join(
 def resume(
     request: Request, site: Site, key: Annotated[str, UrlPart(pattern=r"^[\w-]{43}$")]
 ) -> Response:
-    """A rater's personal link."""
+    """Open a rater's personal link."""
     site.limits.check("guess", client(request))
     if site.store.rater(_stored_key(key)) is None:
         site.limits.hit("guess", client(request))
-        raise HTTPException(404, "This personal link belongs to nobody. Is it complete?")
+        raise HTTPException(404, "This personal link is not valid. Is it complete?")
     response = _see("/")
     _set_cookie(request, response, "rater", key)
     return response
@@ -287,7 +287,7 @@ def done(request: Request, site: Site, rater: ARater) -> Response:
 
 @router.post("/leave")
 def leave(site: Site, visitor: Visitor) -> Response:
-    """Forgets the rater on this device."""
+    """Forget the rater on this device."""
     response = _see("/")
     for kind in ("rater", "visitor"):
         response.delete_cookie(site.cookie(kind))
@@ -358,7 +358,7 @@ def download(site: Site, name: str) -> Response:
 
 
 def _stored_key(key: str) -> str:
-    """What the database knows of a personal link: whoever reads it can't rate with it."""
+    """Hash a personal link's key, so that nobody can rate with what is in the database."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -373,7 +373,7 @@ def _see(path: str) -> RedirectResponse:
 
 
 def _page(request: Request, template: str, **context: Any) -> Response:
-    """Renders a page whose forms are good for this visitor alone."""
+    """Render a page whose forms are valid for this visitor only."""
     site = get_site(request)
     visitor = request.cookies.get(site.cookie("visitor"))
     is_new = visitor is None
@@ -403,7 +403,7 @@ def _set_cookie(
 
 
 def _image(path: Path) -> Response:
-    """An image without ETag or date, which would tell that two raters see the same file."""
+    """Return an image without ETag or date, which would reveal that raters see the same file."""
     return Response(
         path.read_bytes(),
         media_type="image/png",
@@ -419,7 +419,7 @@ def _show_error(request: Request, error: Exception) -> Response:
             return Response(status_code=status, headers=headers)
     elif isinstance(error, RequestValidationError):
         fields = {str(problem["loc"][-1]) for problem in error.errors()}
-        status, message = 422, f"This request is wrong: {', '.join(sorted(fields))}."
+        status, message = 422, f"Invalid request: {', '.join(sorted(fields))}."
     else:
         status, message = 500, "Something went wrong here. Your ratings so far are safe."
     response = get_site(request).templates.TemplateResponse(

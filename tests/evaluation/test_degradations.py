@@ -105,7 +105,7 @@ def test_one_degradation_has_one_name():
 def test_a_wrong_one_is_told_the_nearest(text, near):
     with pytest.raises(RequestError) as caught:
         parse_degradation(text)
-    assert f"{text}: no such degradation, did you mean {near}? It is clean, or" in str(caught.value)
+    assert f"{text}: no such degradation, did you mean {near}? Use clean, or" in str(caught.value)
     parse_degradation(near)
 
 

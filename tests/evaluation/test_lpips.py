@@ -70,12 +70,12 @@ def test_other_files_are_named(tmp_path):
     objects = {"AlexNet_0.Conv_0.kernel": np.array([{}], object)}
     for content in ({}, arrays | wrong, arrays | objects):
         np.savez(file, **content)
-        with pytest.raises(RequestError, match=r"other\.npz: not LPIPS's weights of AlexNet"):
+        with pytest.raises(RequestError, match=r"other\.npz: not AlexNet's weights for LPIPS"):
             AlexNetLpips(file)
     np.save(tmp_path / "other.npy", np.zeros(3))
     for other in (tmp_path / "other.npy", tmp_path / "other.pth"):
         (tmp_path / "other.pth").write_bytes(b"no weights")
-        with pytest.raises(RequestError, match="not LPIPS's weights of AlexNet"):
+        with pytest.raises(RequestError, match="not AlexNet's weights for LPIPS"):
             AlexNetLpips(other)
 
 

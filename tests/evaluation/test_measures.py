@@ -44,7 +44,9 @@ def test_missing_vgg_weights_are_named_and_none_is_no_measure(tmp_path):
         open_measures("nowhere")
     measures, notes = open_measures("none")
     assert [m.name for m in measures] == ["psnr", "ssim", "blur_effect", "top_octave"]
-    assert len(notes) == 1 and notes[0].startswith("LPIPS was not measured: --lpips FILE")
+    assert len(notes) == 1 and notes[0].startswith(
+        "LPIPS was not computed: give AlexNet's weights with --lpips FILE"
+    )
 
 
 @pytest.mark.parametrize("measure", [Psnr(), Ssim(), BlurEffect(), TopOctave()])

@@ -51,8 +51,8 @@ def test_simple_methods(image):
 def test_the_default_is_what_is_released_at_this_scale(release):
     opened, notes = open_methods(None, 4)
     assert [m.name for m in opened] == ["nearest", "bicubic", "srgan-mse", "hr"]
-    assert "SRCNN is left out: srcnn: enlarges ×2, not ×4." in notes
-    assert "DRCN is left out: drcn: not released with this version." in notes
+    assert "SRCNN is omitted: srcnn: enlarges ×2, not ×4." in notes
+    assert "DRCN is omitted: drcn: not released with this version." in notes
     assert any("SelfExSR" in note for note in notes)
     assert set(default_methods()) | {"selfexsr"} == set(LABELS)
     shutil.copy(release / "srgan-mse.keras", release / "new.keras")
@@ -81,9 +81,9 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["zzz"], "zzz: no such method. Methods are nearest, bicubic"),
         (["srgan-vgg54"], "srgan-vgg54: not released with this version"),
         (["srcnn"], "srcnn: enlarges ×2, not ×4"),
-        (["bicubic", "bicubic"], "two methods of this name"),
-        (["bicubic=x"], "bicubic: taken"),
-        (["=x"], "give PATH another name"),
+        (["bicubic", "bicubic"], "two methods have this name"),
+        (["bicubic=x"], "bicubic: this name is taken"),
+        (["=x"], "this name is taken"),
         (["mine=nowhere"], "nowhere: no such model or folder"),
     ],
 )

@@ -155,5 +155,5 @@ def test_it_is_replaced_whole_and_nothing_else_is(generator, tmp_path, photo):
     assert read_servable_info(folder).max_pixels == 5000
     assert [p.name for p in folder.parent.iterdir()] == ["1"]
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RequestError, match="is no SavedModel"):
+    with pytest.raises(RequestError, match="is not a SavedModel"):
         write_saved_model(generator, tmp_path / "mine", "tiny")

@@ -160,7 +160,7 @@ def test_hdr_is_refused(tmp_path, transfer, name, way):
         profile[:4] = struct.pack(">I", len(profile))
         added = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(profile)))
     (tmp_path / "a.png").write_bytes(png(LEVELS, added))
-    with pytest.raises(ImageError, match=rf"a\.png: an HDR picture \({name}\)"):
+    with pytest.raises(ImageError, match=rf"a\.png: an HDR image \({name}\)"):
         read_image(tmp_path / "a.png")
 
 
@@ -189,7 +189,7 @@ def test_a_profile_of_other_pixels_is_left_out(tmp_path):
     grey = colour.profile_of_gamma(1.0, None, True)
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", icc_profile=grey)
     photo = read_image(tmp_path / "a.jpg")
-    assert photo.icc_profile is None and photo.note == "its ICC profile (of GRAY) is left out"
+    assert photo.icc_profile is None and photo.note == "its ICC profile (of GRAY) is ignored"
 
 
 def test_a_bmp_gets_the_colours_of_srgb(tmp_path):

@@ -125,7 +125,7 @@ def test_invitations_are_good_for_one_rater(store):
     assert store.invitations() == {first: True, second: False}
     store.invite(1)
     assert list(store.invitations())[:2] == [first, second]
-    with pytest.raises(ValueError, match="can be made"):
+    with pytest.raises(ValueError, match="can be created"):
         store.invite(10_000)
 
 
@@ -165,17 +165,17 @@ def test_a_database_belongs_to_one_study(url):
     store = Store(url, "d" * 32)
     store.create()
     store.check()
-    with pytest.raises(RequestError, match="holds another study"):
+    with pytest.raises(RequestError, match="contains another study"):
         Store(url, "e" * 32).check()
-    with pytest.raises(RequestError, match="holds a study already"):
+    with pytest.raises(RequestError, match="contains a study"):
         Store(url, "e" * 32).create()
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("no url", "can't be read"),
-        ("mysql://a@b/c", "mysql: no database for a study"),
+        ("no url", "database URL is invalid"),
+        ("mysql://a@b/c", "mysql: unsupported database"),
         ("postgresql://mos:secret@127.0.0.1:1/none", "can't be used"),
         ("sqlite:////nowhere/at/all.db", "unable to open"),
     ],

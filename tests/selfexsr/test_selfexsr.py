@@ -78,7 +78,7 @@ def test_refuses_what_it_does_not_take(pixels, scale):
 
 
 def test_refuses_small_images():
-    with pytest.raises(RequestError, match="32 pixels a side, not 40×31"):
+    with pytest.raises(RequestError, match="at least 32 pixels, not 40×31"):
         upscale(np.zeros((31, 40, 3), np.uint8))
 
 
