@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, report_photos
+from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, reference_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
 from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.export.tflite import convert
@@ -115,10 +115,10 @@ def layers(model: str, photos: str) -> dict:
     """The PSNR lost by rounding one part alone."""
     generator = load_generator(model)
     graph = inference_graph(generator, eight_bit=True)
-    graph = with_low_slopes(graph, but=float_layers(graph))
+    graph = with_low_slopes(graph, keep=float_layers(graph))
     calibration = calibration_photos("samples", generator.scale, held_out=False)
     ranges, rounded = measure(graph, calibration), round_weights(graph, calibration)
-    tested = report_photos(photos, KerasEngine(generator), held_out=False)
+    tested = reference_photos(photos, KerasEngine(generator), held_out=False)
 
     def loss(enlarge: Callable[[tf.Tensor], tf.Tensor]) -> float:
         results = [

@@ -50,7 +50,7 @@ def main() -> None:
         for name, loss in losses.items():
             for contrast in CONTRASTS:
                 measured[name][contrast].append(float(loss(hr, mean + contrast * detail)))
-    report = {
+    results = {
         "command": f"python experiments/vgg_fade.py --data {arguments.data.name} --vgg FILE",
         "model": arguments.model,
         "images": arguments.images,
@@ -60,8 +60,8 @@ def main() -> None:
         },
     }
     with written_whole(arguments.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    json.dump(report["losses"], sys.stdout, indent=2)
+        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    json.dump(results["losses"], sys.stdout, indent=2)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _LOSSY = (".jpg", ".webp")
-_LONGEST_SIDE = {".jpg": 65500, ".webp": 16383}
+_MAX_SIDE = {".jpg": 65500, ".webp": 16383}
 # libwebp refused 192 megapixels, probably because a lossy WebP's block modes must fit 512 KB.
-_MOST_PIXELS = {".webp": 2**27}
+_MAX_PIXELS = {".webp": 2**27}
 _SIXTEEN_BIT = (".png", ".tif")
 _WITHOUT_ALPHA = (".jpg", ".bmp")
 _DEFAULT_DPI = (72.0, 72.0)
@@ -105,14 +105,14 @@ def read_image(path: Path) -> Photo:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     metadata = Metadata(
-        ifd.write_exif(ifd.descriptive(parts.exif)),
-        containers.without_stale(parts.xmp),
+        ifd.write_exif(ifd.keep_descriptive(parts.exif)),
+        containers.strip_stale_xmp(parts.xmp),
         parts.iptc,
     )
     dpi = parts.dpi or parts.exif.dpi()
     if dpi and parts.orientation >= 5:
         dpi = dpi[::-1]
-    pixels = _turned(pixels, parts.orientation)
+    pixels = _apply_orientation(pixels, parts.orientation)
     return Photo(pixels, icc_profile, dpi, metadata, "; ".join(parts.notes))
 
 
@@ -143,8 +143,8 @@ def check_writable(path: Path, height: int, width: int, transparent: bool) -> No
     kind = _SAME_FORMAT.get(suffix, suffix)
     if transparent and kind in _WITHOUT_ALPHA:
         raise ImageError(f"{path}: {suffix} has no alpha channel; write .png, .webp or .tif")
-    longest, most = _LONGEST_SIDE.get(kind, math.inf), _MOST_PIXELS.get(kind, math.inf)
-    if max(height, width) > longest or height * width > most:
+    max_side, max_pixels = _MAX_SIDE.get(kind, math.inf), _MAX_PIXELS.get(kind, math.inf)
+    if max(height, width) > max_side or height * width > max_pixels:
         size = f"{width}×{height}"
         raise ImageError(f"{path}: {size} is more than {suffix} holds; write .png or .tif")
 
@@ -178,7 +178,7 @@ def write_image(
     check_writable(path, height, width, is_transparent(pixels))
     kind = _SAME_FORMAT.get(path.suffix.lower(), path.suffix.lower())
     dpi, metadata = dpi or _DEFAULT_DPI, metadata or Metadata()
-    exif = _exif_of_result(metadata.exif, width, height, dpi, always=kind == ".webp")
+    exif = _result_exif(metadata.exif, width, height, dpi, always=kind == ".webp")
     options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
     if kind in _LOSSY:
         options["Q"] = quality
@@ -209,7 +209,9 @@ def write_image(
             elif kind == ".webp":
                 data = image.webpsave_buffer(**options)
                 alpha = has_alpha(pixels)
-                file.write(containers.webp_with(data, (width, height), alpha, exif, metadata.xmp))
+                file.write(
+                    containers.add_webp_metadata(data, (width, height), alpha, exif, metadata.xmp)
+                )
             else:
                 options["bigtiff"] = pixels.nbytes > 2**31
                 _write_with(file, image, kind, options, 0, b"")
@@ -226,27 +228,27 @@ def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
     """
     if parts.cicp is not None:
         try:
-            return colour.profile_of_cicp(parts.cicp, grey) or None
+            return colour.cicp_profile(parts.cicp, grey) or None
         except ValueError as error:
             parts.notes.append(f"its colour description ({error}) is ignored")
     if parts.icc:
         try:
-            return colour.checked_profile(parts.icc, grey)
+            return colour.validate_profile(parts.icc, grey)
         except ValueError as error:
             parts.notes.append(f"its ICC profile ({error}) is ignored")
     if parts.srgb:
         return None
     if parts.gamma or parts.primaries:
-        return colour.profile_of_gamma(parts.gamma, parts.primaries, grey) or None
+        return colour.gamma_profile(parts.gamma, parts.primaries, grey) or None
     details = parts.exif.directory(ifd.EXIF)
     space = details.number(ifd.COLOR_SPACE, 1)
     index = details.directory(ifd.INTEROP).raw(ifd.INTEROP_INDEX)
     if space == _ADOBE_RGB or (space == _UNCALIBRATED and index.startswith(b"R03")):
-        return colour.profile_of_adobe_rgb(grey)
+        return colour.adobe_rgb_profile(grey)
     return None
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def _apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return pixels with EXIF's orientation applied."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -257,7 +259,7 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _exif_of_result(
+def _result_exif(
     data: bytes, width: int, height: int, dpi: tuple[float, float], always: bool
 ) -> ifd.Directory:
     """Return EXIF with the result's resolution and size; if empty, only if `always`."""
@@ -275,7 +277,7 @@ def _exif_of_result(
 
 
 def _tiff_values(exif: ifd.Directory, metadata: Metadata) -> ifd.Directory:
-    values = ifd.descriptive(exif)
+    values = ifd.keep_descriptive(exif)
     if metadata.xmp:
         values[ifd.XMP] = ifd.Value(ifd.BYTE, metadata.xmp)
     if metadata.iptc:

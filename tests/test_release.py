@@ -45,5 +45,5 @@ def changed(**values):
     ],
 )
 def test_a_release_is_replaced_by_what_is_better_on_the_same_held_out_photos(card, reason):
-    found = release.reason_to_stay(CARD, card)
+    found = release.reason_to_keep(CARD, card)
     assert (found is None) if reason is None else (reason in found)

@@ -29,7 +29,7 @@ from srgan_tf.weights import (
 )
 
 
-def interpolated(one: Generator, other: Generator, share: float) -> Generator:
+def interpolate(one: Generator, other: Generator, share: float) -> Generator:
     """Return a generator with the weights `share`·one + (1 - `share`)·other.
 
     Raises:
@@ -69,7 +69,7 @@ def main() -> None:
         parser.error(f"{arguments.out}: exists; name a new folder")
     try:
         other = find_generator(arguments.other)
-        generator = interpolated(
+        generator = interpolate(
             load_generator(arguments.run), load_generator(other), arguments.share
         )
         card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))

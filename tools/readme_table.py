@@ -44,8 +44,8 @@ def table(results: dict) -> str:
             complete = all(means[m] is not None for m in measured)
             values = (format(means[m], shapes[m]) for m in measured) if complete else ("–",)
             row.append(" / ".join(values))
-        figures = {**TABLE_1.figures, **TABLE_2.figures}
-        paper = [figures.get((name, method)) for name in sets]
+        published = {**TABLE_1.scores, **TABLE_2.scores}
+        paper = [published.get((name, method)) for name in sets]
         known = any(paper)
         row.append(" / ".join(f"{f.psnr:.2f}" if f else "–" for f in paper) if known else "–")
         lines.append(row)

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from release import curve, drop_folders
+from release import curve, strip_folders
 
 from srgan_tf.training.run import CONFIG_FILE
 
 
-def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten {"a": {"b": 1}} to {"a.b": 1}."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            leaves |= flattened(value, f"{prefix}{key}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
@@ -43,8 +43,8 @@ def main() -> None:
     recipes = {}
     for run in arguments.runs:
         recipe = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-        drop_folders(recipe)
-        recipes[run.name] = flattened(recipe)
+        strip_folders(recipe)
+        recipes[run.name] = flatten(recipe)
     keys = sorted({key for recipe in recipes.values() for key in recipe})
     first = next(iter(recipes.values()))
     differing = [

@@ -78,7 +78,7 @@ def curve(logs: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def drop_folders(recipe: dict[str, Any]) -> None:
+def strip_folders(recipe: dict[str, Any]) -> None:
     """Reduce the paths in a recipe to their last component, so as not to publish folders."""
     for section, key in PATHS:
         if path := (recipe.get(section) or {}).get(key):  # null: the other stage's
@@ -97,7 +97,7 @@ def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def reason_to_stay(before: dict[str, Any], card: dict[str, Any]) -> str | None:
+def reason_to_keep(before: dict[str, Any], card: dict[str, Any]) -> str | None:
     """Return why to keep a release; None if the new one is better on held-out photos."""
     if held_out_photos(before) != held_out_photos(card):
         return "was validated on other photos: compare both with tools/heldout.py"
@@ -126,13 +126,13 @@ def main() -> None:
     card_file = target.with_suffix(".json")
     if card_file.exists() and not arguments.replace:
         before = json.loads(card_file.read_text(encoding="utf-8"))
-        if reason := reason_to_stay(before, card):
+        if reason := reason_to_keep(before, card):
             sys.exit(f"The released {card['name']} is kept: it {reason}. --replace replaces it.")
     card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    drop_folders(card["recipe"])
+    strip_folders(card["recipe"])
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python tools/release.py RUN_DIR --data DIR"

@@ -94,21 +94,21 @@ def _list(value: str) -> list[str]:
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
-    from srgan_tf.evaluation.degrade import parse_degradation
+    from srgan_tf.evaluation.degradations import parse_degradation
 
     degradations = [parse_degradation(text) for text in arguments.degrade]
     import_tensorflow()
     from srgan_tf.evaluation.benchmark import evaluate
-    from srgan_tf.evaluation.measures import open_measures
     from srgan_tf.evaluation.methods import open_methods
+    from srgan_tf.evaluation.metrics import open_metrics
     from srgan_tf.evaluation.pictures import choose_images
     from srgan_tf.evaluation.report import write_report
     from srgan_tf.evaluation.sets import open_sets
 
     sets = open_sets(arguments.data, arguments.sets, arguments.scale, degradations)
     methods, unavailable = open_methods(arguments.methods, arguments.scale)
-    measures, not_measured = open_measures(arguments.vgg, arguments.lpips)
-    notes = [*unavailable, *not_measured]
+    metrics, skipped = open_metrics(arguments.vgg, arguments.lpips)
+    notes = [*unavailable, *skipped]
     for note in notes:
         print(note, file=sys.stderr)
     names = {f"{image.set}/{image.name}" for images in sets.values() for image in images}
@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     make_writable_folder(arguments.out)
     try:
-        scores = evaluate(sets, methods, measures, arguments.jobs)
+        scores = evaluate(sets, methods, metrics, arguments.jobs)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue", file=sys.stderr)
         return STOPPED

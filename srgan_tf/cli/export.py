@@ -131,11 +131,11 @@ def _export(arguments: argparse.Namespace) -> int:
     if set(modes) & set(tflite.CALIBRATED):
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
     engine = KerasEngine(generator)
-    photos = fidelity.report_photos(arguments.photos, engine, held_out, size)
+    photos = fidelity.reference_photos(arguments.photos, engine, held_out, size)
     make_writable_folder(out)
     rounded = tflite.rounded_graph(generator, calibration) if calibration else None
 
-    report = {}
+    results = {}
     pictures = {}
     print(
         f"{name}: {len(photos)} photos of {arguments.photos}, against the Keras model", flush=True
@@ -153,11 +153,11 @@ def _export(arguments: argparse.Namespace) -> int:
                 temporary.write_bytes(content)
         with native_messages_held_back():
             exported = open_engine(path)
-        results = [fidelity.enlarge(exported, photo.lr) for photo in photos]
-        found = fidelity.compare(photos, results, generator.scale, tolerances[mode])
-        pictures[mode] = results[0]
+        enlarged = [fidelity.enlarge(exported, photo.lr) for photo in photos]
+        found = fidelity.compare(photos, enlarged, generator.scale, tolerances[mode])
+        pictures[mode] = enlarged[0]
         size_in_bytes = _bytes(path)
-        report[mode] = {
+        results[mode] = {
             "path": path.relative_to(out).as_posix(),
             "bytes": size_in_bytes,
             **asdict(found),
@@ -177,14 +177,14 @@ def _export(arguments: argparse.Namespace) -> int:
         "photos": arguments.photos,
         "calibration": arguments.calibration if calibration else None,
         "input_size": size,
-        "modes": report,
+        "modes": results,
     }
     with written_whole(out / "fidelity.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     with written_whole(out / "fidelity.png") as temporary:
         fidelity.side_by_side(photos[0], pictures).save(temporary)
-    print(f"Done: {out}/" + ", ".join(entry["path"] for entry in report.values()))
-    missed = [mode for mode, entry in report.items() if not entry["passed"]]
+    print(f"Done: {out}/" + ", ".join(entry["path"] for entry in results.values()))
+    missed = [mode for mode, entry in results.items() if not entry["passed"]]
     if missed:
         print(
             f"error: {', '.join(missed)}: outside the tolerance; see {out}/fidelity.json, and "

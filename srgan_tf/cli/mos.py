@@ -245,7 +245,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from srgan_tf.mos.web import create_app
 
     study = Study(arguments.study)
-    store = study.open_store()
+    database = study.open_database()
     listener = socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -270,14 +270,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     # No access log, as personal links are secrets.
     config = uvicorn.Config(
-        create_app(study, store), log_level="warning", access_log=False, server_header=False
+        create_app(study, database), log_level="warning", access_log=False, server_header=False
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
-        store.close()
+        database.close()
     return 0
 
 

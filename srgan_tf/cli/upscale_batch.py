@@ -77,7 +77,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
     add_output_options(parser)
     add_size_options(parser)
     parser.add_argument(
-        "--batch",
+        "--tile-batch-size",
         type=int,
         default=1,
         metavar="N",
@@ -111,7 +111,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
         arguments.tile,
         arguments.self_ensemble,
         arguments.precision,
-        arguments.batch,
+        arguments.tile_batch_size,
         arguments.engine,
         result_size(arguments),
     )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from srgan_tf.errors import RequestError
 
-LEAST_SIDE = 31
+MIN_SIDE = 31
 """Side of the smallest image, of which AlexNet's second pooling leaves one pixel."""
 
 # Kernel size, channels in and out, stride; there is a pooling before the second and the third.

@@ -68,8 +68,8 @@ class Method(ABC):
         return {}
 
     @abstractmethod
-    def identity(self, image: BenchmarkImage) -> str:
-        """Return part of the cache key, which changes whenever the result for an image may."""
+    def cache_key(self, image: BenchmarkImage) -> str:
+        """Return a string that changes whenever the result for an image may change."""
 
     @abstractmethod
     def enlarge(self, image: BenchmarkImage, lr: np.ndarray, hr: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ class Method(ABC):
 class Nearest(Method):
     """Nearest-neighbour interpolation."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "nearest"
 
     def enlarge(self, image, lr, hr):
@@ -89,7 +89,7 @@ class Nearest(Method):
 class Bicubic(Method):
     """Bicubic interpolation as in MATLAB's `imresize`."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "bicubic"
 
     def enlarge(self, image, lr, hr):
@@ -99,7 +99,7 @@ class Bicubic(Method):
 class HighResolution(Method):
     """The HR photo itself, for the best values of the metrics."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "hr"
 
     def enlarge(self, image, lr, hr):
@@ -109,14 +109,14 @@ class HighResolution(Method):
 class SelfExSR(Method):
     """SelfExSR (Huang et al. 2015); needs the extra `selfexsr`."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "selfexsr"
 
     def enlarge(self, image, lr, hr):
-        from srgan_tf.selfexsr import SMALLEST_SIDE, upscale
+        from srgan_tf.selfexsr import MIN_SIDE, upscale
 
-        if min(lr.shape[:2]) < SMALLEST_SIDE:
-            raise ImageError(f"SelfExSR needs sides of at least {SMALLEST_SIDE} pixels")
+        if min(lr.shape[:2]) < MIN_SIDE:
+            raise ImageError(f"SelfExSR needs sides of at least {MIN_SIDE} pixels")
         return upscale(lr, image.scale)
 
 
@@ -152,7 +152,7 @@ class Model(Method):
                     self._upscaler = Upscaler(self.model, engine="tensorflow")
             return self._upscaler
 
-    def identity(self, image):
+    def cache_key(self, image):
         return self.digest
 
     def enlarge(self, image, lr, hr):
@@ -171,7 +171,7 @@ class Folder(Method):
         super().__init__(name)
         self.folder = folder
 
-    def identity(self, image):
+    def cache_key(self, image):
         return hashlib.sha256(self._file(image).read_bytes()).hexdigest()
 
     def enlarge(self, image, lr, hr):

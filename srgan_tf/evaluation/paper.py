@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figures:
+class PaperScores:
     """The paper's scores of a method on a set.
 
     Attributes:
@@ -27,18 +27,18 @@ class Table:
     title: str
     columns: tuple[tuple[str, str], ...]
     sets: tuple[str, ...]
-    figures: dict[tuple[str, str], Figures]
+    scores: dict[tuple[str, str], PaperScores]
     """Scores by (set, method)."""
 
 
 def _table(title: str, columns: str, rows: dict[str, str]) -> Table:
     pairs = [tuple(column.split("=")) for column in columns.split()]
-    figures = {
-        (name, method): Figures(*map(float, cell.split("/")))
+    scores = {
+        (name, method): PaperScores(*map(float, cell.split("/")))
         for name, cells in rows.items()
         for (method, _), cell in zip(pairs, cells.split(), strict=True)
     }
-    return Table(title, tuple((a, b) for a, b in pairs), tuple(rows), figures)
+    return Table(title, tuple((a, b) for a, b in pairs), tuple(rows), scores)
 
 
 TABLE_1 = _table(

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import NONE, text
 
@@ -102,7 +102,7 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         x, y = _GAP + column * cell_width, _GAP + row * cell_height
         zoomed = Image.fromarray(sr).resize((_ZOOM * side, _ZOOM * side), Image.Resampling.NEAREST)
         sheet.paste(zoomed, (x, y))
-        shown = [text(values.get(name), MEASURES[name].format) for name in scores.measures]
+        shown = [text(values.get(name), METRICS[name].format) for name in scores.metrics]
         captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
         for index, caption in enumerate(captions):
             caption = caption.replace("∞", "inf").replace("−", "-").replace(NONE, "-")

@@ -17,8 +17,8 @@ from PIL import Image
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores, installed_versions
-from srgan_tf.evaluation.degrade import CLEAN
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.degradations import CLEAN
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
@@ -73,7 +73,7 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {"python": platform.python_version(), **installed_versions()},
         "scale": scale,
-        "measures": {name: MEASURES[name].meaning for name in scores.measures},
+        "measures": {name: METRICS[name].meaning for name in scores.metrics},
         "sets": {
             name: {
                 "images": len(images),
@@ -86,8 +86,8 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
         "means": {
             name: {
                 method.name: {
-                    measure: _number(scores.mean(name, method.name, measure))
-                    for measure in scores.measures
+                    metric: _number(scores.mean(name, method.name, metric))
+                    for metric in scores.metrics
                 }
                 for method in scores.methods
             }
@@ -113,8 +113,8 @@ def _number(value: float | None) -> float | str | None:
 
 def _protocol(scores: Scores, scale: int) -> str:
     meanings = "; ".join(
-        f"{MEASURES[name].heading.removesuffix(', dB')}: {MEASURES[name].meaning}"
-        for name in scores.measures
+        f"{METRICS[name].heading.removesuffix(', dB')}: {METRICS[name].meaning}"
+        for name in scores.metrics
     )
     kinds = dict.fromkeys(images[0].degradation for images in scores.sets.values())
     degraded = ", ".join(kind.name for kind in kinds if kind != CLEAN)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.evaluation.degrade import CLEAN, Degradation
+from srgan_tf.evaluation.degradations import CLEAN, Degradation
 from srgan_tf.files import is_file, is_image_name, readable
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from srgan_tf.evaluation.benchmark import Scores
-from srgan_tf.evaluation.degrade import CLEAN
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.degradations import CLEAN
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 
 NONE = "–"
@@ -80,19 +80,19 @@ def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
     if len({images[0].clean_set for images in scores.sets.values()}) > 1:
         rows = []
         for kind in kinds:
-            for index, measure in enumerate(scores.measures):
+            for index, metric in enumerate(scores.metrics):
                 cells = [
-                    text(_mean_over_sets(scores, kind, method, measure), MEASURES[measure].format)
+                    text(_mean_over_sets(scores, kind, method, metric), METRICS[metric].format)
                     for method, _ in columns
                 ]
-                rows.append(["" if index else kind, MEASURES[measure].heading, *cells])
+                rows.append(["" if index else kind, METRICS[metric].heading, *cells])
         header = ["", "", *(label for _, label in columns)]
         grids.append(Grid("Mean over the sets, equally weighted", header, rows))
     return grids
 
 
-def _mean_over_sets(scores: Scores, kind: str, method: str, measure: str) -> float | None:
-    means = [scores.mean(name, method, measure) for name in _sets_with(scores, kind)]
+def _mean_over_sets(scores: Scores, kind: str, method: str, metric: str) -> float | None:
+    means = [scores.mean(name, method, metric) for name in _sets_with(scores, kind)]
     known = [mean for mean in means if mean is not None]
     return float(np.mean(known)) if len(known) == len(means) else None
 
@@ -100,26 +100,26 @@ def _mean_over_sets(scores: Scores, kind: str, method: str, measure: str) -> flo
 def _grid(table: Table, sets, columns, scores: Scores, scale: int) -> Grid:
     rows = []
     for name in sets:
-        figures = [
-            table.figures.get((name, method)) if scale == 4 else None for method, _ in columns
+        published = [
+            table.scores.get((name, method)) if scale == 4 else None for method, _ in columns
         ]
         first = name
-        for measure in scores.measures:
-            means = [scores.mean(name, method, measure) for method, _ in columns]
-            shape = MEASURES[measure].format
-            rows.append([first, MEASURES[measure].heading, *(text(m, shape) for m in means)])
+        for metric in scores.metrics:
+            means = [scores.mean(name, method, metric) for method, _ in columns]
+            shape = METRICS[metric].format
+            rows.append([first, METRICS[metric].heading, *(text(m, shape) for m in means)])
             first = ""
-            if not any(figures) or measure not in ("psnr", "ssim"):
+            if not any(published) or metric not in ("psnr", "ssim"):
                 continue
-            theirs = [getattr(f, measure) if f else None for f in figures]
+            theirs = [getattr(f, metric) if f else None for f in published]
             rows.append(["", "in the paper", *(text(value, shape) for value in theirs)])
             differences = [
                 None if a is None or b is None or a == b == float("inf") else a - b
                 for a, b in zip(means, theirs, strict=True)
             ]
             rows.append(["", "difference", *(text(d, shape, "+") for d in differences)])
-        if any(figures):
-            mos = [f.mos if f else None for f in figures]
+        if any(published):
+            mos = [f.mos if f else None for f in published]
             rows.append(["", "MOS in the paper", *(text(value, ".2f") for value in mos)])
     return Grid(table.title, ["", "", *(label for _, label in columns)], rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,9 @@ from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
 
 # In HR pixels; large enough for Set5, and the slowest mode takes a minute.
-_LONGEST_SIDE = 512
+_MAX_SIDE = 512
 # In LR pixels.
-_SHORTEST_SIDE = 8
+_MIN_SIDE = 8
 _CALIBRATION_SIDE = 192
 _CALIBRATION_BATCH = 8
 _PANEL = 160
@@ -68,7 +68,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class ReportPhoto:
+class ReferencePhoto:
     """A photo's HR and LR, uint8 [H, W, 3], and the Keras model's result."""
 
     name: str
@@ -85,7 +85,7 @@ def calibration_photos(
     Args:
         source: see `srgan_tf.data.sources.open_source`.
         scale: ratio of HR's side to LR's.
-        held_out: exclude the photos that `report_photos(..., held_out=True)` returns.
+        held_out: exclude the photos that `reference_photos(..., held_out=True)` returns.
         count: number of crops.
 
     Raises:
@@ -113,9 +113,9 @@ def calibration_photos(
     return [lr[start : start + _CALIBRATION_BATCH] for start in range(0, count, _CALIBRATION_BATCH)]
 
 
-def report_photos(
+def reference_photos(
     source: str, engine: Engine, held_out: bool, size: tuple[int, int] | None = None
-) -> list[ReportPhoto]:
+) -> list[ReferencePhoto]:
     """Return photos, centre-cropped to at most 512 pixels a side, with the Keras model's results.
 
     Args:
@@ -135,9 +135,9 @@ def report_photos(
         if middle is None:
             continue
         lr = bicubic_downscale(middle, engine.scale).numpy().astype(np.uint8)
-        photos.append(ReportPhoto(name, middle, lr, enlarge(engine, lr)))
+        photos.append(ReferencePhoto(name, middle, lr, enlarge(engine, lr)))
     if not photos:
-        large = "×".join(map(str, size)) if size else f"{_SHORTEST_SIDE}×{_SHORTEST_SIDE}"
+        large = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
         raise RequestError(
             f"{source}: no photo is large enough to compare on: {large} pixels after downscaling "
             f"by {engine.scale}"
@@ -151,7 +151,10 @@ def enlarge(engine: Engine, lr: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int, tolerance: Tolerance
+    photos: Sequence[ReferencePhoto],
+    results: Sequence[np.ndarray],
+    scale: int,
+    tolerance: Tolerance,
 ) -> Fidelity:
     """Compute the fidelity of a mode's results, one uint8 array per photo."""
     psnr = _mean_psnr(photos, results, scale)
@@ -168,7 +171,7 @@ def compare(
     return Fidelity(round(psnr, 4), round(loss, 4), highest, round(mean, 4), passed)
 
 
-def side_by_side(photo: ReportPhoto, results: dict[str, np.ndarray]) -> Image.Image:
+def side_by_side(photo: ReferencePhoto, results: dict[str, np.ndarray]) -> Image.Image:
     """Draw a detail of HR and of each result, and below it 16 times the difference to Keras'."""
     panels = {"HR": photo.hr, "Keras": photo.reference, **results}
     top, left = (max(0, (side - _PANEL) // 2) for side in photo.hr.shape[:2])
@@ -189,15 +192,11 @@ def side_by_side(photo: ReportPhoto, results: dict[str, np.ndarray]) -> Image.Im
     return sheet
 
 
-def _mean_psnr(photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int) -> float:
-    return float(np.mean(list(_psnrs(photos, results, scale))))
-
-
-def _psnrs(
-    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int
-) -> Iterator[float]:
-    for photo, result in zip(photos, results, strict=True):
-        yield float(psnr_y(result, photo.hr, scale))
+def _mean_psnr(
+    photos: Sequence[ReferencePhoto], results: Sequence[np.ndarray], scale: int
+) -> float:
+    pairs = zip(photos, results, strict=True)
+    return float(np.mean([psnr_y(result, photo.hr, scale) for photo, result in pairs]))
 
 
 def _is_held_out(index: int) -> bool:
@@ -209,8 +208,8 @@ def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndar
     if size is not None:
         height, width = (scale * side for side in size)
     else:
-        height, width = (min(side, _LONGEST_SIDE) // scale * scale for side in hr.shape[:2])
+        height, width = (min(side, _MAX_SIDE) // scale * scale for side in hr.shape[:2])
     top, left = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
-    if min(top, left) < 0 or min(height, width) < scale * _SHORTEST_SIDE:
+    if min(top, left) < 0 or min(height, width) < scale * _MIN_SIDE:
         return None
     return hr[top : top + height, left : left + width]

@@ -184,7 +184,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers[-1] = replace(layers[-1], shuffle=1)
         layers.append(_before_shuffle(tail, 2))
     else:
-        layers.append(_in_columns(tail))
+        layers.append(_to_columns(tail))
     radius = generator.features_radius + generator.upsample_radius
     return Graph(tuple(layers), generator.scale, radius)
 
@@ -248,17 +248,17 @@ def streams(graph: Graph) -> list[int]:
     return firsts
 
 
-def with_low_slopes(graph: Graph, but: Collection[str] = ()) -> Graph:
+def with_low_slopes(graph: Graph, keep: Collection[str] = ()) -> Graph:
     """Flip the sign of channels with a slope above 1, for which max(x, a·x) is not PReLU.
 
     Args:
         graph: to change.
-        but: names of layers to leave unchanged.
+        keep: names of layers to leave unchanged.
     """
     factors: list[np.ndarray | None] = []
     for first in streams(graph):
         layer = graph.layers[first]
-        if layer.slopes is None or layer.name in but:
+        if layer.slopes is None or layer.name in keep:
             factors.append(None)
             continue
         # The phases of a channel have the same slope.
@@ -319,7 +319,7 @@ def _before_shuffle(layer: Layer, factor: int) -> Layer:
     )
 
 
-def _in_columns(layer: Layer) -> Layer:
+def _to_columns(layer: Layer) -> Layer:
     """Convert a k×k convolution to few channels to k×1 with k·channels and a sum."""
     size, _, inputs, outputs = layer.kernel.shape
     kernel = layer.kernel.transpose(0, 2, 1, 3).reshape(size, 1, inputs, size * outputs)

@@ -26,7 +26,7 @@ Ranges = dict[str, tuple[float, float]]
 
 _FLOAT_LAYER = "head"
 # For tensors that are always zero, as the residual blocks of a new generator.
-_LEAST_RANGE = 1e-6
+_MIN_RANGE = 1e-6
 _SWEEPS = 4
 # Every third row and column is enough, and covers both phases of a pixel shuffle.
 _STRIDE = 3
@@ -123,7 +123,7 @@ def _rounded(kernel: np.ndarray, moments: np.ndarray) -> np.ndarray:
 
 def _limits(kernel: np.ndarray) -> np.ndarray:
     """Return the largest absolute weight of each output channel."""
-    return np.maximum(np.abs(kernel).max((0, 1, 2)), _LEAST_RANGE)
+    return np.maximum(np.abs(kernel).max((0, 1, 2)), _MIN_RANGE)
 
 
 class EightBit:
@@ -154,7 +154,7 @@ class EightBit:
             if layer.anchor is not None:  # with the input's scale, so it is not rounded again
                 self._ranges[f"{layer.name}.anchor"] = 0.0, 1.0
         for name, (low, high) in self._ranges.items():
-            self._ranges[name] = low, max(high, low + _LEAST_RANGE)
+            self._ranges[name] = low, max(high, low + _MIN_RANGE)
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
         """Enlarge float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""

@@ -62,7 +62,7 @@ def convert(
     enlarge: Callable[[tf.Tensor], tf.Tensor]
     if mode == "int8":
         # Flipping the sign of a channel that carries a colour would double its range.
-        graph = with_low_slopes(graph, but=float_layers(graph))
+        graph = with_low_slopes(graph, keep=float_layers(graph))
         enlarge = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
         enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))

@@ -40,7 +40,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 _SAME_GAMMA = 0.05
 
 
-def profile_of_cicp(cicp: tuple[int, ...], grey: bool) -> bytes:
+def cicp_profile(cicp: tuple[int, ...], grey: bool) -> bytes:
     """Return the ICC profile of a PNG file's coding-independent code points (ITU-T H.273).
 
     Returns:
@@ -59,7 +59,7 @@ def profile_of_cicp(cicp: tuple[int, ...], grey: bool) -> bytes:
     return _profile(_PRIMARIES[primaries], _parametric(_CURVES[transfer]), grey)
 
 
-def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes:
+def gamma_profile(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes:
     """Return the ICC profile of an encoding exponent, such as 1/2.2, and primaries.
 
     Returns:
@@ -72,12 +72,12 @@ def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: boo
     return _profile(primaries or SRGB, _parametric(curve), grey)
 
 
-def profile_of_adobe_rgb(grey: bool) -> bytes:
+def adobe_rgb_profile(grey: bool) -> bytes:
     """Return the ICC profile of Adobe RGB (1998)."""
     return _profile(ADOBE_RGB, _parametric((563 / 256,)), grey, "Compatible with Adobe RGB (1998)")
 
 
-def checked_profile(profile: bytes, grey: bool) -> bytes:
+def validate_profile(profile: bytes, grey: bool) -> bytes:
     """Return a valid ICC profile for the pixels, without trailing bytes.
 
     An RGB profile of grey pixels is replaced by a grey one with its green curve, as few formats

@@ -17,8 +17,8 @@ from srgan_tf.formats.colour import Primaries
 
 PNG_HEAD = 33  # signature and IHDR
 JPEG_HEAD = 2  # SOI
-_LONGEST_SEGMENT = 2**16 - 3
-_LONGEST_TEXT = 2**26
+_MAX_SEGMENT = 2**16 - 3
+_MAX_TEXT = 2**26
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_IN_PNG = b"XML:com.adobe.xmp"
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -81,12 +81,12 @@ class Parts:
         return self.exif.orientation() or (int(found[1]) if found else 1)
 
 
-def without_stale(xmp: bytes) -> bytes:
+def strip_stale_xmp(xmp: bytes) -> bytes:
     """Remove orientation, sizes and previews from XMP."""
     return _STALE_XMP.sub(b"", xmp)
 
 
-def iptc_of_photoshop(resources: bytes) -> bytes:
+def extract_iptc(resources: bytes) -> bytes:
     """Extract the IPTC records from Photoshop's image resources; empty if there are none."""
     position = 0
     while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
@@ -198,7 +198,7 @@ def read_jpeg(data: bytes) -> Parts:
     parts.stream = b"".join([*stream, b"\xff\xd9"])
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
-    parts.iptc = iptc_of_photoshop(parts.iptc)
+    parts.iptc = extract_iptc(parts.iptc)
     if any(name in data for name in _GAIN_MAPS):
         parts.notes.append("its HDR gain map is ignored; the standard image is used")
     return parts
@@ -210,7 +210,7 @@ def jpeg_segments(dpi: tuple[float, float], exif: ifd.Directory, xmp: bytes, ipt
     segments = _segment(0xE0, b"JFIF\0\1\1\1" + struct.pack(">HH", x, y) + bytes(2))
     if exif:
         data = ifd.write_exif(exif)
-        if len(data) > _LONGEST_SEGMENT - 6 and ifd.MAKER_NOTE in exif.directory(ifd.EXIF):
+        if len(data) > _MAX_SEGMENT - 6 and ifd.MAKER_NOTE in exif.directory(ifd.EXIF):
             del exif.directory(ifd.EXIF)[ifd.MAKER_NOTE]
             data = ifd.write_exif(exif)
         segments += _segment(0xE1, b"Exif\0\0" + data)
@@ -246,7 +246,7 @@ def read_webp(data: bytes) -> Parts:
     return parts
 
 
-def webp_with(
+def add_webp_metadata(
     data: bytes, size: tuple[int, int], alpha: bool, exif: ifd.Directory, xmp: bytes
 ) -> bytes:
     """Add EXIF and XMP to a WebP file of the given width and height."""
@@ -298,7 +298,7 @@ def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
     elif kind == b"cICP":
         parts.cicp = struct.unpack(">4B", payload)
     elif kind == b"iCCP":
-        parts.icc = _inflated(payload.partition(b"\0")[2][1:])
+        parts.icc = _inflate(payload.partition(b"\0")[2][1:])
     elif kind == b"eXIf":
         parts.exif = ifd.read_exif(payload)
         if not parts.exif:
@@ -306,22 +306,22 @@ def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
     elif kind == b"iTXt":
         compressed = payload[len(_XMP_IN_PNG) + 1]
         text = payload[len(_XMP_IN_PNG) + 3 :].split(b"\0", 2)[2]
-        parts.xmp = _inflated(text) if compressed else text
+        parts.xmp = _inflate(text) if compressed else text
     else:
         name, _, text = payload.partition(b"\0")
-        _, _, *digits = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
+        _, _, *digits = (_inflate(text[1:]) if kind == b"zTXt" else text).split()
         profile = bytes.fromhex(b"".join(digits).decode())
         if name.endswith((b"exif", b"APP1")) and profile.startswith(b"Exif") and not parts.exif:
             parts.exif = ifd.read_exif(profile)
         elif name.endswith((b"iptc", b"8bim")):
-            parts.iptc = iptc_of_photoshop(profile)
+            parts.iptc = extract_iptc(profile)
         elif name.endswith(b"xmp") and not parts.xmp:
             parts.xmp = profile
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflate(data: bytes) -> bytes:
     inflater = zlib.decompressobj()
-    text = inflater.decompress(data, _LONGEST_TEXT)
+    text = inflater.decompress(data, _MAX_TEXT)
     if not inflater.eof:
         raise ValueError
     return text
@@ -342,7 +342,7 @@ def _check_frame(frame: bytes) -> None:
 
 
 def _segment(kind: int, payload: bytes) -> bytes:
-    if len(payload) > _LONGEST_SEGMENT:
+    if len(payload) > _MAX_SEGMENT:
         return b""
     return struct.pack(">BBH", 0xFF, kind, len(payload) + 2) + payload
 

@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = containers.read_png(data)
     image = pyvips.Image.pngload_buffer(parts.stream, fail_on="warning", unlimited=True)
-    return _decoded(image), parts
+    return _to_array(image), parts
 
 
 def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -138,7 +138,7 @@ def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
     image = pyvips.Image.webpload_buffer(parts.stream, fail_on="warning")
     frames = image.get("n-pages") if image.get_typeof("n-pages") else 1
     _check_frames(frames)
-    return _decoded(image), parts
+    return _to_array(image), parts
 
 
 def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -154,7 +154,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = Parts(
         exif=page,
         xmp=page.raw(ifd.XMP),
-        iptc=page.raw(ifd.IPTC) or containers.iptc_of_photoshop(page.raw(ifd.PHOTOSHOP)),
+        iptc=page.raw(ifd.IPTC) or containers.extract_iptc(page.raw(ifd.PHOTOSHOP)),
         icc=page.raw(ifd.ICC),
     )
     compression = int(page.number(ifd.COMPRESSION, 1))
@@ -169,7 +169,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
             ) from None
         if photometric == _CMYK:
             image = pyvips.Image.new_from_array(pixels, interpretation="cmyk")
-            pixels = _decoded(_to_srgb(_with_profile(image, parts.icc), parts))
+            pixels = _to_array(_to_srgb(_with_profile(image, parts.icc), parts))
         if photometric == _LAB:
             parts.icc = b""
         if photometric == 0 and pixels.dtype == np.uint16:
@@ -179,7 +179,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
     image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
     if compression in _DEFLATE:
         _check_deflated(data, page)
-    return _decoded(_channels(image, page, parts)), parts
+    return _to_array(_channels(image, page, parts)), parts
 
 
 def _check_deflated(data: bytes, page: ifd.Directory) -> None:
@@ -254,7 +254,7 @@ def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
     )
 
 
-def _decoded(image: pyvips.Image) -> np.ndarray:
+def _to_array(image: pyvips.Image) -> np.ndarray:
     _check_size(image.width, image.height)
     return image.numpy()
 

@@ -107,7 +107,7 @@ def write_exif(directory: Directory) -> bytes:
     return b"II*\0\x08\0\0\0" + _directory_bytes(directory, 8, "<", big=False)
 
 
-def descriptive(directory: Directory) -> Directory:
+def keep_descriptive(directory: Directory) -> Directory:
     """Return a first directory without the tags of how pixels are stored."""
     kept = Directory({tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE})
     if kept.raw(DESCRIPTION).startswith(_LAYOUTS):
@@ -199,7 +199,7 @@ def _directory(data: bytes, start: int, order: str, big: bool, depth: int = 0) -
                 (at,) = struct.unpack_from(layout.offset, data, at)
             if not 0 < size <= len(data) - at:
                 continue
-            value = Value(kind, _swapped(data[at : at + size], kind, order))
+            value = Value(kind, _swap_bytes(data[at : at + size], kind, order))
             if tag not in _POINTERS:
                 directory[tag] = value
             elif depth < 2 and value.numbers():
@@ -224,7 +224,7 @@ def _directory_bytes(directory: Directory, start: int, order: str, big: bool) ->
             data = struct.pack(layout.offset, offset)
         else:
             kind, count = value.kind, len(value.data) // _SIZES[value.kind]
-            data = _swapped(value.data, kind, order)
+            data = _swap_bytes(value.data, kind, order)
             if len(data) > layout.width:
                 values += data
                 data = struct.pack(layout.offset, offset)
@@ -232,7 +232,7 @@ def _directory_bytes(directory: Directory, start: int, order: str, big: bool) ->
     return table + bytes(layout.width) + values
 
 
-def _swapped(data: bytes, kind: int, order: str) -> bytes:
+def _swap_bytes(data: bytes, kind: int, order: str) -> bytes:
     """Convert a value's bytes from a byte order to little-endian, or back."""
     if order == "<" or _NUMBERS[kind] == 1:
         return data

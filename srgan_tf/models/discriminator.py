@@ -170,7 +170,7 @@ class UNetDiscriminator(keras.Model):
             skips.append(self.activation(conv(skips[-1], training=training)))
         x = skips.pop()
         for conv in self.up:
-            x = self.activation(conv(bilinear_twice(x), training=training)) + skips.pop()
+            x = self.activation(conv(upsample_bilinear(x), training=training)) + skips.pop()
         for conv in self.last:
             x = self.activation(conv(x, training=training))
         return self.logits(x)
@@ -187,7 +187,7 @@ class UNetDiscriminator(keras.Model):
         return {**super().get_config(), "filters": self.filters}
 
 
-def bilinear_twice(x: tf.Tensor) -> tf.Tensor:
+def upsample_bilinear(x: tf.Tensor) -> tf.Tensor:
     """Enlarge [N, H, W, C] twofold by bilinear interpolation with repeated borders.
 
     `tf.image.resize` has no deterministic gradient on GPUs.

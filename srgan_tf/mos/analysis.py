@@ -13,8 +13,8 @@ from scipy import stats
 
 SIGNIFICANT = 0.05
 # Raters below or above these are flagged.
-LEAST_CORRELATION = 0.5
-MOST_REPEAT_DIFFERENCE = 1.0
+MIN_CORRELATION = 0.5
+MAX_REPEAT_DIFFERENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def consistency(ratings: Sequence[Rating]) -> list[Consistency]:
     """Compute each rater's agreement with themselves and the others, ordered by number.
 
     Flagged are raters rejected by the screening of ITU-R BT.500, with a correlation with the others
-    below `LEAST_CORRELATION`, with repeats that differ by more than `MOST_REPEAT_DIFFERENCE`, or
+    below `MIN_CORRELATION`, with repeats that differ by more than `MAX_REPEAT_DIFFERENCE`, or
     with the same score throughout.
     """
     first = [rating for rating in ratings if not rating.repeat]
@@ -205,10 +205,10 @@ def consistency(ratings: Sequence[Rating]) -> list[Consistency]:
         flags = []
         if rater in rejected:
             flags.append("rejected by the screening of ITU-R BT.500")
-        if correlation is not None and correlation < LEAST_CORRELATION:
-            flags.append(f"correlation with the others below {LEAST_CORRELATION}")
-        if difference is not None and difference > MOST_REPEAT_DIFFERENCE:
-            flags.append(f"repeats differ by more than {MOST_REPEAT_DIFFERENCE:g} on average")
+        if correlation is not None and correlation < MIN_CORRELATION:
+            flags.append(f"correlation with the others below {MIN_CORRELATION}")
+        if difference is not None and difference > MAX_REPEAT_DIFFERENCE:
+            flags.append(f"repeats differ by more than {MAX_REPEAT_DIFFERENCE:g} on average")
         if len(values) > 1 and len(set(values)) == 1:
             flags.append("the same score throughout")
         results.append(

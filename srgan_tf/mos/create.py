@@ -19,8 +19,8 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.mos.database import Database
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
-from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
 
 CALIBRATION_IMAGES = 20
@@ -90,7 +90,7 @@ def create(
         )
 
     if database is not None:
-        Store(database, "").check_empty()
+        Database(database, "").check_empty()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
@@ -131,11 +131,11 @@ def create(
         )
         private = new_private(database)
         write_study(temporary, design, private)
-        store = Store(database_url(temporary, private), design.id)
-        store.create()
+        ratings = Database(database_url(temporary, private), design.id)
+        ratings.create()
         if invitations:
-            store.invite(invitations)
-        store.close()
+            ratings.invite(invitations)
+        ratings.close()
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

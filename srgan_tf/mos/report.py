@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 from srgan_tf.files import written_whole
-from srgan_tf.mos import export
+from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
     SIGNIFICANT,
     Comparison,
@@ -61,12 +61,12 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     Raises:
         RequestError: there are no ratings, or no such rater.
     """
-    store = study.open_store()
+    database = study.open_database()
     try:
-        rated = store.ratings()
+        rated = database.ratings()
     finally:
-        store.close()
-    rows = export.records(study.design, rated)
+        database.close()
+    rows = codebook.records(study.design, rated)
     unknown = set(excluded) - {row["rater"] for row in rows}
     if unknown:
         raise RequestError(f"--exclude: there are no ratings by a rater {min(unknown)}")
@@ -87,9 +87,9 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     results = analyse(study.design, ratings, excluded)
     _write(folder / "report.md", to_markdown(study.design, results, _when(rows)))
     _write(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
-    _write(folder / "ratings.csv", export.to_csv(rows))
-    _write(folder / "ratings.json", export.to_json(study.design, rows))
-    _write(folder / "codebook.md", export.codebook())
+    _write(folder / "ratings.csv", codebook.to_csv(rows))
+    _write(folder / "ratings.json", codebook.to_json(study.design, rows))
+    _write(folder / "codebook.md", codebook.to_markdown())
     figure = plot(results.opinions)
     for suffix in ("png", "svg"):
         with written_whole(folder / f"distribution.{suffix}") as temporary:
@@ -124,7 +124,7 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
     ]
     if results.excluded:
         parts.append(f"Excluded: rater {', '.join(map(str, results.excluded))}.")
-    tables = [text for table in (TABLE_1, TABLE_2) if (text := _beside_paper(table, opinions))]
+    tables = [text for table in (TABLE_1, TABLE_2) if (text := _paper_comparison(table, opinions))]
     if design.scale == 4 and tables:
         parts += [
             "## Comparison with the paper",
@@ -197,13 +197,13 @@ def plot(opinions: Opinions) -> Figure:
     return figure
 
 
-def _beside_paper(table: Table, opinions: Opinions) -> str:
+def _paper_comparison(table: Table, opinions: Opinions) -> str:
     """Format a table of the paper with our scores; empty if none of its methods was rated."""
     methods = [method for method, _ in table.columns]
     rows = []
     for name in table.sets:
         here = {method: o.mean for method, o in opinions.get(name, {}).items()}
-        paper = {method: table.figures[name, method].mos for method in methods}
+        paper = {method: table.scores[name, method].mos for method in methods}
         if not here.keys() & paper.keys():
             continue
         rows += [
@@ -301,10 +301,10 @@ def _as_json(results: Results) -> dict[str, Any]:
         "excluded": list(results.excluded),
         "paper": {
             name: {
-                method: table.figures[name, method].mos
+                method: table.scores[name, method].mos
                 for table in (TABLE_1, TABLE_2)
                 for method, _ in table.columns
-                if (name, method) in table.figures
+                if (name, method) in table.scores
             }
             for name in TABLE_2.sets
         },

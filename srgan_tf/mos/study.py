@@ -18,8 +18,8 @@ from sqlalchemy.engine import URL
 
 from srgan_tf.errors import RequestError
 from srgan_tf.files import first_line, written_whole
+from srgan_tf.mos.database import Database, parse_url
 from srgan_tf.mos.design import Design
-from srgan_tf.mos.store import Store, parse_url
 
 DESIGN_FILE = "study.json"
 PRIVATE_FILE = "private.json"
@@ -80,15 +80,15 @@ class Study:
         """Return the file of a version or calibration image."""
         return self.folder / IMAGES / f"{name}.png"
 
-    def open_store(self) -> Store:
+    def open_database(self) -> Database:
         """Open the database.
 
         Raises:
             RequestError: the database can't be reached, or contains another study.
         """
-        store = Store(database_url(self.folder, self.private), self.design.id)
-        store.check()
-        return store
+        database = Database(database_url(self.folder, self.private), self.design.id)
+        database.check()
+        return database
 
 
 def database_url(folder: Path, private: Private) -> URL:

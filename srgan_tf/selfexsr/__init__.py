@@ -18,7 +18,7 @@ from tqdm import tqdm
 from srgan_tf.errors import RequestError
 from srgan_tf.inference.tiles import cut
 
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 # A tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.
 _TILE = 2048
 _OVERLAP = 32
@@ -56,9 +56,9 @@ def upscale(
     if scale not in range(2, 9):
         raise ValueError(f"the scale must be 2 to 8, not {scale}")
     size = pixels.shape[:2]
-    if min(size) < SMALLEST_SIDE:
+    if min(size) < MIN_SIDE:
         raise RequestError(
-            f"SelfExSR needs sides of at least {SMALLEST_SIDE} pixels, not {size[1]}×{size[0]}"
+            f"SelfExSR needs sides of at least {MIN_SIDE} pixels, not {size[1]}×{size[0]}"
         )
     try:
         from srgan_tf.selfexsr.planes import detect_planes

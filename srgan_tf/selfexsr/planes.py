@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-_MOST_SEGMENTS = 1000
-_MOST_POINTS = 3
+_MAX_SEGMENTS = 1000
+_MAX_POINTS = 3
 _LONGEST = 120  # pairs of so many segments are candidates for a vanishing point
 _TOLERANCE = np.deg2rad(2.0)
-_LEAST_SEGMENTS = 8
-_LEAST_SHARE = 0.1  # of the length of all segments
+_MIN_SEGMENTS = 8
+_MIN_SHARE = 0.1  # of the length of all segments
 _GRID = 256
 _FRONTO_PARALLEL = 1e-4  # a density of lines, against the product of two others
 _UNIFORM = 0.1
@@ -98,7 +98,7 @@ def line_segments(image: np.ndarray) -> np.ndarray:
         return np.empty((0, 4))
     # OpenCV's pixel centres are integers.
     segments = (found.reshape(-1, 4).astype(np.float64) + 0.5) / 2.0
-    return segments[np.argsort(-_lengths(segments), kind="stable")[:_MOST_SEGMENTS]]
+    return segments[np.argsort(-_lengths(segments), kind="stable")[:_MAX_SEGMENTS]]
 
 
 def vanishing_points(
@@ -124,7 +124,7 @@ def vanishing_points(
     points: list[np.ndarray] = []
     members: list[np.ndarray] = []
     free = np.ones(len(segments), bool)
-    while len(points) < _MOST_POINTS and np.count_nonzero(free) >= _LEAST_SEGMENTS:
+    while len(points) < _MAX_POINTS and np.count_nonzero(free) >= _MIN_SEGMENTS:
         first, second = np.transpose(
             list(itertools.combinations(np.flatnonzero(free)[:_LONGEST], 2))
         )
@@ -133,10 +133,10 @@ def vanishing_points(
         if not len(candidates):
             break
         point = candidates[np.argmax(_support(candidates, ends, lengths * free))]
-        point = _refined(point, ends, lengths * free)
+        point = _refine(point, ends, lengths * free)
         leading = free & (_deviation(point, ends) < _TOLERANCE)
         share = lengths[leading].sum() / lengths.sum()
-        if np.count_nonzero(leading) < _LEAST_SEGMENTS or share < _LEAST_SHARE:
+        if np.count_nonzero(leading) < _MIN_SEGMENTS or share < _MIN_SHARE:
             break
         point = np.append(unit * point[:2] + centre * point[2], point[2])
         points.append(point / np.linalg.norm(point))
@@ -175,7 +175,7 @@ def _support(points: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.nd
     return support
 
 
-def _refined(point: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _refine(point: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Refine a point [3] by least squares of the deviations of its supporting segments."""
     lines, middle = _joining(ends), ends.mean(axis=1)
     for _ in range(5):

@@ -22,9 +22,9 @@ from srgan_tf.selfexsr.patchmatch import (
 from srgan_tf.selfexsr.planes import Planes
 
 _COARSEST = 1 / 8  # of the input
-_SMALLEST_SIDE = 8
-_MOST_SOURCES = 9
-_FIRST_ITERATIONS, _FEWER_ITERATIONS, _LEAST_ITERATIONS = 12, 3, 3
+_MIN_SIDE = 8
+_MAX_SOURCES = 9
+_FIRST_ITERATIONS, _FEWER_ITERATIONS, _MIN_ITERATIONS = 12, 3, 3
 _BACK_PROJECTIONS = 20
 
 
@@ -34,7 +34,7 @@ def schedule(height: int, width: int, scale: int) -> list[tuple[tuple[int, int],
     return [
         (
             (round(height * scale ** (n / count)), round(width * scale ** (n / count))),
-            max(_FIRST_ITERATIONS - (n - 1) * _FEWER_ITERATIONS, _LEAST_ITERATIONS),
+            max(_FIRST_ITERATIONS - (n - 1) * _FEWER_ITERATIONS, _MIN_ITERATIONS),
         )
         for n in range(1, count + 1)
     ]
@@ -66,7 +66,7 @@ def enlarge(
     sharp = [channel]
     for n in range(1, round(-math.log(_COARSEST) / math.log(step)) + 2):
         size = round(height / step**n), round(width / step**n)
-        if min(size) < _SMALLEST_SIDE:
+        if min(size) < _MIN_SIDE:
             break
         sharp.append(resize(channel, size))
     blurred = [resize(b, a.shape) for a, b in itertools.pairwise(sharp)]
@@ -74,7 +74,7 @@ def enlarge(
     field = initial_field(*levels[0][0], len(planes.lines) - 1)
     for level, (size, iterations) in enumerate(levels):
         target = resize(sharp[0], size)
-        most = min(_MOST_SOURCES, len(blurred))
+        most = min(_MAX_SOURCES, len(blurred))
         sources = stack_sources(blurred[:most], sharp[:most], step)
         planes_here = planes.enlarge(size[0] / height, size[1] / width)
         field = upsample_field(field, *size)

@@ -114,9 +114,9 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
             assert np.array_equal(pixels, pixels[::4, ::4].repeat(4, 0).repeat(4, 1))
     assert (tmp_path / "study" / "private.json").stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study"]
-    store = study.open_store()
-    assert len(store.invitations()) == 2
-    store.close()
+    database = study.open_database()
+    assert len(database.invitations()) == 2
+    database.close()
 
 
 def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from srgan_tf.errors import RequestError
-from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
+from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (37, 45, 3), dtype=np.uint8)
 PHOTO = np.asarray(Image.fromarray(PHOTO[:10, :12]).resize((45, 37)))
@@ -110,5 +110,5 @@ def test_a_wrong_one_is_told_the_nearest(text, near):
 
 
 def test_it_needs_no_tensorflow():
-    code = "import sys, srgan_tf.evaluation.degrade; assert 'tensorflow' not in sys.modules"
+    code = "import sys, srgan_tf.evaluation.degradations; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

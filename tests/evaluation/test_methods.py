@@ -45,7 +45,7 @@ def test_simple_methods(image):
     np.testing.assert_array_equal(nearest.enlarge(image, LR, HR), np.kron(LR, np.ones((4, 4, 1))))
     np.testing.assert_array_equal(bicubic.enlarge(image, LR, HR), bicubic_upscale(LR, 4))
     assert hr.enlarge(image, LR, HR) is HR
-    assert len({m.identity(image) for m in (nearest, bicubic, hr)}) == 3
+    assert len({m.cache_key(image) for m in (nearest, bicubic, hr)}) == 3
 
 
 def test_the_default_is_what_is_released_at_this_scale(release):
@@ -64,7 +64,7 @@ def test_the_default_is_what_is_released_at_this_scale(release):
 def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
     (named, filed), _ = open_methods(["srgan-mse", f"mine={release / 'srgan-mse.keras'}"], 4)
     assert isinstance(filed, Model) and filed.name == filed.label == "mine"
-    assert named.identity(image) == filed.identity(image) == named.details["sha256"]
+    assert named.cache_key(image) == filed.cache_key(image) == named.details["sha256"]
     assert named.enlarge(image, LR, HR).shape == (24, 32, 3)
 
 
@@ -121,9 +121,9 @@ def test_results_of_another_program_are_found_by_name(tmp_path, image, file):
     (method,), _ = open_methods([f"other={tmp_path / 'other'}"], 4)
     assert isinstance(method, Folder)
     np.testing.assert_array_equal(method.enlarge(image, LR, HR), HR)
-    before = method.identity(image)
+    before = method.cache_key(image)
     save(tmp_path / "other" / "A" / file, larger[::-1])
-    assert method.identity(image) != before
+    assert method.cache_key(image) != before
 
 
 def test_results_that_are_missing_ambiguous_or_of_a_wrong_size_are_named(tmp_path, image):
@@ -131,7 +131,7 @@ def test_results_that_are_missing_ambiguous_or_of_a_wrong_size_are_named(tmp_pat
     folder.mkdir()
     method = Folder("other", folder)
     with pytest.raises(ImageError, match="no file for img"):
-        method.identity(image)
+        method.cache_key(image)
     save(folder / "A" / "img_1.png", LR)
     with pytest.raises(ImageError, match="8×6 pixels, not 32×24"):
         method.enlarge(image, LR, HR)

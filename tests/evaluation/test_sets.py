@@ -6,7 +6,7 @@ from PIL import Image
 
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
+from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 from srgan_tf.evaluation.sets import open_sets
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from srgan_tf.errors import RequestError
 from srgan_tf.export import fidelity
-from srgan_tf.export.fidelity import TOLERANCES, ReportPhoto, Tolerance, compare
+from srgan_tf.export.fidelity import TOLERANCES, ReferencePhoto, Tolerance, compare
 from srgan_tf.inference.keras import KerasEngine
 
 
@@ -14,7 +14,7 @@ def report_photo(offset=0):
     hr = np.full((40, 48, 3), 100, np.uint8)
     hr[::2, ::2] = 140
     reference = np.full_like(hr, 110 + offset)
-    return ReportPhoto("a", hr, hr[::2, ::2], reference)
+    return ReferencePhoto("a", hr, hr[::2, ::2], reference)
 
 
 def test_differences_are_to_the_keras_model_and_psnr_is_to_the_photo():
@@ -62,7 +62,7 @@ def test_photos_are_held_out_from_calibration(generator, tmp_path):
     for index in range(6):
         Image.new("RGB", (200, 210), (40 * index,) * 3).save(tmp_path / f"{index}.png")
     engine = KerasEngine(generator)
-    report = fidelity.report_photos(str(tmp_path), engine, held_out=True)
+    report = fidelity.reference_photos(str(tmp_path), engine, held_out=True)
     assert [photo.name for photo in report] == ["2.png", "5.png"]
     calibration = fidelity.calibration_photos(str(tmp_path), 2, held_out=True)
     levels = {round(float(level) * 255) for batch in calibration for level in batch[:, 0, 0, 0]}
@@ -75,13 +75,13 @@ def test_photos_fit_the_scale(generator, tmp_path):
     Image.new("RGB", (5, 4)).save(tmp_path / "tiny.png")
     (tmp_path / "broken.png").touch()
     engine = KerasEngine(generator)
-    (photo,) = fidelity.report_photos(str(tmp_path), engine, held_out=False)
+    (photo,) = fidelity.reference_photos(str(tmp_path), engine, held_out=False)
     assert photo.hr.shape == photo.reference.shape == (32, 512, 3)
     assert photo.lr.shape == (16, 256, 3)
-    (fixed,) = fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
+    (fixed,) = fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
     assert fixed.lr.shape == (16, 20, 3)
     with pytest.raises(RequestError, match="no photo is large enough to compare on: 17×20"):
-        fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
+        fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
     with pytest.raises(RequestError, match="at least 192×192"):
         fidelity.calibration_photos(str(tmp_path), 2, held_out=False)
 

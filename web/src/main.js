@@ -4,7 +4,7 @@ import { paint, setSize } from "./viewer.js";
 const element = (id) => document.getElementById(id);
 const base = new URL("./", location.href).href;
 const BICUBIC = "bicubic";
-const MOST_MEGAPIXELS = 4; // a result takes 256 MB, and the page holds several
+const MAX_MEGAPIXELS = 4; // a result takes 256 MB, and the page holds several
 const SAMPLES = ["cat", "astronaut", "coffee"];
 
 let models = [];
@@ -146,10 +146,10 @@ async function open(file) {
     return refuse("this browser can't read it as an image; use PNG, JPEG or WebP.");
   }
   const { width, height } = image;
-  if (width * height > MOST_MEGAPIXELS * 1e6) {
+  if (width * height > MAX_MEGAPIXELS * 1e6) {
     image.close();
     return refuse(
-      `${width} × ${height} is too large for a browser; the limit is ${MOST_MEGAPIXELS} megapixels. srgan upscale enlarges photos of any size.`,
+      `${width} × ${height} is too large for a browser; the limit is ${MAX_MEGAPIXELS} megapixels. srgan upscale enlarges photos of any size.`,
     );
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });

@@ -33,8 +33,8 @@ from srgan_tf.errors import RequestError
 from srgan_tf.files import first_line
 from srgan_tf.mos.design import Showing
 
-MOST_INVITATIONS = 10_000
-MOST_RATERS = 10_000
+MAX_INVITATIONS = 10_000
+MAX_RATERS = 10_000
 # Unrated versions of raters who were away this long are given to others.
 _ABSENT = timedelta(days=3)
 _CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # without 0, 1, I and O
@@ -140,7 +140,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatingRow:
     """A rating and its trial; the codebook describes the columns of the same names."""
 
     rater: int
@@ -154,7 +154,7 @@ class Rated:
     pixel_ratio: float | None
 
 
-class Store:
+class Database:
     """A study's state. Every method is one transaction, committed when it returns.
 
     Args:
@@ -174,7 +174,7 @@ class Store:
 
     def check_empty(self) -> None:
         """Raise RequestError if the database can't be reached or contains a study."""
-        with self._explained():
+        with self._explain_errors():
             if inspect(self._engine).has_table(_Study.__tablename__):
                 raise RequestError(f"{self._name()}: contains a study; give an empty database")
 
@@ -185,14 +185,14 @@ class Store:
             RequestError: see `check_empty`.
         """
         self.check_empty()
-        with self._explained():
+        with self._explain_errors():
             _Base.metadata.create_all(self._engine)
             with self._session(write=True) as session:
                 session.add(_Study(id=self._study))
 
     def check(self) -> None:
         """Raise RequestError if the database can't be reached or belongs to another study."""
-        with self._explained(), self._session() as session:
+        with self._explain_errors(), self._session() as session:
             if session.scalar(select(_Study.id)) != self._study:
                 raise RequestError(f"{self._name()}: contains another study")
 
@@ -203,13 +203,13 @@ class Store:
         """Create invitation codes, each valid for one rater.
 
         Raises:
-            ValueError: there would be more than `MOST_INVITATIONS`.
+            ValueError: there would be more than `MAX_INVITATIONS`.
         """
         codes = ["".join(secrets.choice(_CODE_LETTERS) for _ in range(10)) for _ in range(number)]
         with self._session(write=True) as session:
             first = session.scalar(select(func.count()).select_from(_Invitation)) or 0
-            if number < 1 or first + number > MOST_INVITATIONS:
-                raise ValueError(f"1 to {MOST_INVITATIONS - first} invitations can be created")
+            if number < 1 or first + number > MAX_INVITATIONS:
+                raise ValueError(f"1 to {MAX_INVITATIONS - first} invitations can be created")
             session.add_all(_Invitation(code=c, number=first + i) for i, c in enumerate(codes))
         return codes
 
@@ -245,7 +245,7 @@ class Store:
             session.scalar(select(_Study.id).with_for_update())
             if session.scalar(select(_Rater.id).where(_Rater.key == key)):
                 return
-            if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MOST_RATERS:
+            if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MAX_RATERS:
                 raise InvitationError("This study is full.")
             if invitation is not None:
                 if session.get(_Invitation, invitation) is None:
@@ -422,7 +422,7 @@ class Store:
                 for row, rated, total in session.execute(query)
             ]
 
-    def ratings(self) -> list[Rated]:
+    def ratings(self) -> list[RatingRow]:
         """Return all ratings, ordered by rater and position."""
         query = (
             select(_Trial)
@@ -431,7 +431,7 @@ class Store:
         )
         with self._session() as session:
             return [
-                Rated(
+                RatingRow(
                     row.rater_id,
                     row.position,
                     row.version,
@@ -457,7 +457,7 @@ class Store:
             yield session
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:

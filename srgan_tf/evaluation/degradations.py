@@ -84,14 +84,14 @@ class Degradation:
                 image = np.pad(image, [(y, _MARGIN), (x, _MARGIN), (0, 0)], "reflect")
                 top, left = top + y, left + x
             else:
-                image = _reopened(image, kind, int(numbers[0]))
+                image = _recompress(image, kind, int(numbers[0]))
         return image[top : top + height, left : left + width]
 
 
 CLEAN = Degradation("clean", ())
 
 
-def _reopened(image: np.ndarray, kind: str, quality: int) -> np.ndarray:
+def _recompress(image: np.ndarray, kind: str, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, quality=quality)
     return np.asarray(Image.open(file).convert("RGB"))

@@ -15,7 +15,7 @@ from skimage.filters import window
 from skimage.measure import blur_effect
 
 from srgan_tf.errors import RequestError
-from srgan_tf.evaluation.lpips import LEAST_SIDE, AlexNetLpips
+from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
 from srgan_tf.losses import VggFeatures
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
@@ -25,7 +25,7 @@ long as enlarging it four times."""
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricInfo:
     """How a metric is presented.
 
     Attributes:
@@ -41,25 +41,25 @@ class Measure:
     meaning: str
 
 
-MEASURES = {
-    "psnr": Measure("PSNR, dB", ".2f", "higher", "on Y without the border"),
-    "ssim": Measure(
+METRICS = {
+    "psnr": MetricInfo("PSNR, dB", ".2f", "higher", "on Y without the border"),
+    "ssim": MetricInfo(
         "SSIM", ".4f", "higher", "on Y without the border, with a Gaussian window of 11×11, σ 1.5"
     ),
-    "vgg54": Measure(
+    "vgg54": MetricInfo(
         "VGG54 distance",
         ".3f",
         "lower",
         "mean squared difference of VGG19's feature maps after the fourth convolution before the "
         f"fifth pooling, scaled by 1/12.75, of the central {VGG_CROP}×{VGG_CROP} pixels",
     ),
-    "lpips": Measure(
+    "lpips": MetricInfo(
         "LPIPS",
         ".3f",
         "lower",
         "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image",
     ),
-    "blur_effect": Measure(
+    "blur_effect": MetricInfo(
         "blur effect",
         ".3f",
         "near HR's",
@@ -67,7 +67,7 @@ MEASURES = {
         "sharp, 1 blurred; noise, ringing and blocks count as sharp, so a value below HR's is not "
         "better)",
     ),
-    "top_octave": Measure(
+    "top_octave": MetricInfo(
         "top octave, dB",
         ".1f",
         "near 0",
@@ -77,19 +77,19 @@ MEASURES = {
 }
 
 
-class Taken(ABC):
+class Metric(ABC):
     """A metric.
 
     Attributes:
-        name: its key in `MEASURES`.
-        identity: part of the cache key; changes whenever the same images would get another value.
+        name: its key in `METRICS`.
+        cache_key: changes whenever the same images would get another value.
     """
 
     name: str
-    identity: str
+    cache_key: str
 
     @abstractmethod
-    def least_side(self, scale: int) -> int:
+    def min_side(self, scale: int) -> int:
         """Return the smallest side of an image in pixels."""
 
     def reference(self, hr: np.ndarray) -> Any:
@@ -101,31 +101,31 @@ class Taken(ABC):
         """Compute the metric of uint8 [H, W, 3]."""
 
 
-class Psnr(Taken):
+class Psnr(Metric):
     """PSNR on Y without a border of `scale` pixels."""
 
-    name = identity = "psnr"
+    name = cache_key = "psnr"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 1
 
     def __call__(self, sr, reference, scale):
         return float(psnr_y(reference, sr, border=scale))
 
 
-class Ssim(Taken):
+class Ssim(Metric):
     """SSIM on Y without a border of `scale` pixels."""
 
-    name = identity = "ssim"
+    name = cache_key = "ssim"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 11
 
     def __call__(self, sr, reference, scale):
         return float(ssim_y(reference, sr, border=scale))
 
 
-class Vgg54(Taken):
+class Vgg54(Metric):
     """Mean squared difference of VGG19's feature maps.
 
     Args:
@@ -137,14 +137,14 @@ class Vgg54(Taken):
     def __init__(self, weights: str):
         file = Path(weights)
         digest = _sha256(file) if file.is_file() else weights
-        self.identity = f"vgg54 {VGG_CROP} {digest}"
+        self.cache_key = f"vgg54 {VGG_CROP} {digest}"
         features = VggFeatures("vgg54", weights)
         self._features = tf.function(
             lambda image: features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 16  # four poolings leave one pixel
 
     def reference(self, hr):
@@ -160,7 +160,7 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-class Lpips(Taken):
+class Lpips(Metric):
     """LPIPS on RGB, border included.
 
     Args:
@@ -174,10 +174,10 @@ class Lpips(Taken):
 
     def __init__(self, weights: Path):
         self._lpips = AlexNetLpips(weights)
-        self.identity = f"lpips {_sha256(weights)}"
+        self.cache_key = f"lpips {_sha256(weights)}"
 
-    def least_side(self, scale):
-        return LEAST_SIDE
+    def min_side(self, scale):
+        return MIN_SIDE
 
     def reference(self, hr):
         return self._lpips.features(hr)
@@ -190,25 +190,25 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-class BlurEffect(Taken):
+class BlurEffect(Metric):
     """The blur effect (Crete et al., SPIE 6492, 2007) on Y without a border of `scale` pixels.
 
     It needs no HR: 0 is sharp, 1 blurred or flat.
     """
 
-    name = identity = "blur_effect"
+    name = cache_key = "blur_effect"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 4  # scikit-image ignores 3 at the edges
 
     def reference(self, hr):
         return None
 
     def __call__(self, sr, reference, scale):
-        return float(blur_effect(_luma_within(sr, scale) / 255))
+        return float(blur_effect(_inner_luma(sr, scale) / 255))
 
 
-class TopOctave(Taken):
+class TopOctave(Metric):
     """Power of Y's finest detail relative to HR's, in dB: 0 for equal power, -3 for half.
 
     The finest detail is the top octave, 0.25 to 0.5 cycles per pixel, of the radially averaged
@@ -216,9 +216,9 @@ class TopOctave(Taken):
     """
 
     name = "top_octave"
-    identity = "top octave 1"
+    cache_key = "top octave 1"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 4
 
     def reference(self, hr):
@@ -232,7 +232,7 @@ class TopOctave(Taken):
 
 
 def _top_octave_power(image: np.ndarray, border: int) -> float:
-    y = _luma_within(image, border)
+    y = _inner_luma(image, border)
     windowed = (y - y.mean()) * window("hann", y.shape)
     power = np.abs(np.fft.fft2(windowed)) ** 2 / y.size
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, y.shape), indexing="ij"))
@@ -241,11 +241,11 @@ def _top_octave_power(image: np.ndarray, border: int) -> float:
     return float(averages[min(y.shape) // 4 : min(y.shape) // 2].mean())
 
 
-def _luma_within(image: np.ndarray, border: int) -> np.ndarray:
+def _inner_luma(image: np.ndarray, border: int) -> np.ndarray:
     return luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
 
 
-def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
+def open_metrics(vgg: str, lpips: Path | None = None) -> tuple[list[Metric], list[str]]:
     """Return the available metrics.
 
     Args:
@@ -258,11 +258,11 @@ def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], lis
     Raises:
         RequestError: no such file, or not these weights.
     """
-    measures: list[Taken] = [Psnr(), Ssim()]
+    metrics: list[Metric] = [Psnr(), Ssim()]
     notes = []
     if vgg == "imagenet":
         try:
-            measures.append(Vgg54(vgg))
+            metrics.append(Vgg54(vgg))
         except RequestError:  # not downloaded, and no network
             notes.append(
                 "The VGG54 distance was not computed: VGG19's weights can't be downloaded; give "
@@ -271,10 +271,10 @@ def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], lis
     elif vgg != "none":
         if not Path(vgg).is_file():
             raise RequestError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
-        measures.append(Vgg54(vgg))
+        metrics.append(Vgg54(vgg))
     if lpips is not None:
-        measures.append(Lpips(lpips))
+        metrics.append(Lpips(lpips))
     else:
         notes.append("LPIPS was not computed: give AlexNet's weights with --lpips FILE.")
-    measures += [BlurEffect(), TopOctave()]
-    return measures, notes
+    metrics += [BlurEffect(), TopOctave()]
+    return metrics, notes

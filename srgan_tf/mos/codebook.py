@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from srgan_tf.mos.database import RatingRow
 from srgan_tf.mos.design import SCALE_LABELS, Design
-from srgan_tf.mos.store import Rated
 
 CODEBOOK = {
     "rater": "number of the rater, in the order of joining; names are not exported",
@@ -29,7 +29,7 @@ CODEBOOK = {
 }
 
 
-def records(design: Design, rated: Iterable[Rated]) -> list[dict[str, Any]]:
+def records(design: Design, rated: Iterable[RatingRow]) -> list[dict[str, Any]]:
     """Return one record per rating, with the keys of `CODEBOOK`."""
     versions = {version.id: version for version in design.versions}
     return [
@@ -65,7 +65,7 @@ def to_json(design: Design, rows: Sequence[dict[str, Any]]) -> str:
     return json.dumps({"study": study, "codebook": CODEBOOK, "ratings": rows}, indent=1) + "\n"
 
 
-def codebook() -> str:
+def to_markdown() -> str:
     """Format the codebook as Markdown."""
     lines = [f"| {name} | {meaning} |" for name, meaning in CODEBOOK.items()]
     return "\n".join(
