@@ -48,6 +48,7 @@ def run(capfd):
     return run
 
 
+@pytest.mark.slow
 def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
     out = tmp_path / "out"
     code, printed, errors = run(
@@ -71,6 +72,7 @@ def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
     assert "XNNPACK" not in capfd.readouterr().err  # nothing of native code's
 
 
+@pytest.mark.slow
 def test_the_default_command_is_within_every_tolerance(run, tmp_path, monkeypatch):
     """On the released generator and the photos that come with the installation."""
     monkeypatch.chdir(tmp_path)

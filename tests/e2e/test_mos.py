@@ -156,6 +156,7 @@ def test_help_needs_neither_tensorflow_nor_the_extra():
     assert shown.returncode == 0 and "examples:" in shown.stdout, shown.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
     """By keys, by mouse and by touch; reloaded, resumed by link, undone, and reported."""
     study = tmp_path / "study"

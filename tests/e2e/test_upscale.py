@@ -281,6 +281,7 @@ def test_what_does_not_fit_a_pipe(srgan, tmp_path):
         assert code == 2 and words in line
 
 
+@pytest.mark.slow
 def test_as_a_process(tmp_path, weights):
     """TensorFlow's own messages don't mix with the one line about the bad file."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
@@ -353,6 +354,7 @@ def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
 PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 
 
+@pytest.mark.slow
 def test_any_surroundings(tmp_path, weights):
     """Settings of Keras for other projects, no stderr, no stdin, no folder for temporary files."""
     (tmp_path / "keras.json").write_text(

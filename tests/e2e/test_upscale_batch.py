@@ -39,6 +39,7 @@ def files(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 @needs_beam
 def test_two_processes_make_what_upscale_makes(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
@@ -62,6 +63,7 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
 
 
+@pytest.mark.slow
 @needs_beam
 def test_a_killed_job_goes_on(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"

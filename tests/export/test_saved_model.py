@@ -133,6 +133,7 @@ def test_weights_are_stored_once(saved_model, generator):
     assert size < 4 * generator.count_params() + 200_000
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(saved_model, photo, tmp_path):
     cli = [str(Path(sys.executable).with_name("saved_model_cli"))]
     np.save(tmp_path / "photo.npy", photo[None])

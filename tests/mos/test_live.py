@@ -8,8 +8,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from .helpers import Robot, make_study, new_client, served, stored
+
+pytestmark = pytest.mark.slow
 
 RATERS = 50
 
