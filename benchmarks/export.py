@@ -18,7 +18,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from timing import median_seconds
 
 from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, reference_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
@@ -58,20 +58,7 @@ def litert(content: bytes, photo: np.ndarray, threads: int) -> tuple[Callable[[]
     }
 
 
-def median_seconds(
-    contestants: dict[str, Callable], clock: Callable[[], float]
-) -> dict[str, float]:
-    """Of each function, called in turns after two warm-up rounds."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS + 2):
-        for name, function in contestants.items():
-            started = clock()
-            function()
-            times[name].append(clock() - started)
-    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
-
-
-def timing(models: list[str], threads: int) -> dict:
+def measure_speed(models: list[str], threads: int) -> dict:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -85,7 +72,8 @@ def timing(models: list[str], threads: int) -> dict:
             content = convert(generator, mode, model, (SIDE, SIDE), calibration)
             name = f"{model} LiteRT {mode}"
             contestants[name], files[name] = litert(content, photo, threads)
-    seconds = median_seconds(contestants, time.process_time if threads == 1 else time.perf_counter)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    seconds = median_seconds(contestants, ROUNDS, clock)
     base = seconds[f"{models[0]} TensorFlow float32"]
     for name, s in seconds.items():
         print(f"{threads} thread(s) {name:32} {s:7.4f} s {s / base:6.3f}", flush=True)
@@ -173,7 +161,7 @@ def main() -> None:
     if arguments.layers:
         key, results = "layers", layers(models[0], arguments.layers)
     else:
-        results = timing(models, arguments.threads)
+        results = measure_speed(models, arguments.threads)
         key = ", ".join([f"{arguments.threads} threads", *results["cpu_flags"]])
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}

@@ -14,16 +14,14 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from timing import median_seconds
 
 from srgan_tf.config import Config, DataConfig, Precision, PretrainConfig
 from srgan_tf.data.crops import crop_batch
@@ -65,29 +63,6 @@ def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[]
         loss.item()
 
     return step
-
-
-def seconds_in_turns(
-    steps: dict[str, Callable[[], Any]], rounds: int, rest: float = 0
-) -> dict[str, list[float]]:
-    """Seconds of each round of each function, called in turns after two warm-up rounds.
-
-    Before each call it rests for some seconds: the threads of LiteRT and OpenVINO still wait busily
-    for a while after a call, at the cost of whose turn is next.
-    """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 2):
-        for name, step in steps.items():
-            time.sleep(rest)
-            started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
-    return {name: seconds[2:] for name, seconds in times.items()}
-
-
-def median_seconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function, by `seconds_in_turns`."""
-    return {name: statistics.median(s) for name, s in seconds_in_turns(steps, rounds).items()}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from train_step import seconds_in_turns
+from timing import seconds_in_turns
 
 from srgan_tf import Upscaler
 from srgan_tf.files import written_whole

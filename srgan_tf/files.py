@@ -162,6 +162,12 @@ def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a UTF-8 text file with `written_whole`."""
+    with written_whole(path, mode) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 class TensorFlowPath:
     """A folder's path without glob characters, which TensorFlow would expand.
 

@@ -10,7 +10,14 @@ import pytest
 
 from srgan_tf import files
 from srgan_tf.errors import RequestError
-from srgan_tf.files import TensorFlowPath, find_images, is_folder, readable, written_whole
+from srgan_tf.files import (
+    TensorFlowPath,
+    find_images,
+    is_folder,
+    readable,
+    write_text,
+    written_whole,
+)
 
 
 def touch(path):
@@ -143,3 +150,10 @@ def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
     assert not set("[]*?") & set(str(seen.path))
     touch(seen.path / "a")
     assert (folder / "a").is_file()
+
+
+def test_text_files_are_written_at_once_with_their_mode(tmp_path):
+    file = tmp_path / "new" / "a.txt"
+    write_text(file, "×4\n", mode=0o600)
+    assert file.read_bytes() == "×4\n".encode() and file.stat().st_mode & 0o077 == 0
+    assert list(file.parent.iterdir()) == [file]

@@ -44,7 +44,7 @@ def psnr_of(upscaler: Upscaler, photo: np.ndarray) -> float:
     """Compute PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo's centre."""
     hr = central_crop(photo, SIDE, upscaler.scale)
     lr = np.asarray(bicubic_downscale(hr, upscaler.scale)).astype(np.uint8)
-    return psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale)
+    return float(psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale))
 
 
 def main() -> None:

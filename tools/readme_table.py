@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
-from srgan_tf.files import written_whole
+from srgan_tf.files import write_text
+from srgan_tf.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "evaluation" / "results.json"
@@ -33,7 +34,7 @@ def table(results: dict) -> str:
     measured = [name for name in ("psnr", "ssim", "vgg54") if name in results["measures"]]
     titles = {"psnr": "PSNR dB", "ssim": "SSIM", "vgg54": "VGG54 distance"}
     title = f"×{results['scale']}, Y channel, {' / '.join(titles[name] for name in measured)}"
-    lines = [[title, *sets, "the paper's PSNR"], ["---"] * (len(sets) + 2)]
+    rows = []
     for method, details in results["methods"].items():
         if method == "hr":
             continue
@@ -48,8 +49,8 @@ def table(results: dict) -> str:
         paper = [published.get((name, method)) for name in sets]
         known = any(paper)
         row.append(" / ".join(f"{f.psnr:.2f}" if f else "–" for f in paper) if known else "–")
-        lines.append(row)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        rows.append(row)
+    return markdown_table([title, *sets, "the paper's PSNR"], rows)
 
 
 def replace(readme: str, content: str) -> str:
@@ -74,8 +75,7 @@ def main() -> None:
         sys.exit(f"{README}: {error}")
     if arguments.check:
         sys.exit(f"{README}: outdated; run tools/readme_table.py" if new != old else 0)
-    with written_whole(README) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+    write_text(README, new)
 
 
 if __name__ == "__main__":

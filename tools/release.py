@@ -15,19 +15,18 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
-from srgan_tf import Upscaler
-from srgan_tf.files import written_whole
-from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.evaluation.benchmark import evaluate
+from srgan_tf.evaluation.methods import open_methods
+from srgan_tf.evaluation.metrics import Psnr, Ssim
+from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.files import write_text, written_whole
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
@@ -45,20 +44,19 @@ GAN_LOGS = (
 )
 
 
-def score(model: Path | str, folder: Path) -> dict[str, float]:
-    """Compute mean PSNR (dB) and SSIM on Y of the enlarged SET/LRx4 against SET/HR."""
-    upscaler = Upscaler(model)
-    psnr, ssim = [], []
-    for lr in sorted((folder / f"LRx{upscaler.scale}").glob("*.png")):
-        with tempfile.TemporaryDirectory() as temporary:
-            written = Path(temporary) / lr.name
-            upscaler.upscale_file(lr, written)
-            sr = np.asarray(Image.open(written).convert("RGB"))
-        hr = np.asarray(Image.open(folder / "HR" / lr.name).convert("RGB"))
-        hr = hr[: sr.shape[0], : sr.shape[1]]
-        psnr.append(psnr_y(hr, sr, border=upscaler.scale))
-        ssim.append(ssim_y(hr, sr, border=upscaler.scale))
-    return {"psnr": round(float(np.mean(psnr)), 3), "ssim": round(float(np.mean(ssim)), 4)}
+def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
+    """Compute mean PSNR (dB) and SSIM on Y on the benchmark sets."""
+    (method,), _ = open_methods([f"run={model}"], scale)
+    scores = evaluate(open_sets(data, list(SETS), scale), [method], [Psnr(), Ssim()])
+    if scores.failures:
+        sys.exit("\n".join(scores.failures))
+    return {
+        name: {
+            metric: round(scores.mean(name, "run", metric) or 0.0, digits)
+            for metric, digits in (("psnr", 3), ("ssim", 4))
+        }
+        for name in SETS
+    }
 
 
 def curve(logs: Path) -> list[dict[str, float]]:
@@ -128,7 +126,7 @@ def main() -> None:
         before = json.loads(card_file.read_text(encoding="utf-8"))
         if reason := reason_to_keep(before, card):
             sys.exit(f"The released {card['name']} is kept: it {reason}. --replace replaces it.")
-    card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
+    card["scores"] = score(arguments.run, arguments.data, card["scale"])
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -140,8 +138,7 @@ def main() -> None:
 
     with written_whole(target) as temporary:
         shutil.copyfile(weights, temporary)
-    with written_whole(card_file) as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_text(card_file, json.dumps(card, indent=2) + "\n")
     print(f"Released {target}")
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 from srgan_tf.cli.common import import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import RequestError
 from srgan_tf.export import MODES
-from srgan_tf.files import make_writable_folder, native_messages_held_back, written_whole
+from srgan_tf.files import (
+    make_writable_folder,
+    native_messages_held_back,
+    write_text,
+    written_whole,
+)
 
 SAVED_MODEL = "saved-model"
 
@@ -179,8 +184,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "input_size": size,
         "modes": results,
     }
-    with written_whole(out / "fidelity.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "fidelity.json", json.dumps(summary, indent=2) + "\n")
     with written_whole(out / "fidelity.png") as temporary:
         fidelity.side_by_side(photos[0], pictures).save(temporary)
     print(f"Done: {out}/" + ", ".join(entry["path"] for entry in results.values()))

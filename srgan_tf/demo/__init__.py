@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, written_whole
+from srgan_tf.files import first_line, write_text, written_whole
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
@@ -50,8 +50,7 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True)
         (folder / "models").mkdir(exist_ok=True)
         models = [_write_model(folder / "models", name, cache) for name in names]
-        with written_whole(folder / "models.json") as temporary:
-            temporary.write_text(json.dumps(models, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "models.json", json.dumps(models, indent=2) + "\n")
         _write_samples(folder / "samples")
     except OSError as error:
         raise RequestError(f"{folder}: can't be written ({first_line(error)})") from None
@@ -94,8 +93,7 @@ def _export(name: str, weights: Path, folder: Path) -> None:
         "radius": generator.features_radius + generator.upsample_radius,
         "parameters": generator.count_params(),
     }
-    with written_whole(folder / "model.json") as temporary:
-        temporary.write_text(json.dumps(entry), encoding="utf-8")
+    write_text(folder / "model.json", json.dumps(entry))
 
 
 def _write_samples(folder: Path) -> None:

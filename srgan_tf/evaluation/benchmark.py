@@ -20,7 +20,7 @@ from srgan_tf.errors import ImageError, RequestError
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.metrics import METRICS, Metric
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import first_line, is_file, written_whole
+from srgan_tf.files import first_line, is_file, write_text
 from srgan_tf.images import write_image
 
 # Part of every cache key: increase it when the code changes results.
@@ -179,8 +179,7 @@ class _Work:
                     known[metric.cache_key] = self._compute(metric, sr, hr)
                 except ImageError as error:
                     problems.append(str(error))
-            with written_whole(values_file) as temporary:
-                temporary.write_text(json.dumps(known), encoding="utf-8")
+            write_text(values_file, json.dumps(known))
         values = {m.name: known[m.cache_key] for m in metrics if m.cache_key in known}
         return Score(image.set, image.name, method.name, values, picture), problems
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from skimage.filters import window
 from skimage.measure import blur_effect
 
+from srgan_tf.data.pipeline import central_crop
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
 from srgan_tf.losses import VggFeatures
@@ -104,7 +105,8 @@ class Metric(ABC):
 class Psnr(Metric):
     """PSNR on Y without a border of `scale` pixels."""
 
-    name = cache_key = "psnr"
+    name = "psnr"
+    cache_key = "psnr 2"
 
     def min_side(self, scale):
         return 2 * scale + 1
@@ -116,7 +118,8 @@ class Psnr(Metric):
 class Ssim(Metric):
     """SSIM on Y without a border of `scale` pixels."""
 
-    name = cache_key = "ssim"
+    name = "ssim"
+    cache_key = "ssim 2"
 
     def min_side(self, scale):
         return 2 * scale + 11
@@ -148,16 +151,11 @@ class Vgg54(Metric):
         return 16  # four poolings leave one pixel
 
     def reference(self, hr):
-        return self._features(_centre(hr, VGG_CROP))
+        return self._features(central_crop(hr, VGG_CROP, 1))
 
     def __call__(self, sr, reference, scale):
-        features = self._features(_centre(sr, VGG_CROP))
+        features = self._features(central_crop(sr, VGG_CROP, 1))
         return float(tf.reduce_mean(tf.square(features - reference)))
-
-
-def _centre(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
 
 
 class Lpips(Metric):
@@ -242,7 +240,7 @@ def _top_octave_power(image: np.ndarray, border: int) -> float:
 
 
 def _inner_luma(image: np.ndarray, border: int) -> np.ndarray:
-    return luma(image).numpy()[border:-border, border:-border, 0].astype(np.float64)
+    return luma(image)[border:-border, border:-border]
 
 
 def open_metrics(vgg: str, lpips: Path | None = None) -> tuple[list[Metric], list[str]]:

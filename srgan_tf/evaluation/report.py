@@ -23,7 +23,7 @@ from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import Grid, tables
-from srgan_tf.files import readable, written_whole
+from srgan_tf.files import readable, write_text
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -48,7 +48,9 @@ def write_report(
         notes: sentences to print below the tables.
         command: the command line.
     """
-    _write(folder / "results.json", json.dumps(_results(scores, scale, command), indent=1))
+    write_text(
+        folder / "results.json", json.dumps(_results(scores, scale, command), indent=1) + "\n"
+    )
     grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
     sheets = []
@@ -58,13 +60,8 @@ def write_report(
     notes = [_protocol(scores, scale), *notes]
     command = readable(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
-    _write(folder / "report.md", markdown)
-    _write(folder / "report.html", _html(scores, grids, plots, images, notes, command))
-
-
-def _write(file: Path, content: str) -> None:
-    with written_whole(file) as temporary:
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_text(folder / "report.md", markdown + "\n")
+    write_text(folder / "report.html", _html(scores, grids, plots, images, notes, command) + "\n")
 
 
 def _results(scores: Scores, scale: int, command: str) -> dict:

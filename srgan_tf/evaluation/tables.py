@@ -12,6 +12,7 @@ from srgan_tf.evaluation.benchmark import Scores
 from srgan_tf.evaluation.degradations import CLEAN
 from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
+from srgan_tf.markdown import markdown_table
 
 NONE = "–"
 
@@ -26,8 +27,7 @@ class Grid:
 
     def to_markdown(self) -> str:
         """Format as GitHub's Markdown, without the title."""
-        lines = [self.header, ["---", "---", *["--:"] * (len(self.header) - 2)], *self.rows]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return markdown_table(self.header, self.rows, left=2)
 
     def to_html(self) -> str:
         """Format as a `<table>` with the title as its caption."""

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from srgan_tf.data.degrade import bicubic_downscale
+from srgan_tf.data.pipeline import central_crop
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import RequestError
 from srgan_tf.images import to_levels
@@ -174,18 +175,17 @@ def compare(
 def side_by_side(photo: ReferencePhoto, results: dict[str, np.ndarray]) -> Image.Image:
     """Draw a detail of HR and of each result, and below it 16 times the difference to Keras'."""
     panels = {"HR": photo.hr, "Keras": photo.reference, **results}
-    top, left = (max(0, (side - _PANEL) // 2) for side in photo.hr.shape[:2])
-    cut = slice(top, top + _PANEL), slice(left, left + _PANEL)
-    height, width = photo.hr[cut].shape[:2]
+    details = {name: central_crop(pixels, _PANEL, 1) for name, pixels in panels.items()}
+    height, width = details["HR"].shape[:2]
     caption = 14
     sheet = Image.new("RGB", (len(panels) * width, 2 * (height + caption)), "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (name, pixels) in enumerate(panels.items()):
+    for index, (name, detail) in enumerate(details.items()):
         x = index * width
         draw.text((x + 2, 1), name, "black")
-        sheet.paste(Image.fromarray(pixels[cut]), (x, caption))
+        sheet.paste(Image.fromarray(detail), (x, caption))
         if name in results:
-            difference = pixels[cut].astype(int) - photo.reference[cut]
+            difference = detail.astype(int) - details["Keras"]
             magnified = np.clip(128 + _MAGNIFY * difference, 0, 255).astype(np.uint8)
             draw.text((x + 2, height + caption + 1), f"{_MAGNIFY}x minus Keras", "black")
             sheet.paste(Image.fromarray(magnified), (x, height + 2 * caption))
@@ -205,11 +205,9 @@ def _is_held_out(index: int) -> bool:
 
 def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
     """Return a photo's centre, of `size` times the scale if given; None if it is too small."""
-    if size is not None:
-        height, width = (scale * side for side in size)
-    else:
-        height, width = (min(side, _MAX_SIDE) // scale * scale for side in hr.shape[:2])
+    if size is None:
+        middle = central_crop(hr, _MAX_SIDE, scale)
+        return middle if min(middle.shape[:2]) >= scale * _MIN_SIDE else None
+    height, width = (scale * side for side in size)
     top, left = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
-    if min(top, left) < 0 or min(height, width) < scale * _MIN_SIDE:
-        return None
-    return hr[top : top + height, left : left + width]
+    return hr[top : top + height, left : left + width] if min(top, left) >= 0 else None

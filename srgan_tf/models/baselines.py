@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.data.degrade import bicubic_interpolate
-from srgan_tf.metrics import luma
+from srgan_tf.metrics import BT601
 from srgan_tf.models.generator import PhotoModel
 from srgan_tf.models.srresnet import SCALES
 
@@ -24,7 +24,7 @@ _RGB_PER_LUMA = 255.0 / 219.0
 
 def unit_luma(images: tf.Tensor) -> tf.Tensor:
     """Compute Y, float32 [N, H, W, 1] in [16/255, 235/255], of RGB [N, H, W, 3] in [0, 1]."""
-    return luma(255.0 * images) / 255.0
+    return tf.reduce_sum(images * BT601.astype(np.float32), -1, keepdims=True) + 16.0 / 255.0
 
 
 class LumaGenerator(PhotoModel):

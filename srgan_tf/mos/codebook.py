@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from srgan_tf.markdown import markdown_table
 from srgan_tf.mos.database import RatingRow
 from srgan_tf.mos.design import SCALE_LABELS, Design
 
@@ -67,7 +68,5 @@ def to_json(design: Design, rows: Sequence[dict[str, Any]]) -> str:
 
 def to_markdown() -> str:
     """Format the codebook as Markdown."""
-    lines = [f"| {name} | {meaning} |" for name, meaning in CODEBOOK.items()]
-    return "\n".join(
-        ["# Columns of ratings.csv", "", "| column | meaning |", "|---|---|", *lines, ""]
-    )
+    table = markdown_table(["column", "meaning"], CODEBOOK.items())
+    return f"# Columns of ratings.csv\n\n{table}\n"

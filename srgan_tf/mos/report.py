@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from srgan_tf.errors import RequestError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
-from srgan_tf.files import written_whole
+from srgan_tf.files import write_text, written_whole
+from srgan_tf.markdown import markdown_table
 from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
     SIGNIFICANT,
@@ -85,11 +86,11 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     if not ratings:
         raise RequestError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
-    _write(folder / "report.md", to_markdown(study.design, results, _when(rows)))
-    _write(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
-    _write(folder / "ratings.csv", codebook.to_csv(rows))
-    _write(folder / "ratings.json", codebook.to_json(study.design, rows))
-    _write(folder / "codebook.md", codebook.to_markdown())
+    write_text(folder / "report.md", to_markdown(study.design, results, _when(rows)))
+    write_text(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
+    write_text(folder / "ratings.csv", codebook.to_csv(rows))
+    write_text(folder / "ratings.json", codebook.to_json(study.design, rows))
+    write_text(folder / "codebook.md", codebook.to_markdown())
     figure = plot(results.opinions)
     for suffix in ("png", "svg"):
         with written_whole(folder / f"distribution.{suffix}") as temporary:
@@ -211,12 +212,14 @@ def _paper_comparison(table: Table, opinions: Opinions) -> str:
             ["the paper", *(f"{paper[m]:.2f}" for m in methods)],
             ["difference", *(_signed(here[m] - paper[m]) if m in here else "–" for m in methods)],
         ]
-    return _table([table.title, *(label for _, label in table.columns)], rows) if rows else ""
+    return (
+        markdown_table([table.title, *(label for _, label in table.columns)], rows) if rows else ""
+    )
 
 
 def _score_table(of_methods: Mapping[str, Opinion]) -> str:
     header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCALE_LABELS)]
-    return _table(
+    return markdown_table(
         header,
         [
             [
@@ -242,7 +245,7 @@ def _difference_table(methods: Sequence[str], comparisons: Sequence[Comparison])
         ):
             cells[pair] = _signed(difference) + star if c.raters else "–"
     rows = [[_label(row), *(cells.get((row, column), "") for column in methods)] for row in methods]
-    return _table(["", *map(_label, methods)], rows)
+    return markdown_table(["", *map(_label, methods)], rows)
 
 
 def _repeat_summary(raters: Sequence[Consistency]) -> str:
@@ -261,7 +264,7 @@ def _rater_table(raters: Sequence[Consistency]) -> str:
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
-    return _table(
+    return markdown_table(
         ["rater", "ratings", "mean", "correlation", "repeats", "equal", "difference", "flags"],
         [
             [
@@ -277,11 +280,6 @@ def _rater_table(raters: Sequence[Consistency]) -> str:
             for r in raters
         ],
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _as_json(results: Results) -> dict[str, Any]:
@@ -322,8 +320,3 @@ def _signed(value: float) -> str:
 
 def _label(method: str) -> str:
     return _LABELS.get(method, method)
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(text, "utf-8")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.engine import URL
 
 from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, written_whole
+from srgan_tf.files import first_line, write_text
 from srgan_tf.mos.database import Database, parse_url
 from srgan_tf.mos.design import Design
 
@@ -100,10 +100,8 @@ def database_url(folder: Path, private: Private) -> URL:
 
 def write_study(folder: Path, design: Design, private: Private) -> None:
     """Write `study.json` and `private.json`."""
-    with written_whole(folder / DESIGN_FILE) as temporary:
-        temporary.write_text(design.model_dump_json(indent=1) + "\n", "utf-8")
-    with written_whole(folder / PRIVATE_FILE, mode=0o600) as temporary:
-        temporary.write_text(private.model_dump_json(indent=1) + "\n", "utf-8")
+    write_text(folder / DESIGN_FILE, design.model_dump_json(indent=1) + "\n")
+    write_text(folder / PRIVATE_FILE, private.model_dump_json(indent=1) + "\n", mode=0o600)
 
 
 def _read(path: Path, kind: type[_Record]) -> _Record:
