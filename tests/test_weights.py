@@ -92,7 +92,7 @@ def test_files_that_hold_no_generator_are_refused(tmp_path):
     other = Discriminator(2, 4)
     other.build((None, 16, 16, 3))
     other.save(tmp_path / "other.keras")
-    with pytest.raises(RequestError, match="holds a Discriminator, not a generator"):
+    with pytest.raises(RequestError, match="contains a Discriminator, not a generator"):
         load_generator(tmp_path / "other.keras")
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(
         tmp_path / "foreign.keras"

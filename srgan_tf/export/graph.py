@@ -277,15 +277,15 @@ def _fold(
 
 
 def _split(
-    kernel: np.ndarray, bias: np.ndarray, apart: bool
+    kernel: np.ndarray, bias: np.ndarray, separate: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return kernel, bias, and, if `apart`, the large centre taps in a separate kernel."""
+    """Return kernel, bias, and, if `separate`, the large centre taps in a separate kernel."""
     centre = kernel.shape[0] // 2
     taps = kernel[centre, centre]
     rest = kernel.copy()
     rest[centre, centre] = 0.0
     large = np.abs(taps) > _OUTLIER * np.quantile(np.abs(rest), 0.999)
-    if not (apart and large.any()):
+    if not (separate and large.any()):
         return kernel, bias, None
     rest[centre, centre] = np.where(large, 0.0, taps)
     return rest, bias, np.where(large, taps, 0.0)[None, None]

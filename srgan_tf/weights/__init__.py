@@ -34,7 +34,7 @@ def default_model() -> str:
 
 
 def find_generator(name: str | Path) -> Path:
-    """Return the `.keras` file behind a released name, a file or a run folder.
+    """Return the `.keras` file of a released name, a file or a run folder.
 
     Raises:
         RequestError: not found; the message names the nearest and how to train one.
@@ -91,7 +91,7 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     except Exception as error:
         raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
     if not isinstance(model, Generator):
-        raise RequestError(f"{path}: holds a {type(model).__name__}, not a generator")
+        raise RequestError(f"{path}: contains a {type(model).__name__}, not a generator")
     if model.dtype_policy.name == precision:
         return model
     return with_precision(model, precision)
