@@ -25,7 +25,7 @@ import numpy as np
 from timing import seconds_in_turns
 
 from srgan_tf import Upscaler
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 from srgan_tf.images import to_levels
 from srgan_tf.weights import find_litert
 
@@ -108,7 +108,7 @@ def main() -> None:
             "least_seconds": {name: round(min(s), 4) for name, s in times.items()},
             "megapixels_per_second": {n: round(megapixels / s, 3) for n, s in median.items()},
         }
-        with written_whole(arguments.out) as temporary:
+        with atomic_write(arguments.out) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """Errors that the user can fix: a wrong key, a missing file, a damaged photo."""
 
 
-class RequestError(ValueError):
+class UserError(ValueError):
     """An error that the user can fix; the message says how.
 
     Commands print it without a traceback and exit with code 2.

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
@@ -117,16 +117,16 @@ def is_folder(path: Path) -> bool | None:
     """Return whether a path is a folder (True) or a file (False); None if it does not exist.
 
     Raises:
-        RequestError: a pipe, a device, or a path that is too long or not accessible.
+        UserError: a pipe, a device, or a path that is too long or not accessible.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RequestError(f"{path}: can't be read: {first_line(error)}") from None
+        raise UserError(f"{path}: can't be read: {first_line(error)}") from None
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise RequestError(f"{path}: a pipe or device; give a file or folder")
+        raise UserError(f"{path}: a pipe or device; give a file or folder")
     return stat.S_ISDIR(mode)
 
 
@@ -144,7 +144,7 @@ def readable(name: str) -> str:
 
 
 @contextmanager
-def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` if the block raises nothing.
 
     Args:
@@ -163,8 +163,8 @@ def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a UTF-8 text file with `written_whole`."""
-    with written_whole(path, mode) as temporary:
+    """Write a UTF-8 text file with `atomic_write`."""
+    with atomic_write(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -200,18 +200,18 @@ def make_writable_folder(folder: Path) -> None:
     """Create a folder if needed and check that files can be written to it.
 
     Raises:
-        RequestError: the folder can't be created or written to.
+        UserError: the folder can't be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RequestError(f"{folder}: can't be written to ({first_line(error)})") from None
+        raise UserError(f"{folder}: can't be written to ({first_line(error)})") from None
 
 
 @contextmanager
-def native_messages_held_back() -> Iterator[None]:
+def suppress_native_output() -> Iterator[None]:
     """Suppress the output that native code writes to the process' stderr.
 
     If the process dies within the block, the output is printed. The output of other threads is

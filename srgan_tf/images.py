@@ -14,7 +14,7 @@ import pyvips
 from PIL import Image
 
 from srgan_tf.errors import ImageError
-from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, first_line, written_whole
+from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, atomic_write, first_line
 from srgan_tf.formats import colour, containers, ifd
 from srgan_tf.formats.containers import Parts
 from srgan_tf.formats.decoding import decode
@@ -195,7 +195,7 @@ def write_image(
         if isinstance(pixels, np.memmap):
             image.set_progress(True)
             image.signal_connect("eval", lambda *_: release_pages(pixels))
-        with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
+        with atomic_write(path) as temporary, temporary.open("r+b", buffering=0) as file:
             if kind == ".bmp":
                 if icc_profile:
                     image = image.icc_transform("srgb", embedded=True)

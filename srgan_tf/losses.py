@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf import keras_settings  # noqa: F401
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 FEATURE_SCALE = 1 / 12.75
 """Factor of VGG feature maps, which brings the VGG losses to the scale of the MSE (section 3.2)."""
@@ -49,7 +49,7 @@ def content_losses(
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
 
     Raises:
-        RequestError: VGG19's weights are not available.
+        UserError: VGG19's weights are not available.
     """
     losses: dict[str, ContentLoss] = {}
     for name in names:
@@ -221,7 +221,7 @@ def _vgg19(weights: str) -> keras.Model:
         "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
     )
     if weights != "imagenet" and not Path(weights).is_file():
-        raise RequestError(f"vgg.weights: {weights}: no such file; {ways}")
+        raise UserError(f"vgg.weights: {weights}: no such file; {ways}")
     before = keras.config.dtype_policy()
     # In float32 whatever the generator's policy, as differences of features are small beside the
     # features; keras.applications has no dtype argument.
@@ -229,7 +229,7 @@ def _vgg19(weights: str) -> keras.Model:
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
-        raise RequestError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
+        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
     finally:
         keras.config.set_dtype_policy(before)
 

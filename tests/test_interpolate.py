@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import SRResNet
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -30,7 +30,7 @@ def test_every_weight_is_the_share_of_one_and_the_rest_of_the_other():
 
 
 def test_other_architectures_and_shares_are_refused():
-    with pytest.raises(RequestError, match="same architecture"):
+    with pytest.raises(UserError, match="same architecture"):
         interpolate.interpolate(_generator(1.0), _generator(1.0, blocks=2), share=0.5)
-    with pytest.raises(RequestError, match=r"1\.5"):
+    with pytest.raises(UserError, match=r"1\.5"):
         interpolate.interpolate(_generator(1.0), _generator(1.0), share=1.5)

@@ -13,7 +13,7 @@ from scipy import signal
 from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.losses import (
     LOSSES,
     PERCEPTUAL_LAYERS,
@@ -264,12 +264,12 @@ def says_both_ways(error) -> bool:
 
 def test_missing_or_foreign_vgg_weights_are_refused(tmp_path):
     missing = str(tmp_path / "vgg.h5")
-    with pytest.raises(RequestError, match="no such file") as caught:
+    with pytest.raises(UserError, match="no such file") as caught:
         content_loss("vgg54", missing)
     assert missing in str(caught.value) and says_both_ways(caught.value)
     (tmp_path / "vgg.h5").write_text("not weights")
     before = keras.config.dtype_policy()
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         content_loss("vgg54", missing)
     assert missing in str(caught.value) and says_both_ways(caught.value)
     assert keras.config.dtype_policy() is before
@@ -282,7 +282,7 @@ def test_vgg_weights_that_cannot_be_downloaded_are_refused(monkeypatch, tmp_path
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     config = importlib.import_module("keras.src.backend.config")
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))  # nothing is cached
-    with pytest.raises(RequestError, match="no network") as caught:
+    with pytest.raises(UserError, match="no network") as caught:
         content_loss("vgg54")
     assert says_both_ways(caught.value)
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import Generator
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
@@ -33,12 +33,12 @@ def interpolate(one: Generator, other: Generator, share: float) -> Generator:
     """Return a generator with the weights `share`·one + (1 - `share`)·other.
 
     Raises:
-        RequestError: the architectures differ, or `share` is not from 0 to 1.
+        UserError: the architectures differ, or `share` is not from 0 to 1.
     """
     if not 0 <= share <= 1:
-        raise RequestError(f"--share {share}: must be from 0 to 1")
+        raise UserError(f"--share {share}: must be from 0 to 1")
     if _architecture(one) != _architecture(other):
-        raise RequestError("only generators of the same architecture can be interpolated")
+        raise UserError("only generators of the same architecture can be interpolated")
     between = with_precision(one, "float32")
     between.set_weights(
         [
@@ -73,7 +73,7 @@ def main() -> None:
             load_generator(arguments.run), load_generator(other), arguments.share
         )
         card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
-    except (RequestError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.error(str(error))
 
     del card["validation"]  # of RUN_DIR's weights

@@ -26,7 +26,7 @@ from srgan_tf.evaluation.benchmark import evaluate
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.metrics import Psnr, Ssim
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import write_text, written_whole
+from srgan_tf.files import atomic_write, write_text
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
@@ -136,7 +136,7 @@ def main() -> None:
     card["command"] = "python tools/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
     write_text(card_file, json.dumps(card, indent=2) + "\n")
     print(f"Released {target}")

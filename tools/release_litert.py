@@ -14,7 +14,7 @@ from pathlib import Path
 
 from srgan_tf import weights
 from srgan_tf.export.tflite import convert
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 from srgan_tf.models import ECBSR, SRResNet
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         if not isinstance(generator, SRResNet | ECBSR):
             continue
         path = Path(weights.__file__).parent / f"{name}.tflite"
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(convert(generator, "float16", name))
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 

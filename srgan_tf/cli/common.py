@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
+from srgan_tf.errors import UserError
+from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, suppress_native_output
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
 
@@ -53,7 +53,7 @@ def run(
             sys.exit(command(parser.parse_args(argv)))
         finally:
             sys.stdout.flush()
-    except RequestError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
@@ -244,13 +244,13 @@ def import_tensorflow() -> None:
     """Import TensorFlow with its native output to stderr suppressed.
 
     Raises:
-        RequestError: TensorFlow is not installed.
+        UserError: TensorFlow is not installed.
     """
     from srgan_tf.inference.engine import require_tensorflow
 
     require_tensorflow("this command")
     prepare_tensorflow()
-    with native_messages_held_back():
+    with suppress_native_output():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

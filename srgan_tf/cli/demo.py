@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 
 def add_parser(commands) -> None:
@@ -61,7 +61,7 @@ def _demo(arguments: argparse.Namespace) -> int:
                     server.serve_forever()
         return 0
     if arguments.export.exists() and not arguments.export.is_dir():
-        raise RequestError(f"{arguments.export}: not a folder")
+        raise UserError(f"{arguments.export}: not a folder")
     _write(arguments.export, arguments.models)
     print(f"Done: {arguments.export}; upload it to any static host")
     return 0
@@ -78,5 +78,5 @@ def _write(folder: Path, wanted: str | None) -> None:
     else:
         names = list(dict.fromkeys(name for name in wanted.split(",") if name))
     if not names:
-        raise RequestError("--models is empty; give released names, .keras files or run folders")
+        raise UserError("--models is empty; give released names, .keras files or run folders")
     demo.write_site(folder, names, cache_folder() / "demo")

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import make_writable_folder
 
 
@@ -93,7 +93,7 @@ def _list(value: str) -> list[str]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
-        raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
+        raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
     from srgan_tf.evaluation.degradations import parse_degradation
 
     degradations = [parse_degradation(text) for text in arguments.degrade]
@@ -114,7 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     names = {f"{image.set}/{image.name}" for images in sets.values() for image in images}
     for name in arguments.images or []:
         if name not in names:
-            raise RequestError(f"--images: {name}: no such image; give it as SET/NAME")
+            raise UserError(f"--images: {name}: no such image; give it as SET/NAME")
 
     make_writable_folder(arguments.out)
     try:

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export import MODES
 from srgan_tf.files import (
+    atomic_write,
     make_writable_folder,
-    native_messages_held_back,
+    suppress_native_output,
     write_text,
-    written_whole,
 )
 
 SAVED_MODEL = "saved-model"
@@ -109,9 +109,9 @@ def _export(arguments: argparse.Namespace) -> int:
     modes = _modes(arguments)
     size = _size(arguments.input_size)
     if arguments.version < 1:
-        raise RequestError(f"--version must be at least 1, not {arguments.version}")
+        raise UserError(f"--version must be at least 1, not {arguments.version}")
     if arguments.max_pixels is not None and arguments.max_pixels < 1:
-        raise RequestError(f"--max-pixels must be at least 1, not {arguments.max_pixels}")
+        raise UserError(f"--max-pixels must be at least 1, not {arguments.max_pixels}")
 
     import_tensorflow()
     from srgan_tf import weights
@@ -154,9 +154,9 @@ def _export(arguments: argparse.Namespace) -> int:
         else:
             path = out / f"{name}-{mode}.tflite"
             content = tflite.convert(generator, mode, name, size, calibration, rounded)
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
-        with native_messages_held_back():
+        with suppress_native_output():
             exported = open_engine(path)
         enlarged = [fidelity.enlarge(exported, photo.lr) for photo in photos]
         found = fidelity.compare(photos, enlarged, generator.scale, tolerances[mode])
@@ -185,7 +185,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "modes": results,
     }
     write_text(out / "fidelity.json", json.dumps(summary, indent=2) + "\n")
-    with written_whole(out / "fidelity.png") as temporary:
+    with atomic_write(out / "fidelity.png") as temporary:
         fidelity.side_by_side(photos[0], pictures).save(temporary)
     print(f"Done: {out}/" + ", ".join(entry["path"] for entry in results.values()))
     missed = [mode for mode, entry in results.items() if not entry["passed"]]
@@ -200,15 +200,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _modes(arguments: argparse.Namespace) -> list[str]:
     if arguments.quantize is not None and not arguments.tflite:
-        raise RequestError("--quantize applies to TensorFlow Lite models: add --tflite")
+        raise UserError("--quantize applies to TensorFlow Lite models: add --tflite")
     if not (arguments.saved_model or arguments.tflite):
-        raise RequestError("nothing to export: give --saved-model, --tflite or both")
+        raise UserError("nothing to export: give --saved-model, --tflite or both")
     modes = [SAVED_MODEL] if arguments.saved_model else []
     if arguments.tflite:
         wanted = MODES if arguments.quantize is None else arguments.quantize.split(",")
         for mode in wanted:
             if mode not in MODES:
-                raise RequestError(f"--quantize: no mode {mode!r}; use one of {', '.join(MODES)}")
+                raise UserError(f"--quantize: no mode {mode!r}; use one of {', '.join(MODES)}")
         modes += dict.fromkeys(wanted)
     return modes
 
@@ -221,7 +221,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 8:
-        raise RequestError(f"--input-size {text}: must be N or HxW, at least 8 pixels, such as 128")
+        raise UserError(f"--input-size {text}: must be N or HxW, at least 8 pixels, such as 128")
     return sides[0], sides[-1]
 
 
@@ -234,7 +234,7 @@ def _tolerances(texts: list[str], defaults: dict) -> dict:
                 tolerances[mode], psnr_loss=float(value), max_difference=None
             )
         except (KeyError, ValueError):
-            raise RequestError(
+            raise UserError(
                 f"--tolerance {text}: must be MODE=DB, such as int8=0.2, with one of "
                 f"{', '.join(tolerances)}"
             ) from None

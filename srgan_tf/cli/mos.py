@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import first_line
 
 _CONSENT = """\
@@ -189,19 +189,19 @@ def _create(arguments: argparse.Namespace) -> int:
     else:
         unknown = [name for name in sets if name not in PAPER_SETS]
         if unknown:
-            raise RequestError(
+            raise UserError(
                 f"the paper's design has no set {unknown[0]}; give its methods with --methods"
             )
         methods, paths = {name: list(PAPER_SETS[name]) for name in sets}, {}
     invitations = 0 if arguments.open else arguments.invitations
     if invitations < 1 and not arguments.open:
-        raise RequestError("--invitations must be at least 1; --open needs no invitations")
+        raise UserError("--invitations must be at least 1; --open needs no invitations")
     consent = _CONSENT
     if arguments.consent:
         try:
             consent = arguments.consent.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise RequestError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
+            raise UserError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
 
     import_tensorflow()
     from srgan_tf.mos.create import create
@@ -252,7 +252,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         listener.bind((arguments.host, arguments.port))
         listener.listen(2048)
     except (OSError, OverflowError) as error:
-        raise RequestError(
+        raise UserError(
             f"{arguments.host}, port {arguments.port}: can't listen ({first_line(error)}); choose "
             "another with --port"
         ) from None
@@ -290,7 +290,7 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         excluded = {int(number) for number in arguments.exclude.split(",") if number.strip()}
     except ValueError:
-        raise RequestError(
+        raise UserError(
             f"--exclude {arguments.exclude}: must be numbers of raters, such as 3,17"
         ) from None
     folder = arguments.out or arguments.study / "report"
@@ -305,7 +305,7 @@ def _require_extra() -> None:
     needed = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg", "limits", "matplotlib")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise RequestError(
+        raise UserError(
             f"srgan mos needs {', '.join(missing)}: pip install 'srgan-tf[mos]', or "
             "pip install -e '.[mos]' in a checkout"
         )
@@ -325,22 +325,22 @@ def _parse_methods(
         for method in _names(rest if of_one_set else option, "--methods"):
             method, equals, path = method.partition("=")
             if equals and paths.setdefault(method, to_path(path)) != to_path(path):
-                raise RequestError(f"--methods: {method} has two paths")
+                raise UserError(f"--methods: {method} has two paths")
             methods.append(method)
         if (set_name in on_one) if of_one_set else (on_all is not None):
-            raise RequestError(f"--methods {option}: given twice; join the names with commas")
+            raise UserError(f"--methods {option}: given twice; join the names with commas")
         if of_one_set:
             on_one[set_name] = methods
         else:
             on_all = methods
     missing = [name for name in sets if name not in on_one]
     if missing and on_all is None:
-        raise RequestError(f"--methods: no methods for {', '.join(missing)}")
+        raise UserError(f"--methods: no methods for {', '.join(missing)}")
     return {name: on_one.get(name, on_all or []) for name in sets}, paths
 
 
 def _names(text: str, option: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        raise RequestError(f"{option} {text}: must be names separated by commas, none twice")
+        raise UserError(f"{option} {text}: must be names separated by commas, none twice")
     return names

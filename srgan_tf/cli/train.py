@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import readable
 
 SECONDS_TO_NOTICE = 60
@@ -102,7 +102,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     for name in (arguments.data, arguments.out, *arguments.set):
         if name is not None and readable(str(name)) != str(name):
-            raise RequestError(
+            raise UserError(
                 f"{name}: not UTF-8, which recipes and TensorFlow need; rename it, or give a link "
                 "to it"
             )
@@ -155,7 +155,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _run_workers(arguments: argparse.Namespace) -> int:
     """Run this command once per worker, and stop all of them if one fails."""
     if arguments.workers < 1:
-        raise RequestError(f"--workers must be at least 1, not {arguments.workers}")
+        raise UserError(f"--workers must be at least 1, not {arguments.workers}")
     with ExitStack() as sockets:
         ports = [_free_port(sockets) for _ in range(arguments.workers)]
     cluster = {"worker": [f"localhost:{port}" for port in ports]}

@@ -22,14 +22,14 @@ from srgan_tf.cli.common import (
     stop_if_interrupted,
     to_path,
 )
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import (
     IMAGE_SUFFIXES,
     Output,
     find_images,
     is_file,
     is_folder,
-    native_messages_held_back,
+    suppress_native_output,
 )
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _enlarge(
     from srgan_tf.inference.upscaler import Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    with native_messages_held_back():
+    with suppress_native_output():
         upscaler = Upscaler(
             arguments.model,
             arguments.tile,
@@ -156,15 +156,15 @@ def _enlarge(
 def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -> tuple[Path, Path]:
     """Return (source, target), with files in `scratch` for - as stdin or stdout."""
     if len(inputs) > 1:
-        raise RequestError("- takes one photo on stdin or stdout: give one input")
+        raise UserError("- takes one photo on stdin or stdout: give one input")
     (source,) = inputs
     if source == _PIPE:
         if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
-            raise RequestError(f"{out}: a photo on stdin has no name: give a file name as OUT")
+            raise UserError(f"{out}: a photo on stdin has no name: give a file name as OUT")
         source = scratch / "stdin"
         source.write_bytes(sys.stdin.buffer.read())
     elif is_folder(source) is not False:
-        raise RequestError(f"{source}: not a file; only one file can be written to stdout")
+        raise UserError(f"{source}: not a file; only one file can be written to stdout")
     if out != _PIPE:
         return source, out
     suffix = source.suffix.lower() if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
@@ -177,24 +177,24 @@ def _plan(
     """Return the (source, target) files of a command, and messages on unreadable inputs.
 
     Raises:
-        RequestError: a missing input, nothing to do, or targets that clash.
+        UserError: a missing input, nothing to do, or targets that clash.
     """
     folders = {}
     for source in inputs:
         folder = is_folder(source)
         if folder is None:
-            raise RequestError(f"{source}: no such file or folder")
+            raise UserError(f"{source}: no such file or folder")
         folders[source] = folder
     out_is_folder = is_folder(out)
     jobs, failures = [], []
     if out.suffix.lower() in IMAGE_SUFFIXES and not out_is_folder:
         if len(inputs) > 1 or folders[inputs[0]]:
-            raise RequestError(f"{out}: a file for several results; give a folder as OUT")
+            raise UserError(f"{out}: a file for several results; give a folder as OUT")
         if written.name(out.name) != out.name:
-            raise RequestError(f"{out}: the suffix does not match --format {written.format}")
+            raise UserError(f"{out}: the suffix does not match --format {written.format}")
         jobs = [(inputs[0], out)]
     elif out_is_folder is False:
-        raise RequestError(
+        raise UserError(
             f"{out}: neither a folder nor a file with one of {', '.join(IMAGE_SUFFIXES)}"
         )
     else:
@@ -208,15 +208,15 @@ def _plan(
                 else:
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):
-            raise RequestError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
+            raise UserError(f"no {', '.join(IMAGE_SUFFIXES)} in {', '.join(map(str, inputs))}")
     # The same source may be given twice, but two sources must not share a target.
     sources = {os.path.realpath(source) for source, _ in jobs}
     planned: dict[str, tuple[Path, Path]] = {}
     for source, target in jobs:
         place = os.path.realpath(target)
         if place in sources:
-            raise RequestError(f"{target}: the result would replace an input")
+            raise UserError(f"{target}: the result would replace an input")
         other, _ = planned.setdefault(place, (source, target))
         if os.path.realpath(other) != os.path.realpath(source):
-            raise RequestError(f"{other} and {source} would both be written to {target}")
+            raise UserError(f"{other} and {source} would both be written to {target}")
     return list(planned.values()), failures

@@ -18,7 +18,7 @@ from srgan_tf.cli.common import (
     prepare_tensorflow,
     result_size,
 )
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference.beam_worker import show_errors_only
 
 _SHOWN_FAILURES = 20
@@ -102,7 +102,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("apache_beam"):
             raise
-        raise RequestError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
+        raise UserError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
 
     if arguments.runner_options:
         shown.setLevel(logging.WARNING)
@@ -126,7 +126,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
             arguments.runner_options,
             output(arguments),
         )
-    except RequestError:
+    except UserError:
         raise
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue", file=sys.stderr)

@@ -10,8 +10,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, write_text, written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write, first_line, write_text
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
@@ -25,9 +25,9 @@ _FORMAT = 3  # of the cache; increase it when the exported files change
 
 
 def require_page() -> None:
-    """Raise RequestError if the page is not built."""
+    """Raise UserError if the page is not built."""
     if not (STATIC / "index.html").is_file():
-        raise RequestError(
+        raise UserError(
             f"the page is not built: {STATIC}/index.html is missing. Build it with Node.js 20 or "
             f"newer in a checkout of srgan-tf: {BUILD}"
         )
@@ -42,7 +42,7 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         cache: folder for exported models.
 
     Raises:
-        RequestError: the page is not built, no such generator, a generator that can't be
+        UserError: the page is not built, no such generator, a generator that can't be
             exported, or the folder can't be written.
     """
     require_page()
@@ -53,7 +53,7 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         write_text(folder / "models.json", json.dumps(models, indent=2) + "\n")
         _write_samples(folder / "samples")
     except OSError as error:
-        raise RequestError(f"{folder}: can't be written ({first_line(error)})") from None
+        raise UserError(f"{folder}: can't be written ({first_line(error)})") from None
 
 
 def _write_model(folder: Path, name: str, cache: Path) -> dict:
@@ -85,7 +85,7 @@ def _export(name: str, weights: Path, folder: Path) -> None:
     photos = calibration_photos("samples", generator.scale, held_out=False)
     for mode in MODES.values():
         content = convert(generator, mode, name, (SIDE, SIDE), photos)
-        with written_whole(folder / f"{mode}.tflite") as temporary:
+        with atomic_write(folder / f"{mode}.tflite") as temporary:
             temporary.write_bytes(content)
     entry = {
         "scale": generator.scale,
@@ -106,7 +106,7 @@ def _write_samples(folder: Path) -> None:
     for name, file in _SAMPLES.items():
         with Image.open(source / file) as image:
             small = image.convert("RGB").reduce(2)
-        with written_whole(folder / f"{name}.jpg") as temporary:
+        with atomic_write(folder / f"{name}.jpg") as temporary:
             small.save(temporary, quality=95)
 
 
@@ -137,11 +137,11 @@ def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
     """Create a server of a folder written by `write_site`, listening but not serving yet.
 
     Raises:
-        RequestError: the address is not available.
+        UserError: the address is not available.
     """
     try:
         return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
-        raise RequestError(
+        raise UserError(
             f"{host}, port {port}: can't listen ({first_line(error)}); choose another with --port"
         ) from None

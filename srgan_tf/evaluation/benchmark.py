@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.data.store import cache_folder, writable_cache
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.metrics import METRICS, Metric
 from srgan_tf.evaluation.sets import BenchmarkImage
@@ -108,7 +108,7 @@ def evaluate(
         jobs: number of images processed at a time.
 
     Raises:
-        RequestError: a model of another scale, or a metric's weights are not available.
+        UserError: a model of another scale, or a metric's weights are not available.
     """
     images = [image for of_set in sets.values() for image in of_set]
     results = Scores(sets, methods, [metric.name for metric in metrics])
@@ -138,7 +138,7 @@ def _evaluate_image(
         try:
             score, problems = work.score(method, metrics)
             scores.append(score)
-        except RequestError:  # concerns all images
+        except UserError:  # concerns all images
             raise
         except ImageError as error:
             problems = [str(error)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 # Margin of a shift on the other side: half a block of subsampled JPEG chroma.
 _MARGIN = 8
@@ -101,7 +101,7 @@ def parse_degradation(text: str) -> Degradation:
     """Parse a degradation, such as `clean`, `jpeg75`, `noise2.5+webp60` or `resaved`.
 
     Raises:
-        RequestError: not a degradation; the message names the nearest.
+        UserError: not a degradation; the message names the nearest.
     """
     if text == CLEAN.name:
         return CLEAN
@@ -111,7 +111,7 @@ def parse_degradation(text: str) -> Degradation:
         try:
             of_word = [_step(part) for part in _ALIASES.get(word, word).split("+")]
         except ValueError:
-            raise RequestError(
+            raise UserError(
                 f"{text}: no such degradation, did you mean {_nearest(text)}? Use {_FORMS}"
             ) from None
         steps += of_word

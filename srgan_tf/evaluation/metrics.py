@@ -15,7 +15,7 @@ from skimage.filters import window
 from skimage.measure import blur_effect
 
 from srgan_tf.data.pipeline import central_crop
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
 from srgan_tf.losses import VggFeatures
 from srgan_tf.metrics import luma, psnr_y, ssim_y
@@ -165,7 +165,7 @@ class Lpips(Metric):
         weights: see `srgan_tf.evaluation.lpips.AlexNetLpips`.
 
     Raises:
-        RequestError: no such file, or not these weights.
+        UserError: no such file, or not these weights.
     """
 
     name = "lpips"
@@ -254,21 +254,21 @@ def open_metrics(vgg: str, lpips: Path | None = None) -> tuple[list[Metric], lis
         The metrics, and a sentence on each unavailable one.
 
     Raises:
-        RequestError: no such file, or not these weights.
+        UserError: no such file, or not these weights.
     """
     metrics: list[Metric] = [Psnr(), Ssim()]
     notes = []
     if vgg == "imagenet":
         try:
             metrics.append(Vgg54(vgg))
-        except RequestError:  # not downloaded, and no network
+        except UserError:  # not downloaded, and no network
             notes.append(
                 "The VGG54 distance was not computed: VGG19's weights can't be downloaded; give "
                 "them with --vgg FILE."
             )
     elif vgg != "none":
         if not Path(vgg).is_file():
-            raise RequestError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
+            raise UserError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
         metrics.append(Vgg54(vgg))
     if lpips is not None:
         metrics.append(Lpips(lpips))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from srgan_tf.evaluation.benchmark import Scores
 from srgan_tf.evaluation.degradations import CLEAN
 from srgan_tf.evaluation.metrics import METRICS
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 
 
 def draw_plots(scores: Scores, folder: Path) -> list[Path]:
@@ -127,6 +127,6 @@ def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:
 
 
 def _save(figure: Figure, file: Path) -> Path:
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         figure.savefig(temporary, dpi=100)
     return file

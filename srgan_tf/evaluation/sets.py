@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.degradations import CLEAN, Degradation
 from srgan_tf.files import is_file, is_image_name, readable
 
@@ -102,17 +102,17 @@ def open_sets(
         degradations: of LR; each set is returned with each, as SET-DEGRADATION unless clean.
 
     Raises:
-        RequestError: no such folder or set, no image in it, or an LR version is missing.
+        UserError: no such folder or set, no image in it, or an LR version is missing.
     """
     if not data.is_dir():
-        raise RequestError(f"{data}: no such folder; it should contain SET/HR/*.png")
+        raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
     there = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
     there.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
     if not there:
-        raise RequestError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
+        raise UserError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
     for name in names or []:
         if name not in there:
-            raise RequestError(f"{data / name}: no such set; use one of {', '.join(there)}")
+            raise UserError(f"{data / name}: no such set; use one of {', '.join(there)}")
     return {
         images[0].set: images
         for name in names or there
@@ -124,10 +124,10 @@ def open_sets(
 def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[BenchmarkImage]:
     hr, lr = _images(folder / "HR"), _images(folder / f"LRx{scale}")
     if not hr:
-        raise RequestError(f"{folder / 'HR'}: no image in this folder")
+        raise UserError(f"{folder / 'HR'}: no image in this folder")
     missing = [name for name in hr if name not in lr]
     if lr and missing:
-        raise RequestError(f"{folder / f'LRx{scale}'}: {missing[0]} is missing; HR has it")
+        raise UserError(f"{folder / f'LRx{scale}'}: {missing[0]} is missing; HR has it")
     label = folder.name if degradation == CLEAN else f"{folder.name}-{degradation.name}"
     return [
         BenchmarkImage(label, name, file, lr.get(name), scale, degradation)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.pipeline import central_crop
 from srgan_tf.data.sources import open_source
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.images import to_levels
 from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
@@ -90,7 +90,7 @@ def calibration_photos(
         count: number of crops.
 
     Raises:
-        RequestError: no such source, or no photo is large enough.
+        UserError: no such source, or no photo is large enough.
     """
     photos = [
         hr
@@ -100,7 +100,7 @@ def calibration_photos(
         and not (held_out and _is_held_out(index))
     ]
     if not photos:
-        raise RequestError(
+        raise UserError(
             f"{source}: no photo of at least {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} pixels to "
             "calibrate on"
         )
@@ -126,7 +126,7 @@ def reference_photos(
         size: fixed (height, width) of the models' input; smaller photos are skipped.
 
     Raises:
-        RequestError: no such source, or no photo is large enough.
+        UserError: no such source, or no photo is large enough.
     """
     photos = []
     for index, (name, hr) in enumerate(open_source(source).photos()):
@@ -139,7 +139,7 @@ def reference_photos(
         photos.append(ReferencePhoto(name, middle, lr, enlarge(engine, lr)))
     if not photos:
         large = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
-        raise RequestError(
+        raise UserError(
             f"{source}: no photo is large enough to compare on: {large} pixels after downscaling "
             f"by {engine.scale}"
         )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import ECBSR, Generator, SRResNet
 from srgan_tf.models.ecbsr import EdgeConv2D
 
@@ -130,9 +130,9 @@ class Graph:
 
 
 def require_rgb(generator: Generator) -> None:
-    """Raise RequestError if a generator can't be exported."""
+    """Raise UserError if a generator can't be exported."""
     if not isinstance(generator, SRResNet | ECBSR):
-        raise RequestError(
+        raise UserError(
             f"{type(generator).__name__} can't be exported, only SRResNet and ECBSR, that is, the "
             "srresnet- and srgan- generators"
         )
@@ -150,7 +150,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
             kernels. Otherwise it is computed in columns as in `NarrowConv2D`.
 
     Raises:
-        RequestError: another generator.
+        UserError: another generator.
     """
     require_rgb(generator)
     if isinstance(generator, ECBSR):

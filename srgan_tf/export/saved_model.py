@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
 from srgan_tf.files import TensorFlowPath
 from srgan_tf.models import Generator
@@ -77,12 +77,12 @@ def write_saved_model(
         max_pixels: largest number of pixels, H·W, of an image.
 
     Raises:
-        RequestError: another generator, tensorflow-serving-api is missing, or the folder exists
+        UserError: another generator, tensorflow-serving-api is missing, or the folder exists
             and is not a SavedModel.
     """
     require_serving_api()
     if folder.exists() and not (folder / "saved_model.pb").is_file():
-        raise RequestError(f"{folder}: exists and is not a SavedModel; give another --out")
+        raise UserError(f"{folder}: exists and is not a SavedModel; give another --out")
     graph = with_low_slopes(inference_graph(generator))
     servable = _Servable(graph, max_pixels)
     info = ServableInfo(
@@ -115,22 +115,20 @@ def read_servable_info(folder: Path) -> ServableInfo:
     """Read the `ServableInfo` of a SavedModel.
 
     Raises:
-        RequestError: `write_saved_model` did not write this SavedModel.
+        UserError: `write_saved_model` did not write this SavedModel.
     """
     try:
         return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise RequestError(
+        raise UserError(
             f"{folder}: this SavedModel is not by `srgan export --saved-model`"
         ) from None
 
 
 def require_serving_api() -> None:
-    """Raise RequestError if tensorflow-serving-api is not installed."""
+    """Raise UserError if tensorflow-serving-api is not installed."""
     if importlib.util.find_spec("tensorflow_serving") is None:
-        raise RequestError(
-            "tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'"
-        )
+        raise UserError("tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'")
 
 
 class _Servable(tf.Module):

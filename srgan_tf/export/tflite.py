@@ -45,7 +45,7 @@ def convert(
         rounded: the result of `rounded_graph` for these photos, which several modes can share.
 
     Raises:
-        RequestError: another generator, or ai-edge-litert is missing.
+        UserError: another generator, or ai-edge-litert is missing.
         ValueError: dynamic, int8 or int16x8 without photos, or another mode.
     """
     if mode not in MODES:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from srgan_tf.data.degrade import bicubic_downscale
 from srgan_tf.data.sources import open_source
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.mos.database import Database
@@ -62,11 +62,11 @@ def create(
         scale: of the super-resolution, 2, 4 or 8.
 
     Raises:
-        RequestError: a set, image or method is missing, or the design is impossible.
+        UserError: a set, image or method is missing, or the design is impossible.
         ImageError: an image can't be read.
     """
     if folder.exists():
-        raise RequestError(f"{folder}: exists already; give a new folder")
+        raise UserError(f"{folder}: exists already; give a new folder")
     images = open_sets(data, list(methods), scale)
     names = list(dict.fromkeys(name for listed in methods.values() for name in listed))
     opened = _open_methods(names, paths, scale)
@@ -79,12 +79,12 @@ def create(
     total = len(shown) + repeats
     ratings_per_rater = total if ratings_per_rater is None else ratings_per_rater
     if not repeats < ratings_per_rater <= total:
-        raise RequestError(
+        raise UserError(
             f"ratings per rater must be from {repeats + 1} to {total} in this study ({len(shown)} "
             f"versions and {repeats} repeats), not {ratings_per_rater}"
         )
     if ratings_per_rater == total and not order_exists(shown):
-        raise RequestError(
+        raise UserError(
             "one image has more versions than all others together, so no order can separate them; "
             "add images or drop methods"
         )
@@ -147,11 +147,11 @@ def _open_methods(names: Sequence[str], paths: Mapping[str, Path], scale: int) -
     for name in names:
         try:
             opened[name] = _open_method(name, paths.get(name), scale)
-        except RequestError as error:
+        except UserError as error:
             missing[name] = str(error)
     if missing:
         others = ",".join(f"{name}={paths[name]}" if name in paths else name for name in opened)
-        raise RequestError(
+        raise UserError(
             "these methods are not available:\n  "
             + "\n  ".join(missing.values())
             + "\nGive the results of other programs as NAME=FOLDER, with FOLDER/SET/IMAGE.png"
@@ -175,13 +175,13 @@ def _calibration(
     """Write pairs of nearest neighbour, an example of 1, and HR, an example of 5."""
     photos = list(_calibration_photos(source, number, scale))
     if len(photos) < number:
-        raise RequestError(
+        raise UserError(
             f"{source}: {len(photos)} calibration images, not {number}; give more photos or "
             f"--calibration-images {len(photos)}"
         )
     for hr in photos:
         if hr.tobytes() in tested:
-            raise RequestError(f"{source}: contains an image of a test set; calibrate on others")
+            raise UserError(f"{source}: contains an image of a test set; calibrate on others")
         yield Calibration(
             bad=_write(folder, _nearest(hr, scale)),
             excellent=_write(folder, hr),

@@ -29,7 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 from srgan_tf.mos.design import Showing
 
@@ -162,7 +162,7 @@ class Database:
         study: the study's id; a database belongs to one study.
 
     Raises:
-        RequestError: an unsupported or unreachable database.
+        UserError: an unsupported or unreachable database.
     """
 
     def __init__(self, url: str | URL, study: str):
@@ -173,16 +173,16 @@ class Database:
         self._turn: AbstractContextManager = threading.Lock() if one_writer else nullcontext()
 
     def check_empty(self) -> None:
-        """Raise RequestError if the database can't be reached or contains a study."""
+        """Raise UserError if the database can't be reached or contains a study."""
         with self._explain_errors():
             if inspect(self._engine).has_table(_Study.__tablename__):
-                raise RequestError(f"{self._name()}: contains a study; give an empty database")
+                raise UserError(f"{self._name()}: contains a study; give an empty database")
 
     def create(self) -> None:
         """Create the tables in an empty database.
 
         Raises:
-            RequestError: see `check_empty`.
+            UserError: see `check_empty`.
         """
         self.check_empty()
         with self._explain_errors():
@@ -191,10 +191,10 @@ class Database:
                 session.add(_Study(id=self._study))
 
     def check(self) -> None:
-        """Raise RequestError if the database can't be reached or belongs to another study."""
+        """Raise UserError if the database can't be reached or belongs to another study."""
         with self._explain_errors(), self._session() as session:
             if session.scalar(select(_Study.id)) != self._study:
-                raise RequestError(f"{self._name()}: contains another study")
+                raise UserError(f"{self._name()}: contains another study")
 
     def close(self) -> None:
         self._engine.dispose()
@@ -461,7 +461,7 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise RequestError(
+            raise UserError(
                 f"{self._name()}: can't be used: {first_line(error.orig or error)}"
             ) from None
 
@@ -473,17 +473,17 @@ def parse_url(text: str | URL) -> URL:
     """Parse a database URL.
 
     Raises:
-        RequestError: not a URL of PostgreSQL or SQLite.
+        UserError: not a URL of PostgreSQL or SQLite.
     """
     try:
         url = make_url(text)
     except ArgumentError:
-        raise RequestError(
+        raise UserError(
             "the database URL is invalid; it should be postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     kind = url.get_backend_name()
     if kind not in ("postgresql", "sqlite"):
-        raise RequestError(f"{kind}: unsupported database; use postgresql://USER@HOST/DATABASE")
+        raise UserError(f"{kind}: unsupported database; use postgresql://USER@HOST/DATABASE")
     return url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
-from srgan_tf.files import write_text, written_whole
+from srgan_tf.files import atomic_write, write_text
 from srgan_tf.markdown import markdown_table
 from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
@@ -60,7 +60,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         excluded: numbers of raters to exclude, except from ratings.csv and ratings.json.
 
     Raises:
-        RequestError: there are no ratings, or no such rater.
+        UserError: there are no ratings, or no such rater.
     """
     database = study.open_database()
     try:
@@ -70,7 +70,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     rows = codebook.records(study.design, rated)
     unknown = set(excluded) - {row["rater"] for row in rows}
     if unknown:
-        raise RequestError(f"--exclude: there are no ratings by a rater {min(unknown)}")
+        raise UserError(f"--exclude: there are no ratings by a rater {min(unknown)}")
     ratings = [
         Rating(
             row["rater"],
@@ -84,7 +84,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         if row["rater"] not in excluded
     ]
     if not ratings:
-        raise RequestError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
+        raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
     write_text(folder / "report.md", to_markdown(study.design, results, _when(rows)))
     write_text(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
@@ -93,7 +93,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     write_text(folder / "codebook.md", codebook.to_markdown())
     figure = plot(results.opinions)
     for suffix in ("png", "svg"):
-        with written_whole(folder / f"distribution.{suffix}") as temporary:
+        with atomic_write(folder / f"distribution.{suffix}") as temporary:
             figure.savefig(temporary, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
     return results
 

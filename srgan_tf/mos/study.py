@@ -16,7 +16,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.engine import URL
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line, write_text
 from srgan_tf.mos.database import Database, parse_url
 from srgan_tf.mos.design import Design
@@ -64,15 +64,13 @@ class Study:
         private: the secrets, `private.json`.
 
     Raises:
-        RequestError: not a study's folder, or a file in it can't be read.
+        UserError: not a study's folder, or a file in it can't be read.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         if not (folder / DESIGN_FILE).is_file():
-            raise RequestError(
-                f"{folder}: no study here ({DESIGN_FILE}); srgan mos create makes one"
-            )
+            raise UserError(f"{folder}: no study here ({DESIGN_FILE}); srgan mos create makes one")
         self.design = _read(folder / DESIGN_FILE, Design)
         self.private = _read(folder / PRIVATE_FILE, Private)
 
@@ -84,7 +82,7 @@ class Study:
         """Open the database.
 
         Raises:
-            RequestError: the database can't be reached, or contains another study.
+            UserError: the database can't be reached, or contains another study.
         """
         database = Database(database_url(self.folder, self.private), self.design.id)
         database.check()
@@ -110,6 +108,6 @@ def _read(path: Path, kind: type[_Record]) -> _Record:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise RequestError(f"{path}: {where}: {problem['msg']}") from None
+        raise UserError(f"{path}: {where}: {problem['msg']}") from None
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: can't be read: {first_line(error)}") from None
+        raise UserError(f"{path}: can't be read: {first_line(error)}") from None

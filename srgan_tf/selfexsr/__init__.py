@@ -15,7 +15,7 @@ import numpy as np
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from tqdm import tqdm
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference.tiles import cut
 
 MIN_SIDE = 32
@@ -42,7 +42,7 @@ def upscale(
         uint8 [scale·H, scale·W, 3] or [scale·H, scale·W].
 
     Raises:
-        RequestError: Numba or OpenCV is not installed, or the image is too small.
+        UserError: Numba or OpenCV is not installed, or the image is too small.
         ValueError: another dtype, shape or scale.
 
     Example:
@@ -57,16 +57,14 @@ def upscale(
         raise ValueError(f"the scale must be 2 to 8, not {scale}")
     size = pixels.shape[:2]
     if min(size) < MIN_SIDE:
-        raise RequestError(
+        raise UserError(
             f"SelfExSR needs sides of at least {MIN_SIDE} pixels, not {size[1]}×{size[0]}"
         )
     try:
         from srgan_tf.selfexsr.planes import detect_planes
         from srgan_tf.selfexsr.synthesis import enlarge, resize, schedule
     except ModuleNotFoundError as error:
-        raise RequestError(
-            f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'"
-        ) from None
+        raise UserError(f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'") from None
     colour = pixels.ndim == 3
     planes = detect_planes(pixels)
     enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 if TYPE_CHECKING:
     from srgan_tf.models import Generator
@@ -22,12 +22,12 @@ def released() -> list[str]:
 
 
 def default_model() -> str:
-    """Return the name of the best released generator. Raises RequestError if none is released."""
+    """Return the name of the best released generator. Raises UserError if none is released."""
     names = released()
     for name in ("srgan-photo", "srgan-vgg54", "srresnet-mse"):
         if name in names:
             return name
-    raise RequestError(
+    raise UserError(
         "no weights are released with this version: give a .keras file or a run folder as the "
         "model; `srgan train --stage pretrain` creates one under runs/"
     )
@@ -37,24 +37,24 @@ def find_generator(name: str | Path) -> Path:
     """Return the `.keras` file of a released name, a file or a run folder.
 
     Raises:
-        RequestError: not found; the message names the nearest and how to train one.
+        UserError: not found; the message names the nearest and how to train one.
     """
     path = Path(name)
     try:
         if path.is_dir():
             if (path / GENERATOR_FILE).is_file():
                 return path / GENERATOR_FILE
-            raise RequestError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
+            raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
         if path.is_file():
             return path
     except OSError as error:  # no permission, or too long a name
-        raise RequestError(f"{name}: can't be read ({error.strerror})") from None
+        raise UserError(f"{name}: can't be read ({error.strerror})") from None
     file = _FOLDER / f"{name}.keras"
     if file.is_file():
         return file
     names = released()
     near = difflib.get_close_matches(str(name), names, n=1)
-    raise RequestError(
+    raise UserError(
         f"{name}: no such weights"
         + (f", did you mean {near[0]}?" if near else ".")
         + f" Give a released name ({', '.join(names) or 'none yet'}), a .keras file or a run "
@@ -79,7 +79,7 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
         precision: the dtype policy to compute in, whatever it was saved with.
 
     Raises:
-        RequestError: not found, or not a generator of this project.
+        UserError: not found, or not a generator of this project.
     """
     import keras
 
@@ -89,9 +89,9 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
+        raise UserError(f"{path}: can't be read as a Keras model ({error})") from None
     if not isinstance(model, Generator):
-        raise RequestError(f"{path}: contains a {type(model).__name__}, not a generator")
+        raise UserError(f"{path}: contains a {type(model).__name__}, not a generator")
     if model.dtype_policy.name == precision:
         return model
     return with_precision(model, precision)

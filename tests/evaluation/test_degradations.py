@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (37, 45, 3), dtype=np.uint8)
@@ -103,7 +103,7 @@ def test_one_degradation_has_one_name():
     ],
 )
 def test_a_wrong_one_is_told_the_nearest(text, near):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         parse_degradation(text)
     assert f"{text}: no such degradation, did you mean {near}? Use clean, or" in str(caught.value)
     parse_degradation(near)

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.benchmark import evaluate
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.metrics import (
@@ -40,7 +40,7 @@ def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):
 
 
 def test_missing_vgg_weights_are_named_and_none_skips_the_metric(tmp_path):
-    with pytest.raises(RequestError, match="--vgg nowhere: no such file"):
+    with pytest.raises(UserError, match="--vgg nowhere: no such file"):
         open_metrics("nowhere")
     metrics, notes = open_metrics("none")
     assert [m.name for m in metrics] == ["psnr", "ssim", "blur_effect", "top_octave"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from srgan_tf import cli
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.lpips import AlexNetLpips
 from srgan_tf.evaluation.metrics import Lpips
 
@@ -63,19 +63,19 @@ def test_lpips_of_real_photos_is_the_lpips_packages(shared):
 
 def test_other_files_are_named(tmp_path):
     file = tmp_path / "other.npz"
-    with pytest.raises(RequestError, match=r"other\.npz: no such file; docs/evaluation\.md says"):
+    with pytest.raises(UserError, match=r"other\.npz: no such file; docs/evaluation\.md says"):
         AlexNetLpips(file)
     arrays = made_weights()
     wrong = {"AlexNet_0.Conv_1.kernel": arrays["AlexNet_0.Conv_0.kernel"]}
     objects = {"AlexNet_0.Conv_0.kernel": np.array([{}], object)}
     for content in ({}, arrays | wrong, arrays | objects):
         np.savez(file, **content)
-        with pytest.raises(RequestError, match=r"other\.npz: not AlexNet's weights for LPIPS"):
+        with pytest.raises(UserError, match=r"other\.npz: not AlexNet's weights for LPIPS"):
             AlexNetLpips(file)
     np.save(tmp_path / "other.npy", np.zeros(3))
     for other in (tmp_path / "other.npy", tmp_path / "other.pth"):
         (tmp_path / "other.pth").write_bytes(b"no weights")
-        with pytest.raises(RequestError, match="not AlexNet's weights for LPIPS"):
+        with pytest.raises(UserError, match="not AlexNet's weights for LPIPS"):
             AlexNetLpips(other)
 
 

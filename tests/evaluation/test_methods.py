@@ -9,7 +9,7 @@ from PIL import Image
 
 from srgan_tf import weights
 from srgan_tf.data.degrade import bicubic_upscale
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation import methods
 from srgan_tf.evaluation.methods import LABELS, Folder, Model, default_methods, open_methods
 from srgan_tf.evaluation.sets import BenchmarkImage
@@ -70,7 +70,7 @@ def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
 
 def test_a_model_of_another_scale_is_refused(release, image):
     (method,), _ = open_methods([f"mine={release / 'srcnn.keras'}"], 4)
-    with pytest.raises(RequestError, match="×2, not ×4"):
+    with pytest.raises(UserError, match="×2, not ×4"):
         method.enlarge(image, LR, HR)
 
 
@@ -88,14 +88,14 @@ def test_a_model_of_another_scale_is_refused(release, image):
     ],
 )
 def test_a_wrong_name_is_told_what_to_do(release, names, reason):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         open_methods(names, 4)
     assert reason in str(caught.value)
 
 
 def test_selfexsr_without_numba_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(methods.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"srgan-tf\[selfexsr\]"):
+    with pytest.raises(UserError, match=r"srgan-tf\[selfexsr\]"):
         open_methods(["selfexsr"], 4)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export import fidelity
 from srgan_tf.export.fidelity import TOLERANCES, ReferencePhoto, Tolerance, compare
 from srgan_tf.inference.keras import KerasEngine
@@ -80,9 +80,9 @@ def test_photos_fit_the_scale(generator, tmp_path):
     assert photo.lr.shape == (16, 256, 3)
     (fixed,) = fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
     assert fixed.lr.shape == (16, 20, 3)
-    with pytest.raises(RequestError, match="no photo is large enough to compare on: 17×20"):
+    with pytest.raises(UserError, match="no photo is large enough to compare on: 17×20"):
         fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
-    with pytest.raises(RequestError, match="at least 192×192"):
+    with pytest.raises(UserError, match="at least 192×192"):
         fidelity.calibration_photos(str(tmp_path), 2, held_out=False)
 
 

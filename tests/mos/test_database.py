@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.mos import database as store_module
 from srgan_tf.mos.database import Database, InvitationError
 
@@ -165,9 +165,9 @@ def test_a_database_belongs_to_one_study(url):
     database = Database(url, "d" * 32)
     database.create()
     database.check()
-    with pytest.raises(RequestError, match="contains another study"):
+    with pytest.raises(UserError, match="contains another study"):
         Database(url, "e" * 32).check()
-    with pytest.raises(RequestError, match="contains a study"):
+    with pytest.raises(UserError, match="contains a study"):
         Database(url, "e" * 32).create()
 
 
@@ -181,6 +181,6 @@ def test_a_database_belongs_to_one_study(url):
     ],
 )
 def test_databases_that_can_not_be_used(url, words):
-    with pytest.raises(RequestError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         Database(url, "d" * 32).create()
     assert "secret" not in str(caught.value)
