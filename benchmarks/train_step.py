@@ -1,10 +1,10 @@
-"""Steps a second of SRResNet training, and what data preparation adds.
+"""Measure steps per second of SRResNet training, and the share of data preparation.
 
     python benchmarks/train_step.py [--precision float32,mixed_bfloat16] [--out FILE]
 
-One SRResNet at the paper's size, batches of 16 crops of 96×96, MSE and Adam. With torch
-installed (`pip install -e .[benchmark]`) a plain PyTorch SRResNet, channels-last, takes turns
-with ours in the same process, so that both meet the same machine.
+The model is SRResNet of the paper's size, with batches of 16 crops of 96×96, MSE and Adam. If torch
+is installed (`pip install -e .[benchmark]`), a PyTorch SRResNet, channels-last, takes turns with it
+in the same process.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from timing import median_seconds
 
 from srgan_tf.config import Config, DataConfig, Precision, PretrainConfig
 from srgan_tf.data.crops import crop_batch
@@ -36,7 +34,7 @@ ROUNDS = 15
 
 
 def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of this project on one batch, as a function without arguments."""
+    """Return a function that runs this project's training step on one batch."""
     config = Config(name="benchmark", precision=precision, pretrain=PretrainConfig(steps=1000))
     trainer = build_trainer(config, "pretrain", None)
     step = tf.function(trainer.train_step)
@@ -45,7 +43,7 @@ def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], N
 
 
 def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of the same network in PyTorch, channels-last."""
+    """Return a function that runs a training step of the same network in PyTorch."""
     import torch
     from torch_srresnet import srresnet
 
@@ -67,35 +65,12 @@ def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[]
     return step
 
 
-def seconds_in_turns(
-    steps: dict[str, Callable[[], Any]], rounds: int, rest: float = 0
-) -> dict[str, list[float]]:
-    """Seconds of each round of each function, called in turns after two warm-up rounds.
-
-    Before each call it rests for some seconds: the threads of LiteRT and OpenVINO still wait busily
-    for a while after a call, at the cost of whose turn is next.
-    """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 2):
-        for name, step in steps.items():
-            time.sleep(rest)
-            started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
-    return {name: seconds[2:] for name, seconds in times.items()}
-
-
-def median_seconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function, by `seconds_in_turns`."""
-    return {name: statistics.median(s) for name, s in seconds_in_turns(steps, rounds).items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--precision", default="float32,mixed_bfloat16")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     data = DataConfig(source="samples")

@@ -1,11 +1,11 @@
-"""Megapixels a second of enlarging 120×120 to 480×480, whole path without files.
+"""Measure megapixels per second of enlarging 120×120 to 480×480, arrays to arrays.
 
     python benchmarks/upscale.py [--model NAME] [--out FILE]
 
-In turns in one process: srgan-tf as it is by default (LiteRT), by Keras, and, where they are
-installed (`pip install -e '.[benchmark]'`), the same model file by OpenVINO and a plain PyTorch
-SRResNet, channels-last, in inference mode. All compute in float32. `least` is the shortest time,
-which other work on the machine disturbs least.
+In turns in one process: srgan-tf with its default engine (LiteRT), with Keras, and, if installed
+(`pip install -e '.[benchmark]'`), the same model file in OpenVINO and a PyTorch SRResNet,
+channels-last, in inference mode. All compute in float32. `least` is the shortest time, which other
+work on the machine affects least.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from train_step import seconds_in_turns
+from timing import seconds_in_turns
 
 from srgan_tf import Upscaler
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 from srgan_tf.images import to_levels
 from srgan_tf.weights import find_litert
 
@@ -68,7 +68,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="srresnet-mse", help="a released name")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     model = find_litert(arguments.model)
@@ -108,7 +108,7 @@ def main() -> None:
             "least_seconds": {name: round(min(s), 4) for name, s in times.items()},
             "megapixels_per_second": {n: round(megapixels / s, 3) for n, s in median.items()},
         }
-        with written_whole(arguments.out) as temporary:
+        with atomic_write(arguments.out) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 

@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write
 
 Stage = Literal["pretrain", "gan"]
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
@@ -356,11 +356,11 @@ class Config(_Section):
             )
 
     def stage(self, stage: Stage) -> PretrainConfig | GanConfig:
-        """The section of a stage. Raises RequestError when the recipe has none."""
+        """The section of a stage. Raises UserError when the recipe has none."""
         section = getattr(self, stage)
         if section is None:
             there = [s for s in STAGES if getattr(self, s)]
-            raise RequestError(
+            raise UserError(
                 f"the recipe {self.name} has no section {stage}, only {', '.join(there)}: "
                 f"choose --stage {there[0]} or another --config"
             )
@@ -377,47 +377,47 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
             taken as they are (a folder may be called 2024).
 
     Raises:
-        RequestError: no such file, not YAML, an unknown key (with the nearest valid
+        UserError: no such file, not YAML, an unknown key (with the nearest valid
             one), or a value out of range.
     """
     path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, *_YAML_ERRORS) as error:
-        raise RequestError(f"{path}: not a readable YAML file: {error}") from None
+        raise UserError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
-        raise RequestError(f"{path}: a config is a mapping of keys to values")
+        raise UserError(f"{path}: a config is a mapping of keys to values")
     for override in overrides or []:
         _apply(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise RequestError(f"{path}: {_explain(error)}") from None
+        raise UserError(f"{path}: {_explain(error)}") from None
 
 
 def write_config(config: Config, path: str | Path) -> None:
     """Writes the resolved recipe, so that `read_config` gives an equal one."""
     # A None within a section stays: it may stand against a default, as in start_from.
     tree = {key: value for key, value in config.model_dump().items() if value is not None}
-    with written_whole(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise RequestError(f"--set {override}: write it as key=value")
+        raise UserError(f"--set {override}: write it as key=value")
     *sections, last = key.split(".")
     try:
         value = text if _takes_text(sections, last, text) else _number(yaml.safe_load(text))
     except _YAML_ERRORS:
-        raise RequestError(f"--set {override}: the value is not YAML") from None
+        raise UserError(f"--set {override}: the value is not YAML") from None
     for section in sections:
         if tree.get(section) is None:
             tree[section] = {}
         tree = tree[section]
         if not isinstance(tree, dict):
-            raise RequestError(f"--set {override}: {section} is not a section")
+            raise UserError(f"--set {override}: {section} is not a section")
     tree[last] = value
 
 

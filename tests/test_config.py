@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from srgan_tf.config import Config, read_config, write_config
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.recipes import recipes
 
 MINIMAL = "name: tiny\npretrain: {steps: 100}\n"
@@ -22,7 +22,7 @@ def recipe(tmp_path_factory) -> Path:
 
 
 def error_of(path: Path, *overrides: str) -> str:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         read_config(path, list(overrides))
     return str(caught.value)
 
@@ -164,7 +164,7 @@ def test_the_last_of_equal_overrides_counts(recipe):
 
 
 def test_a_missing_stage_names_the_one_there(recipe):
-    with pytest.raises(RequestError, match="choose --stage pretrain"):
+    with pytest.raises(UserError, match="choose --stage pretrain"):
         read_config(recipe).stage("gan")
 
 
@@ -195,7 +195,7 @@ VALUES = st.sampled_from(["0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e9
 def test_any_override_validates_or_raises_a_request_error(recipe, override):
     try:
         assert isinstance(read_config(recipe, [override]), Config)
-    except RequestError as error:
+    except UserError as error:
         assert str(error)
 
 
@@ -220,5 +220,5 @@ def test_any_file_validates_or_raises_a_request_error(tmp_path_factory, text):
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         assert isinstance(read_config(path), Config)
-    except RequestError as error:
+    except UserError as error:
         assert str(path) in str(error)

@@ -105,6 +105,7 @@ def test_frozen_batch_normalization_keeps_its_statistics():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_batch_normalization_is_synchronised_over_replicas():
     program = """
 import sys, numpy as np, tensorflow as tf

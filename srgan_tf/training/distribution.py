@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 
 
@@ -39,7 +39,7 @@ def open_strategy() -> tf.distribute.Strategy:
     other TensorFlow operation, and wait here for each other.
 
     Raises:
-        RequestError: `TF_CONFIG` is not a cluster of workers.
+        UserError: `TF_CONFIG` is not a cluster of workers.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)  # other programs may need some
@@ -51,7 +51,7 @@ def open_strategy() -> tf.distribute.Strategy:
 
 
 def workers() -> int:
-    """How many workers `TF_CONFIG` names; 1 without it. Raises RequestError: it is malformed."""
+    """How many workers `TF_CONFIG` names; 1 without it. Raises UserError: it is malformed."""
     cluster, _ = _tf_config()
     return max(1, len(cluster))
 
@@ -73,9 +73,9 @@ def _tf_config() -> tuple[list[str], int]:
         addresses, index = list(jobs.get("worker", [])), int(task.get("index", 0))
         fits = set(jobs) <= {"worker"} and task.get("type", "worker") == "worker"
     except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
+        raise UserError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
     if not fits or not 0 <= index < max(1, len(addresses)):
-        raise RequestError(
+        raise UserError(
             "TF_CONFIG must name workers alone (worker 0 is the chief), as in "
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         )
@@ -93,7 +93,7 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
-    """Raise RequestError where the workers have different texts, such as a fingerprint."""
+    """Raise UserError where the workers have different texts, such as a fingerprint."""
     if workers() == 1:
         return
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3], "big")  # exact in float32
@@ -110,7 +110,7 @@ def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) 
         return strategy.experimental_local_results(strategy.run(of_replica))[0]
 
     if float(gathered()) > 1.0:
-        raise RequestError(f"{what} of the workers differ; each needs the same ones")
+        raise UserError(f"{what} of the workers differ; each needs the same ones")
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:

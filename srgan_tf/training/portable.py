@@ -18,8 +18,8 @@ from srgan_tf.config import Config, Stage, write_config
 from srgan_tf.data.pipeline import to_pair
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
-from srgan_tf.errors import RequestError
-from srgan_tf.files import written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write
 from srgan_tf.training.checkpoints import training_state
 from srgan_tf.training.run import CONFIG_FILE, build_trainer, write_json
 from srgan_tf.training.runner import (
@@ -47,16 +47,16 @@ def export_step(config: Config, stage: Stage, folder: Path) -> None:
         folder: is made.
 
     Raises:
-        RequestError: something the recipe names is not there or does not fit.
+        UserError: something the recipe names is not there or does not fit.
     """
     if config.precision == "auto":
-        raise RequestError(
+        raise UserError(
             "precision: auto measures the machine that it is on; name the runner's, such as "
             "--set precision=mixed_bfloat16"
         )
     section = config.stage(stage)
     if config.generator.architecture == "drcn":
-        raise RequestError("drcn's loss depends on the number of steps: it can't be exported")
+        raise UserError("drcn's loss depends on the number of steps: it can't be exported")
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     start = find_generator(section.start_from) if section.start_from is not None else None
@@ -84,7 +84,7 @@ def export_step(config: Config, stage: Stage, folder: Path) -> None:
     )
     variables = step.pop("variables") | validation.pop("variables")
     arrays, described = _described(variables, draws)
-    with written_whole(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_config(config, folder / CONFIG_FILE)
     plan = {
@@ -130,7 +130,7 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
     module = intermediate(stage="stablehlo").replace(
         " mhlo.copy ", " stablehlo.optimization_barrier "
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(module, encoding="utf-8")
     header = intermediate(stage="hlo").split("\n", 1)[0]
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)

@@ -16,8 +16,8 @@ from srgan_tf.config import Config, PretrainConfig, Stage, write_config
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
-from srgan_tf.errors import RequestError
-from srgan_tf.files import written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write
 from srgan_tf.losses import content_losses
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.training import callbacks
@@ -64,7 +64,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         True when the last step was reached, False when a signal stopped the run before it.
 
     Raises:
-        RequestError: something the user named is not there or does not fit.
+        UserError: something the user named is not there or does not fit.
         callbacks.TrainingDivergedError: a loss was not finite.
     """
     section = config.stage(stage)
@@ -72,7 +72,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     chief = is_chief()
     begun = chief and checkpoints_folder.exists() and any(checkpoints_folder.iterdir())
     if begun and not resume:
-        raise RequestError(
+        raise UserError(
             f"{folder}: holds a run already; go on with --resume, or choose another --out"
         )
     start = None
@@ -88,7 +88,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     history = read_history(folder) if begun else {"sessions": []}
     known = history.setdefault("fingerprint", store.fingerprint)
     if known != store.fingerprint:
-        raise RequestError(
+        raise UserError(
             f"{config.data.source}: not the photos that the run in {folder} was begun with; resume "
             "it with those, or start a new run with another --out"
         )
@@ -98,7 +98,7 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
         tf.config.experimental.enable_op_determinism()
     config = resolve_precision(config, folder / CONFIG_FILE if begun else None)
     if config.data.batch_size % strategy.num_replicas_in_sync:
-        raise RequestError(
+        raise UserError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
             f"{strategy.num_replicas_in_sync} devices"
         )
@@ -209,7 +209,7 @@ def read_history(folder: Path) -> dict:
 
 def write_json(value: dict, path: Path) -> None:
     """Write a JSON file, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
@@ -222,7 +222,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
         start: a `.keras` file with the generator's first weights, or None.
 
     Raises:
-        RequestError: the weights are of another size than the recipe's generator.
+        UserError: the weights are of another size than the recipe's generator.
     """
     section = config.stage(stage)
     architecture = ARCHITECTURES[config.generator.architecture]
@@ -235,7 +235,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
         weights = load_generator(start)
         given = {key: getattr(weights, key, None) for key in size}
         if type(weights) is not architecture or given != size:
-            raise RequestError(
+            raise UserError(
                 f"{start}: is {type(weights).__name__} of {given}, the recipe's generator is "
                 f"{architecture.__name__} of {size}"
             )
@@ -257,7 +257,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
 
 def save_generator(generator: Generator, path: Path) -> None:
     """Writes a generator as a float32 `.keras` file, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         with_precision(generator, "float32").save(temporary)
 
 

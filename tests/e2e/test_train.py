@@ -18,6 +18,8 @@ from PIL import Image
 from srgan_tf.models import Discriminator
 from srgan_tf.weights import load_generator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TINY = {
     "name": "tiny",

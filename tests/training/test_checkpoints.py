@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srgan_tf.config import PretrainConfig
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.losses import content_losses
 from srgan_tf.models import SRResNet
 from srgan_tf.training.callbacks import StopOnDivergence, TrainingDivergedError
@@ -104,7 +104,7 @@ def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
         data.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(RequestError, match="no checkpoint in it can be read"),
+        pytest.raises(UserError, match="no checkpoint in it can be read"),
     ):
         checkpoints.restore()
 

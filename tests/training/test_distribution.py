@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.training import distribution
 
 CLUSTER = {"worker": ["a:1", "b:1", "c:1"]}
@@ -40,7 +40,7 @@ def test_worker_0_is_the_chief(monkeypatch, index):
 )
 def test_a_tf_config_that_names_no_such_worker_is_refused(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(RequestError, match="TF_CONFIG"):
+    with pytest.raises(UserError, match="TF_CONFIG"):
         distribution.is_chief()
 
 
