@@ -121,7 +121,7 @@ def read_servable_info(folder: Path) -> ServableInfo:
         return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise UserError(
-            f"{folder}: this SavedModel is not by `srgan export --saved-model`"
+            f"{folder}: a SavedModel that `srgan export --saved-model` didn't write"
         ) from None
 
 
