@@ -329,11 +329,11 @@ class Config(_Section):
     checkpoint_every: int = Field(500, ge=1)
     """Steps between checkpoints."""
     checkpoints_kept: int = Field(3, ge=1)
-    """Newest checkpoints kept, besides the best one."""
+    """Newest checkpoints kept."""
     validate_every: int = Field(500, ge=1)
     """Steps between validations."""
     log_every: int = Field(50, ge=1)
-    """Steps between TensorBoard scalars."""
+    """Steps between those whose losses are shown, logged for TensorBoard and checked."""
 
     @model_validator(mode="after")
     def _fits_together(self):

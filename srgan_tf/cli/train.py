@@ -122,7 +122,8 @@ def _train(arguments: argparse.Namespace) -> int:
     # TensorFlow enables oneDNN only with AVX-512; with AVX2 it doubles the speed of training.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import_tensorflow()
-    from srgan_tf.training import callbacks, distribution
+    from srgan_tf.training import distribution
+    from srgan_tf.training.loop import TrainingDivergedError
     from srgan_tf.training.portable import export_step
     from srgan_tf.training.run import train
 
@@ -137,7 +138,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         with distribution.losing_a_worker_is_an_error():
             finished = train(config, arguments.stage, folder, arguments.resume)
-    except (callbacks.TrainingDivergedError, distribution.WorkerLostError) as error:
+    except (TrainingDivergedError, distribution.WorkerLostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
@@ -90,6 +90,18 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
         details = tf.config.experimental.get_device_details(gpus[0])
         name = details.get("device_name", "GPU")
     return f"{strategy.num_replicas_in_sync} × {name}"
+
+
+def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """Return a function of this worker's flag: whether it is set on any; all must call it alike."""
+    if workers() == 1:
+        return bool
+
+    @tf.function
+    def total(flag):
+        return strategy.reduce("SUM", strategy.run(tf.identity, args=(flag,)), axis=None)
+
+    return lambda flag: bool(total(tf.constant(float(flag))) > 0)
 
 
 def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -15,12 +16,11 @@ import tensorflow as tf
 from srgan_tf.config import Config, PretrainConfig, Stage, write_config
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
-from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write
 from srgan_tf.losses import content_losses
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
-from srgan_tf.training import callbacks
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.distribution import (
     broadcast,
@@ -29,8 +29,10 @@ from srgan_tf.training.distribution import (
     open_strategy,
     same_on_all_workers,
 )
+from srgan_tf.training.loop import train_steps
 from srgan_tf.training.precision import resolve_precision
 from srgan_tf.training.trainers import GanTrainer, LumaPretrainer, Pretrainer
+from srgan_tf.training.validation import Validation
 from srgan_tf.weights import (
     CARD_FILE,
     GENERATOR_FILE,
@@ -42,6 +44,27 @@ from srgan_tf.weights import (
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
 HISTORY_FILE = "history.json"
+
+
+@dataclass
+class Run:
+    """A training run that is ready to go on: what `prepare` made of a recipe and a folder."""
+
+    config: Config
+    stage: Stage
+    folder: Path
+    strategy: tf.distribute.Strategy
+    store: PhotoStore
+    photos: PhotoStore
+    held_out: PhotoStore
+    trainer: Pretrainer | GanTrainer
+    checkpoints: Checkpoints
+    history: dict
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.checkpoints.step >= self.trainer.config.steps
 
 
 def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> bool:
@@ -65,7 +88,34 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
 
     Raises:
         UserError: something the user named is not there or does not fit.
-        callbacks.TrainingDivergedError: a loss was not finite.
+        TrainingDivergedError: a loss was not finite.
+    """
+    run = prepare(config, stage, folder, resume)
+    if not is_chief():
+        carry_on(run, None)
+        return run.finished
+    if run.finished and (folder / CARD_FILE).exists():
+        print("All its steps are done; nothing is left to do", file=sys.stderr)
+        return True
+    validation = Validation(
+        run.trainer.average,
+        validation_pairs(run.held_out, config.data, config.generator.scale, config.seed),
+        tf.summary.create_file_writer(str(folder / "logs")),
+        folder / "validation.png",
+    )
+    carry_on(run, validation)
+    if run.finished:
+        validation.measure(run.checkpoints.step)
+        save_generator(run.trainer.average, folder / GENERATOR_FILE)
+        write_json(card(run, validation.scores), folder / CARD_FILE)
+    validation.writer.close()
+    return run.finished
+
+
+def prepare(config: Config, stage: Stage, folder: Path, resume: bool) -> Run:
+    """Open the photos, build the models and bring them to the state the run is in.
+
+    Arguments and errors are those of `train`.
     """
     section = config.stage(stage)
     checkpoints_folder = folder / CHECKPOINTS_FOLDER
@@ -105,98 +155,83 @@ def train(config: Config, stage: Stage, folder: Path, resume: bool = False) -> b
     with strategy.scope():
         trainer = build_trainer(config, stage, start)
         checkpoints = Checkpoints(checkpoints_folder, trainer, config.checkpoints_kept)
-
     if begun and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
-        if checkpoints.step >= section.steps and (folder / CARD_FILE).exists():
-            print("All its steps are done; nothing is left to do", file=sys.stderr)
-            return True
     elif chief:
         checkpoints.save()
     broadcast(strategy, checkpoints.variables)
     if chief:
         write_config(config, folder / CONFIG_FILE)
+    return Run(
+        config, stage, folder, strategy, store, photos, held_out, trainer, checkpoints, history
+    )
 
-    started, first_step = time.monotonic(), checkpoints.step
-    watchers: list[keras.callbacks.Callback] = [
-        callbacks.StopOnSignal(),
-        callbacks.StopOnDivergence(checkpoints),
-        callbacks.FollowSchedule(checkpoints),
-    ]
-    if chief:
-        writer = tf.summary.create_file_writer(str(folder / "logs"))
-        validation = callbacks.Validation(
-            checkpoints,
-            writer,
-            validation_pairs(held_out, config.data, config.generator.scale, config.seed),
-            config.validate_every,
-            section.steps,
-            folder / "validation.png",
+
+def carry_on(run: Run, validation: Validation | None) -> None:
+    """Train until the run's steps are done or a signal comes.
+
+    Args:
+        run: as prepared.
+        validation: the chief's; None on other workers.
+    """
+    config, first = run.config, run.checkpoints.step
+    if run.finished:
+        return
+    sessions, started = list(run.history["sessions"]), time.monotonic()
+
+    def save() -> None:
+        if validation is None:
+            return
+        run.checkpoints.save()
+        session = {
+            "device": describe_devices(run.strategy),
+            "first_step": first,
+            "last_step": run.checkpoints.step,
+            "seconds": round(time.monotonic() - started),
+        }
+        run.history["sessions"] = [*sessions, session]
+        write_json(run.history, run.folder / HISTORY_FILE)
+
+    dataset = run.strategy.distribute_datasets_from_function(
+        lambda context: training_dataset(
+            run.photos,
+            config.data,
+            config.generator.scale,
+            config.seed,
+            range(first, run.trainer.config.steps),
+            context,
         )
-        watchers += [
-            validation,
-            callbacks.Saver(checkpoints, config.checkpoint_every),
-            callbacks.TensorBoardLogs(checkpoints, writer, config.log_every),
-            callbacks.Progress(checkpoints, validation, f"{config.name} {stage}", section.steps),
-        ]
-    if first_step < section.steps:
-        dataset = strategy.distribute_datasets_from_function(
-            lambda context: training_dataset(
-                photos,
-                config.data,
-                config.generator.scale,
-                config.seed,
-                range(first_step, section.steps),
-                context,
-            )
-        )
-        try:
-            trainer.fit(
-                dataset,
-                steps_per_epoch=section.steps - first_step,
-                shuffle=False,
-                verbose=0,
-                callbacks=watchers,
-            )
-        finally:
-            if chief:
-                history["sessions"].append(
-                    {
-                        "device": describe_devices(strategy),
-                        "first_step": first_step,
-                        "last_step": checkpoints.step,
-                        "seconds": round(time.monotonic() - started),
-                    }
-                )
-                write_json(history, folder / HISTORY_FILE)
-    if checkpoints.step < section.steps:
-        return False
-    if not chief:
-        return True
-    if not validation.scores:
-        validation.set_model(trainer)
-        validation.on_train_begin()
-        validation.validate(checkpoints.step)
-    writer.close()
-    save_generator(trainer.average, folder / GENERATOR_FILE)
-    card = {
-        "name": config.name,
-        "stage": stage,
-        "scale": config.generator.scale,
-        "parameters": sum(int(tf.size(v)) for v in trainer.generator.trainable_variables),
-        "steps": checkpoints.step,
-        "recipe": config.model_dump(),
+    )
+    title = f"{config.name} {run.stage}"
+    batches = iter(dataset)
+    train_steps(
+        run.trainer, batches, run.strategy, config, run.checkpoints, save, validation, title
+    )
+
+
+def card(run: Run, scores: dict[str, float]) -> dict:
+    """Tell what a generator is, and how it came to be.
+
+    Args:
+        run: the run that made it, finished.
+        scores: its validation's.
+    """
+    return {
+        "name": run.config.name,
+        "stage": run.stage,
+        "scale": run.config.generator.scale,
+        "parameters": sum(int(tf.size(v)) for v in run.trainer.generator.trainable_variables),
+        "steps": run.checkpoints.step,
+        "recipe": run.config.model_dump(),
         "data": {
-            "photos": len(photos),
-            "held_out": len(held_out),
-            "fingerprint": store.fingerprint,
+            "photos": len(run.photos),
+            "held_out": len(run.held_out),
+            "fingerprint": run.store.fingerprint,
         },
-        "sessions": history["sessions"],
-        "validation": validation.scores,
+        "sessions": run.history["sessions"],
+        "validation": scores,
         "versions": _versions(),
     }
-    write_json(card, folder / CARD_FILE)
-    return True
 
 
 def read_history(folder: Path) -> dict:

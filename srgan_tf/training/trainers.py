@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
@@ -21,10 +19,8 @@ from srgan_tf.training.ema import MovingAverage
 from srgan_tf.training.schedule import learning_rate
 
 
-class _GeneratorTrainer(keras.Model):
+class GeneratorTrainer(keras.Model):
     """A generator, its moving average, its losses and its optimizer."""
-
-    train_function: Callable | None
 
     def __init__(
         self,
@@ -38,36 +34,6 @@ class _GeneratorTrainer(keras.Model):
         self.ema = MovingAverage(generator, average, config.ema)
         self.compile(optimizer=adam(config, generator))
         self.built = True
-        self.stop_requested = False
-
-    def make_train_function(self, force=False):
-        """One step on every replica; the logs are the replicas' means, those of all workers.
-
-        Keras' own can't reduce scalars over several workers. A worker whose
-        `stop_requested` is set stops them all after the same step.
-        """
-        if self.train_function is not None and not force:
-            return self.train_function
-        strategy = self.distribute_strategy
-
-        def replica_step(batch, stop):
-            return {**self.train_step(batch), "stop": stop}
-
-        @tf.function
-        def step(batches, stop):
-            logs = strategy.run(replica_step, args=(next(batches), stop))
-            return {name: strategy.reduce("MEAN", log, axis=None) for name, log in logs.items()}
-
-        def train_function(batches):
-            logs = step(batches, tf.constant(float(self.stop_requested)))
-            self.stop_training |= bool(logs.pop("stop") > 0)
-            return logs
-
-        self.train_function = train_function
-        return train_function
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """All is built; Keras would reduce a batch over the workers to build with."""
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
@@ -104,7 +70,7 @@ class _GeneratorTrainer(keras.Model):
         return self.ema.average
 
 
-class Pretrainer(_GeneratorTrainer):
+class Pretrainer(GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
@@ -166,7 +132,7 @@ class LumaPretrainer(Pretrainer):
         }
 
 
-class GanTrainer(_GeneratorTrainer):
+class GanTrainer(GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises the recipe's
