@@ -22,7 +22,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write
 
 Stage = Literal["pretrain", "gan"]
-Precision = Literal["auto", "float32", "mixed_bfloat16"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 ResizeFilter = Literal["bicubic", "bilinear", "box", "lanczos"]
 LossName = Literal[
     "mse",
@@ -267,6 +267,10 @@ class _StageConfig(_Section):
     """`moving`: the generator's batch normalization keeps the statistics it started from and
     is trained as it is used; for weights that are trained already."""
 
+    bn_synchronized: bool = True
+    """Of several devices: batch statistics are the whole batch's. False: each device takes its own
+    share's, which saves waiting for the others in every layer."""
+
     @model_validator(mode="after")
     def _fits(self):
         if self.warmup_steps and self.schedule != "cosine":
@@ -318,7 +322,10 @@ class Config(_Section):
     """Names the run's default folder, `runs/NAME/STAGE`, and its card."""
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Precision = "float32"
-    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32."""
+    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32. `mixed_float16`,
+    with scaled losses, is for GPUs before Ampere, which have no bfloat16."""
+    meant_for_gpu: bool = False
+    """Without a GPU the recipe takes weeks: training warns where none is found."""
     deterministic: bool = False
     """Only bit-reproducible kernels, at some cost in speed."""
     generator: GeneratorConfig = SRResNetConfig()

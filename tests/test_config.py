@@ -67,7 +67,7 @@ def test_an_unknown_key_is_named_with_the_nearest(recipe, override, nearest):
         "name=Not A Name",
         "seed=-1",
         "seed=4294967296",
-        "precision=float16",
+        "precision=float64",
         "generator.scale=3",
         "generator.blocks=0",
         "generator.filters=2",

@@ -136,9 +136,13 @@ def _train(arguments: argparse.Namespace) -> int:
         )
         return 0
     try:
-        with distribution.losing_a_worker_is_an_error():
+        with distribution.naming_the_cause():
             finished = train(config, arguments.stage, folder, arguments.resume)
-    except (TrainingDivergedError, distribution.WorkerLostError) as error:
+    except (
+        TrainingDivergedError,
+        distribution.OutOfMemoryError,
+        distribution.WorkerLostError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not finished:

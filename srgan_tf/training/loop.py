@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from srgan_tf.config import Config
 from srgan_tf.training.checkpoints import Checkpoints
-from srgan_tf.training.distribution import any_worker
+from srgan_tf.training.distribution import any_worker, compiles_steps
 from srgan_tf.training.trainers import GeneratorTrainer
 from srgan_tf.training.validation import Validation
 
@@ -70,7 +70,7 @@ def train_steps(
     Raises:
         TrainingDivergedError: a loss or gradient was not finite.
     """
-    update = compile_step(trainer, strategy)
+    update = compile_step(trainer, strategy, compiles_steps(strategy))
     any_stopped = any_worker(strategy)
     step, last = checkpoints.step, trainer.config.steps
     saved = logged = step
@@ -115,16 +115,24 @@ def train_steps(
 
 
 def compile_step(
-    trainer: GeneratorTrainer, strategy: tf.distribute.Strategy
+    trainer: GeneratorTrainer, strategy: tf.distribute.Strategy, jit_compile: bool
 ) -> Callable[[Iterator], dict[str, tf.Tensor]]:
     """Compile a training step on every replica's next batch.
 
     Its logs are the means over the replicas of all workers.
+
+    Args:
+        trainer: built under `strategy`.
+        strategy: of one replica where XLA compiles.
+        jit_compile: by XLA, as one program.
     """
+    replica_step = trainer.train_step
+    if jit_compile:
+        replica_step = tf.function(replica_step, jit_compile=True)
 
     @tf.function
     def step(batches):
-        logs = strategy.run(trainer.train_step, args=(next(batches),))
+        logs = strategy.run(replica_step, args=(next(batches),))
         return {name: strategy.reduce("MEAN", log, axis=None) for name, log in logs.items()}
 
     return step

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write
 from srgan_tf.losses import content_losses
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
+from srgan_tf.models.layers import synchronize
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.distribution import (
     broadcast,
@@ -132,6 +134,12 @@ def prepare(config: Config, stage: Stage, folder: Path, resume: bool) -> Run:
     # Before any other operation: several workers wait here for each other.
     strategy = open_strategy()
     print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
+    if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
+        warnings.warn(
+            f"the recipe {config.name} is meant for a GPU (meant_for_gpu) and TensorFlow finds "
+            "none: pip install 'srgan-tf[gpu]' brings CUDA; recipes for CPUs end in _cpu",
+            stacklevel=2,
+        )
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     same_on_all_workers(strategy, store.fingerprint, "the photos (--data)")
@@ -266,6 +274,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
     average = architecture(**size)
     for model in (generator, average):
         model.build()
+    synchronize(generator, section.bn_synchronized)
     if start is not None:
         weights = load_generator(start)
         given = {key: getattr(weights, key, None) for key in size}
@@ -287,6 +296,7 @@ def build_trainer(config: Config, stage: Stage, start: Path | None) -> Pretraine
         section.discriminator.filters, dtype=config.precision
     )
     discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))
+    synchronize(discriminator, section.bn_synchronized)
     return GanTrainer(generator, average, discriminator, losses, section)
 
 

@@ -94,8 +94,7 @@ class Pretrainer(GeneratorTrainer):
             loss = self._weighted(losses)
             if self.config.l1_steps:
                 loss = tf.where(step < self.config.l1_steps, losses["l1"], loss)
-            scaled = loss / _replicas()
-        norm = _apply(self.optimizer, tape, scaled, self.generator)
+        norm = _apply(self.optimizer, tape, loss, self.generator)
         self.ema.update(step)
         return {"loss": loss, **losses, "gradient_norm": norm}
 
@@ -171,14 +170,12 @@ class GanTrainer(GeneratorTrainer):
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits, sr_logits = self.discriminator.judge(hr, tf.stop_gradient(sr))
                 d_loss = discriminator_loss(hr_logits, sr_logits)
-                d_scaled = d_loss / _replicas()
             with g_tape.stop_recording():
-                d_norm = _apply(self.d_optimizer, d_tape, d_scaled, self.discriminator)
+                d_norm = _apply(self.d_optimizer, d_tape, d_loss, self.discriminator)
             if "adversarial" in self.config.losses:
                 losses["adversarial"] = adversarial_loss(self.discriminator.judge_generated(sr))
             loss = self._weighted(losses)
-            scaled = loss / _replicas()
-        norm = _apply(self.optimizer, g_tape, scaled, self.generator)
+        norm = _apply(self.optimizer, g_tape, loss, self.generator)
         self.ema.update(step)
         return {
             "loss": loss,
@@ -228,9 +225,47 @@ def _window(image: tf.Tensor, start: int, length: int, axis: int) -> tf.Tensor:
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
     """Build Adam for `model`, at the stage's highest rate until `set_learning_rate`."""
-    optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.9)
+    of_float16 = model.compute_dtype == "float16"
+    optimizer_class = LossScaledAdam if of_float16 else keras.optimizers.Adam
+    optimizer = optimizer_class(config.learning_rate, beta_1=0.9)
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+class LossScaledAdam(keras.optimizers.Adam):
+    """Adam on gradients of a loss that is scaled, so that float16 holds small ones.
+
+    The scale halves where a gradient is not finite and doubles after 2,000 steps in which all were
+    (Micikevicius et al. 2018, section 3.2). A gradient that is not finite on any replica counts as
+    zero: unlike `keras.optimizers.LossScaleOptimizer`, which looks at the first replica's alone,
+    and with which `iterations` stands still.
+    """
+
+    first_scale, steps_to_double = 2.0**15, 2000
+
+    def build(self, variables):
+        super().build(variables)
+        about = {"shape": (), "aggregation": "only_first_replica"}
+        initializer = keras.initializers.Constant(self.first_scale)
+        self.scale = self.add_variable(initializer=initializer, name="scale", **about)
+        self.finite_steps = self.add_variable(
+            initializer="zeros", dtype="int64", name="finite_steps", **about
+        )
+
+    def scale_loss(self, loss):
+        return loss * tf.convert_to_tensor(self.scale)
+
+    def unscale(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Take the scale from gradients and set the next; call it in every replica."""
+        norm = tf.linalg.global_norm(gradients)
+        spoilt = tf.cast(~tf.math.is_finite(norm), tf.float32)
+        finite = tf.distribute.get_replica_context().all_reduce("SUM", spoilt) == 0.0
+        scale, steps = (tf.convert_to_tensor(v) for v in (self.scale, self.finite_steps))
+        doubles = steps + 1 >= self.steps_to_double
+        factor = tf.where(finite, tf.where(doubles, 2.0, 1.0), 0.5)
+        self.scale.assign(scale * factor)
+        self.finite_steps.assign(tf.where(finite & ~doubles, steps + 1, tf.zeros_like(steps)))
+        return [tf.where(finite, g / scale, tf.zeros_like(g)) for g in gradients]
 
 
 def _replicas() -> int:
@@ -239,6 +274,9 @@ def _replicas() -> int:
 
 def _apply(optimizer, tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> tf.Tensor:
     """One update of `model` alone; the norm of this replica's gradients, times the replicas."""
-    gradients = tape.gradient(loss, model.trainable_variables)
+    scale = tf.convert_to_tensor(optimizer.scale_loss(1.0 / _replicas()))
+    gradients = tape.gradient(loss, model.trainable_variables, output_gradients=scale)
+    if isinstance(optimizer, LossScaledAdam):
+        gradients = optimizer.unscale(gradients)
     optimizer.apply(gradients, model.trainable_variables)
     return tf.linalg.global_norm(gradients) * _replicas()
