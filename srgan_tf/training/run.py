@@ -109,7 +109,7 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
         warnings.warn(
             f"the recipe {config.name} is meant for a GPU (meant_for_gpu) and TensorFlow finds "
-            "none: pip install 'srgan-tf[gpu]' brings CUDA; recipes for CPUs end in _cpu",
+            "none; pip install 'srgan-tf[gpu]' brings CUDA",
             stacklevel=2,
         )
     for phase in phases:
