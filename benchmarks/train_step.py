@@ -35,8 +35,9 @@ ROUNDS = 15
 
 def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
     """Return a function that runs this project's training step on one batch."""
-    config = Config(name="benchmark", precision=precision, pretrain=PretrainConfig(steps=1000))
-    trainer = build_trainer(config, "pretrain", None)
+    section = PretrainConfig(steps=1000)
+    config = Config(name="benchmark", precision=precision, pretrain=section)
+    trainer = build_trainer(config, section, None)
     step = tf.function(trainer.train_step)
     batch = tf.constant(lr), tf.constant(hr)
     return lambda: step(batch)["loss"].numpy()

@@ -76,7 +76,8 @@ def main() -> None:
     except (UserError, OSError) as error:
         parser.error(str(error))
 
-    del card["validation"]  # of RUN_DIR's weights
+    for key in ("validation", "sha256"):  # were of RUN_DIR's weights
+        card.pop(key, None)
     card["interpolated"] = {
         "share": arguments.share,
         "other_sha256": hashlib.sha256(other.read_bytes()).hexdigest(),

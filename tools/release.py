@@ -30,7 +30,7 @@ from srgan_tf.files import atomic_write, write_text
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
-PATHS = (("data", "source"), ("vgg", "weights"), ("pretrain", "start_from"), ("gan", "start_from"))
+PATHS = ("source", "weights", "start_from")
 GAN_LOGS = (
     "content",
     "adversarial",
@@ -76,11 +76,17 @@ def curve(logs: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def strip_folders(recipe: dict[str, Any]) -> None:
-    """Reduce the paths in a recipe to their last component, so as not to publish folders."""
-    for section, key in PATHS:
-        if path := (recipe.get(section) or {}).get(key):  # null: the other stage's
-            recipe[section][key] = Path(path).name
+def strip_folders(tree: Any) -> None:
+    """Reduce the paths in recipes to their last component, so as not to publish folders."""
+    if isinstance(tree, list):
+        for each in tree:
+            strip_folders(each)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in PATHS and isinstance(value, str):
+                tree[key] = Path(value).name
+            else:
+                strip_folders(value)
 
 
 def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,7 +136,7 @@ def main() -> None:
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    strip_folders(card["recipe"])
+    strip_folders(card)
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python tools/release.py RUN_DIR --data DIR"

@@ -106,6 +106,7 @@ class SpectralConv2D(keras.layers.Conv2D):
             trainable=False,
             aggregation="mean",
             dtype="float32",
+            autocast=False,
         )
 
     def call(self, inputs, training=False):

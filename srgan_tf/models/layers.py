@@ -36,8 +36,9 @@ def make_prelu(activation: Activation, dtype) -> PReLU:
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization over NHWC, synchronised over the replicas of a strategy.
 
-    With one replica it uses TensorFlow's fused kernel, which saves a sixth of an SRResNet training
-    step compared with Keras' elementwise operations.
+    On statistics of a replica's own it is TensorFlow's fused kernel, which saves a sixth of an
+    SRResNet training step against Keras' composition of elementwise ops. With several replicas
+    that are not `synchronized` the moving statistics are those of all, averaged.
     """
 
     def __init__(self, **kwargs):
@@ -45,33 +46,34 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**kwargs)
 
     def call(self, inputs, training=None, mask=None):
+        gamma, beta = (tf.convert_to_tensor(v) for v in (self.gamma, self.beta))
         if not (training and self.trainable):
-            outputs, *_ = self._fused(
-                inputs,
-                mean=tf.convert_to_tensor(self.moving_mean),
-                variance=tf.convert_to_tensor(self.moving_variance),
-                is_training=False,
-            )
-            return outputs
+            # No fused kernel: its gradient with fixed statistics is not deterministic on GPUs.
+            scale = gamma * tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + self.epsilon)
+            shift = beta - tf.convert_to_tensor(self.moving_mean) * scale
+            return tf.cast(tf.cast(inputs, tf.float32) * scale + shift, inputs.dtype)
         replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
+        several = replica is not None and replica.num_replicas_in_sync > 1
+        if several and self.synchronized:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = self._fused(inputs, is_training=True)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, scale=gamma, offset=beta, epsilon=self.epsilon, is_training=True
+        )
         # The kernel returns the unbiased variance; Keras averages the biased one.
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
         variance *= (count - 1.0) / count
+        if several:
+            mean, variance = replica.all_reduce("MEAN", [mean, variance])
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
 
-    def _fused(self, inputs, **kwargs):
-        return tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            epsilon=self.epsilon,
-            **kwargs,
-        )
+
+def synchronize(model: keras.Model, synchronized: bool) -> None:
+    """Choose whether a model's batch normalization has the statistics of all replicas."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, BatchNormalization):
+            layer.synchronized = synchronized
 
 
 @keras.saving.register_keras_serializable("srgan_tf")

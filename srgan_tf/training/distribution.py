@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
@@ -18,13 +19,33 @@ class WorkerLostError(RuntimeError):
     """Another worker died or can't be reached; the newest checkpoint holds a good state."""
 
 
+class OutOfMemoryError(RuntimeError):
+    """A step needs more memory than the device has."""
+
+
+_OF_A_CONNECTION = re.compile("collective|connect|socket|stream removed", re.IGNORECASE)
+_OF_A_GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
+
+
 @contextmanager
-def losing_a_worker_is_an_error() -> Iterator[None]:
-    """Turns what TensorFlow raises when a worker is gone, after some 10 s, to WorkerLostError."""
+def naming_the_cause() -> Iterator[None]:
+    """Turns what TensorFlow raises when memory or a worker is gone to an error that says so.
+
+    A worker is missed after some 10 s. Other errors, a GPU's for example, are left as they are.
+
+    Raises:
+        OutOfMemoryError: a step needs more memory than there is.
+        WorkerLostError: another worker died.
+    """
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemoryError(
+            f"out of memory ({first_line(error)}); training stopped. Lower data.batch_size or "
+            "data.hr_crop, or use more devices"
+        ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
-        if workers() == 1:
+        if workers() == 1 or not _is_of_a_worker(error):
             raise
         raise WorkerLostError(
             f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
@@ -32,11 +53,19 @@ def losing_a_worker_is_an_error() -> Iterator[None]:
         ) from error
 
 
+def _is_of_a_worker(error: tf.errors.OpError) -> bool:
+    internal = isinstance(error, tf.errors.InternalError)
+    return not internal or bool(
+        _OF_A_CONNECTION.search(error.message) and not _OF_A_GPU.search(error.message)
+    )
+
+
 def open_strategy() -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy where `TF_CONFIG` names workers, else MirroredStrategy.
 
-    Either uses all GPUs of this machine, or its CPU. Several workers must call this before any
-    other TensorFlow operation, and wait here for each other.
+    Either uses all GPUs of this machine, or its CPU. With one device it is TensorFlow's default
+    strategy, under which a step can be compiled as a whole. Several workers must call this before
+    any other TensorFlow operation, and wait here for each other.
 
     Raises:
         UserError: `TF_CONFIG` is not a cluster of workers.
@@ -47,7 +76,18 @@ def open_strategy() -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def compiles_steps(strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA makes one program of a step: on one GPU.
+
+    A step is some thousand small kernels otherwise. On a CPU it would be slower, and replicas that
+    exchange gradients can't be compiled as a whole.
+    """
+    return bool(tf.config.list_logical_devices("GPU")) and strategy.num_replicas_in_sync == 1
 
 
 def workers() -> int:
@@ -90,6 +130,18 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
         details = tf.config.experimental.get_device_details(gpus[0])
         name = details.get("device_name", "GPU")
     return f"{strategy.num_replicas_in_sync} × {name}"
+
+
+def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """Return a function of this worker's flag: whether it is set on any; all must call it alike."""
+    if workers() == 1:
+        return bool
+
+    @tf.function
+    def total(flag):
+        return strategy.reduce("SUM", strategy.run(tf.identity, args=(flag,)), axis=None)
+
+    return lambda flag: bool(total(tf.constant(float(flag))) > 0)
 
 
 def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
