@@ -1,14 +1,14 @@
-"""Seconds a megapixel in Chromium of `srgan demo`'s models and of UpscalerJS', and their PSNR.
+"""Measure `srgan demo`'s and UpscalerJS' models in Chromium: seconds per megapixel, and PSNR.
 
     npm ci --prefix web && npm run build --prefix web
     npm ci --prefix benchmarks/upscalerjs
     python benchmarks/browser.py --data Set5 [--rounds N] [--out FILE]
 
-Enlarges one photo (scikit-image's cat, 226×150 → 904×600) with every model in turns, in one
-headless Chromium without a GPU: ours in the demo's own page, on its threads of WebAssembly;
-UpscalerJS as it is by default, the whole photo at once, on TensorFlow.js' WebAssembly backend, with
-threads and SIMD. Figures are medians of the rounds after a first one, with neither loading nor PNG
-encoding. PSNR is of Set5 (HR/*.png and LRx4/*.png in the folder): Y, border 4.
+All models enlarge one photo (scikit-image's cat, 226×150 → 904×600) in turns, in one headless
+Chromium without a GPU: ours in the demo's page, with WebAssembly threads; UpscalerJS with its
+defaults, the whole photo at once, on TensorFlow.js' WebAssembly backend with threads and SIMD.
+Results are medians of the rounds after a first one, without loading and PNG encoding. PSNR is on
+Set5 (HR/*.png and LRx4/*.png in the folder), Y, border 4.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Seconds of the exported models for 120×120 → 480×480, and where 8 bits lose quality.
+"""Measure the exported models' speed for 120×120 → 480×480, and where 8 bits lose quality.
 
     python benchmarks/export.py [--models NAME|FILE,…] [--threads N] [--out FILE]
     python benchmarks/export.py --layers HR_PHOTOS [--models NAME|FILE] [--out FILE]
 
-The first takes turns between TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
-with each mode, for every model, in one process, so that all meet the same machine; figures are
-medians, also as a share of the time of the first model in TensorFlow. Times are of the process'
-CPU with one thread and by the clock with more. int16x8 is left out: its kernels are not made for
-speed.
+The first command measures TensorFlow in float32 (the Keras model as a `tf.function`) and LiteRT
+with each mode, for every model, in turns in one process. Results are medians, also as a share of
+the first model's time in TensorFlow; CPU time with one thread, wall time with more. int16x8 is
+omitted, as its kernels are not optimized.
 
-The second rounds one part of the graph after the other to 8 bits, with all others in float, and
-gives the loss in PSNR; then all of them.
+The second rounds one part of the graph at a time to 8 bits, with all others in float, then all of
+them, and prints the loss of PSNR.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +28,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from timing import median_seconds
 
-from srgan_tf.export.fidelity import Bar, calibration_photos, compare, report_photos
+from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, reference_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
 from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
 from srgan_tf.export.tflite import convert
@@ -59,20 +58,7 @@ def litert(content: bytes, photo: np.ndarray, threads: int) -> tuple[Callable[[]
     }
 
 
-def median_seconds(
-    contestants: dict[str, Callable], clock: Callable[[], float]
-) -> dict[str, float]:
-    """Of each function, called in turns after two warm-up rounds."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS + 2):
-        for name, function in contestants.items():
-            started = clock()
-            function()
-            times[name].append(clock() - started)
-    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
-
-
-def timing(models: list[str], threads: int) -> dict:
+def measure_speed(models: list[str], threads: int) -> dict:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -86,7 +72,8 @@ def timing(models: list[str], threads: int) -> dict:
             content = convert(generator, mode, model, (SIDE, SIDE), calibration)
             name = f"{model} LiteRT {mode}"
             contestants[name], files[name] = litert(content, photo, threads)
-    seconds = median_seconds(contestants, time.process_time if threads == 1 else time.perf_counter)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    seconds = median_seconds(contestants, ROUNDS, clock)
     base = seconds[f"{models[0]} TensorFlow float32"]
     for name, s in seconds.items():
         print(f"{threads} thread(s) {name:32} {s:7.4f} s {s / base:6.3f}", flush=True)
@@ -116,16 +103,16 @@ def layers(model: str, photos: str) -> dict:
     """The PSNR lost by rounding one part alone."""
     generator = load_generator(model)
     graph = inference_graph(generator, eight_bit=True)
-    graph = with_low_slopes(graph, but=float_layers(graph))
+    graph = with_low_slopes(graph, keep=float_layers(graph))
     calibration = calibration_photos("samples", generator.scale, held_out=False)
     ranges, rounded = measure(graph, calibration), round_weights(graph, calibration)
-    tested = report_photos(photos, KerasEngine(generator), held_out=False)
+    tested = reference_photos(photos, KerasEngine(generator), held_out=False)
 
     def loss(enlarge: Callable[[tf.Tensor], tf.Tensor]) -> float:
         results = [
             to_levels(enlarge(tf.constant(p.lr[None] / np.float32(255)))[0].numpy()) for p in tested
         ]
-        return compare(tested, results, generator.scale, Bar()).psnr_loss
+        return compare(tested, results, generator.scale, Tolerance()).psnr_loss
 
     losses = {}
 
@@ -168,13 +155,13 @@ def main() -> None:
     parser.add_argument("--models", default="srresnet-mse,srgan-mobile", metavar="A,B")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--layers", metavar="HR_PHOTOS", help="a folder of HR photos")
-    parser.add_argument("--out", type=Path, help="add the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="add the results to this JSON file")
     arguments = parser.parse_args()
     models = arguments.models.split(",")
     if arguments.layers:
         key, results = "layers", layers(models[0], arguments.layers)
     else:
-        results = timing(models, arguments.threads)
+        results = measure_speed(models, arguments.threads)
         key = ", ".join([f"{arguments.threads} threads", *results["cpu_flags"]])
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}

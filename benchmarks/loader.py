@@ -1,9 +1,9 @@
-"""Batches a second that the loader makes for the photo recipe, with 1 and 2 processes.
+"""Measure the loader's batches per second for the photo recipe, with 1 and 2 processes.
 
     python benchmarks/loader.py PHOTOS [--out FILE]
 
-Batches of 16 crops of 96×96 from a folder of photos, degraded as in the recipe srresnet_photo.
-Beside the clock: the processor time of a batch, which other work on the machine changes less.
+Batches have 16 crops of 96×96 from a folder of photos, degraded as in the recipe srresnet_photo.
+Besides wall time it prints CPU time per batch, which other work on the machine affects less.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.loader import AHEAD, available_cores, load_batches
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 from srgan_tf.recipes import find_recipe
 
 RECIPE = "srresnet_photo"
@@ -77,7 +77,7 @@ def main() -> None:
     text = json.dumps(results, indent=2) + "\n"
     print(text, end="")
     if arguments.out:
-        with written_whole(arguments.out) as temporary:
+        with atomic_write(arguments.out) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

@@ -1,11 +1,10 @@
-"""Scores and times of SelfExSR ×4 on benchmark sets.
+"""Measure SelfExSR's scores and times at ×4 on benchmark sets.
 
     python benchmarks/selfexsr.py --data DIR [--sets Set5,Set14] [--out FILE]
 
-DIR holds SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y without a border of 4
-pixels, of what the PNG file would hold. The CPU's seconds, of all threads, are told beside those
-on the clock, as they depend less on what else the machine does. Numba compiles before that, once
-on a machine: it keeps the result.
+DIR contains SET/HR/*.png and SET/LRx4/*.png. Scores are PSNR and SSIM on Y of 8-bit results,
+without a border of 4 pixels. Besides wall time it prints CPU time of all threads, which other work
+on the machine affects less. Numba compiles before that, and caches the result.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SCALE = 4
 
 
 def score(lr_file: Path, hr_file: Path) -> dict[str, float]:
-    """An image's megapixels, PSNR (dB) beside bicubic's, SSIM, and seconds."""
+    """Return an image's megapixels, PSNR (dB), bicubic's PSNR, SSIM and seconds."""
     lr, hr = (np.asarray(Image.open(file).convert("RGB")) for file in (lr_file, hr_file))
     started, busy = time.perf_counter(), time.process_time()
     sr = upscale(lr, SCALE)
@@ -52,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--sets", default="Set5,Set14")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     upscale(np.zeros((32, 32), np.uint8), 2)  # Numba compiles

@@ -1,4 +1,4 @@
-"""A plain PyTorch SRResNet of the paper's size, to compare speeds with."""
+"""A PyTorch SRResNet of the paper's size, for comparing speeds."""
 
 from torch import nn
 
@@ -25,7 +25,7 @@ def _block() -> _Residual:
 
 
 def srresnet() -> nn.Sequential:
-    """×4, 16 blocks, 64 filters: [N, 3, H, W] in [0, 1] to [N, 3, 4H, 4W]."""
+    """Build SRResNet ×4, 16 blocks, 64 filters: [N, 3, H, W] in [0, 1] to [N, 3, 4H, 4W]."""
     trunk = nn.Sequential(
         *(_block() for _ in range(16)),
         nn.Conv2d(64, 64, 3, padding=1, bias=False),

@@ -1,10 +1,14 @@
-"""Steps a second of SRResNet training, and what data preparation adds.
+"""Measure steps and arithmetic per second of SRResNet training, and the share of data preparation.
 
     python benchmarks/train_step.py [--precision float32,mixed_bfloat16] [--out FILE]
 
-One SRResNet at the paper's size, batches of 16 crops of 96×96, MSE and Adam. With torch
-installed (`pip install -e .[benchmark]`) a plain PyTorch SRResNet, channels-last, takes turns
-with ours in the same process, so that both meet the same machine.
+The model is SRResNet of the paper's size, with batches of 16 crops of 96×96, MSE and Adam. If torch
+is installed (`pip install -e .[benchmark]`), a PyTorch SRResNet, channels-last, takes turns with it
+in the same process.
+
+Arithmetic is what the network's convolutions need, forward and backward, as 2 operations per
+multiplication. Its peak is that of a large matrix product on the same machine and in the same
+precision, the faster of TensorFlow's and PyTorch's.
 """
 
 from __future__ import annotations
@@ -14,38 +18,42 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from timing import median_seconds
 
 from srgan_tf.config import Config, DataConfig, Precision, PretrainConfig
 from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.pipeline import to_pair, training_dataset
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.models import SRResNet
+from srgan_tf.training.distribution import compiles_steps
 from srgan_tf.training.run import build_trainer
 
 ROUNDS = 15
+MATRIX = 2048, 8192
+"""Side of the matrices whose product is the peak, on a CPU and on a GPU."""
 
 
 def ours(precision: Precision, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of this project on one batch, as a function without arguments."""
-    config = Config(name="benchmark", precision=precision, pretrain=PretrainConfig(steps=1000))
-    trainer = build_trainer(config, "pretrain", None)
-    step = tf.function(trainer.train_step)
+    """Return a function that runs this project's training step on one batch."""
+    section = PretrainConfig(steps=1000)
+    config = Config(name="benchmark", precision=precision, pretrain=section)
+    trainer = build_trainer(config, section, None)
+    jit_compile = compiles_steps(tf.distribute.get_strategy())
+    step = tf.function(trainer.train_step, jit_compile=jit_compile)
     batch = tf.constant(lr), tf.constant(hr)
     return lambda: step(batch)["loss"].numpy()
 
 
 def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[], None]:
-    """A training step of the same network in PyTorch, channels-last."""
+    """Return a function that runs a training step of the same network in PyTorch."""
     import torch
     from torch_srresnet import srresnet
 
@@ -67,27 +75,38 @@ def plain_pytorch(precision: str, lr: np.ndarray, hr: np.ndarray) -> Callable[[]
     return step
 
 
-def seconds_in_turns(
-    steps: dict[str, Callable[[], Any]], rounds: int, rest: float = 0
-) -> dict[str, list[float]]:
-    """Seconds of each round of each function, called in turns after two warm-up rounds.
+def operations(lr: np.ndarray) -> int:
+    """Count a training step's operations in convolutions.
 
-    Before each call it rests for some seconds: the threads of LiteRT and OpenVINO still wait busily
-    for a while after a call, at the cost of whose turn is next.
+    Args:
+        lr: a batch [N, h, w, 3].
     """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 2):
-        for name, step in steps.items():
-            time.sleep(rest)
-            started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
-    return {name: seconds[2:] for name, seconds in times.items()}
+    model = SRResNet()
+    model.build()
+    blocks = [conv for block in model.trunk for conv in (block.conv1, block.conv2)]
+    at_lr = [model.head, *blocks, model.trunk_conv, model.upsample_convs[0]]
+    areas = [(conv, 1) for conv in at_lr] + [(model.upsample_convs[1], 4), (model.tail, 16)]
+    pixels = int(np.prod(lr.shape[:3]))
+    forward = {conv: 2 * pixels * area * int(np.prod(conv.kernel.shape)) for conv, area in areas}
+    # Backward once for the weights and once for the input, but the photo needs no gradient.
+    return 3 * sum(forward.values()) - forward[model.head]
 
 
-def median_seconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function, by `seconds_in_turns`."""
-    return {name: statistics.median(s) for name, s in seconds_in_turns(steps, rounds).items()}
+def matrix_product(precision: str, side: int) -> Callable[[], None]:
+    """Return a function that multiplies two matrices in TensorFlow."""
+    dtype = tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32
+    matrix = tf.cast(tf.random.normal([side, side]), dtype)
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    return lambda: product().numpy()
+
+
+def pytorch_matrix_product(precision: str, side: int) -> Callable[[], None]:
+    """Return a function that multiplies two matrices in PyTorch."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "mixed_bfloat16" else torch.float32
+    matrix = torch.randn(side, side).to(dtype)
+    return lambda: (matrix @ matrix).sum().item()
 
 
 def main() -> None:
@@ -95,7 +114,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--precision", default="float32,mixed_bfloat16")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     data = DataConfig(source="samples")
@@ -115,19 +134,36 @@ def main() -> None:
     seconds = median_seconds({"batch": lambda: next(batches)}, rounds=100)
     results["data_preparation_seconds"] = round(seconds["batch"], 5)
 
+    side = MATRIX[bool(tf.config.list_physical_devices("GPU"))]
+    per_step = operations(lr)
+    results["operations_per_step"] = per_step
     for precision in arguments.precision.split(","):
         steps = {"srgan-tf": ours(precision, lr, hr)}
+        products = {"TensorFlow": matrix_product(precision, side)}
         if has_torch:
             steps["PyTorch"] = plain_pytorch(precision, lr, hr)
-        seconds = median_seconds(steps, ROUNDS)
-        results[precision] = {
-            name: {"seconds": round(s, 4), "steps_per_second": round(1 / s, 3)}
-            for name, s in seconds.items()
-        }
+            products["PyTorch product"] = pytorch_matrix_product(precision, side)
+        seconds = median_seconds({**steps, **products}, ROUNDS)
+        peak = 2 * side**3 / min(seconds[name] for name in products)
         share = results["data_preparation_seconds"] / seconds["srgan-tf"]
-        results[precision]["data_preparation_share"] = round(share, 4)
-        for name, s in seconds.items():
-            print(f"SRResNet 16 blocks × 64 filters, {precision:14} {name:9} {1 / s:6.2f} steps/s")
+        results[precision] = {
+            "matrix_product_gflops": round(peak / 1e9, 1),
+            "data_preparation_share": round(share, 4),
+        }
+        print(f"{precision}: a product of {side}×{side} matrices runs at {peak / 1e9:.0f} GFLOP/s")
+        for name in steps:
+            rate = per_step / seconds[name]
+            results[precision][name] = {
+                "seconds": round(seconds[name], 4),
+                "steps_per_second": round(1 / seconds[name], 3),
+                "gflops": round(rate / 1e9, 1),
+                "share_of_matrix_product": round(rate / peak, 3),
+            }
+            print(
+                f"SRResNet 16 blocks × 64 filters, {precision:14} {name:9} "
+                f"{1 / seconds[name]:6.2f} steps/s, {rate / 1e9:.0f} GFLOP/s, "
+                f"{rate / peak:.0%} of the product's"
+            )
         print(f"data preparation: {share:.1%} of a step")
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How fast photos are enlarged, and in how much memory.
+"""Measure how fast photos are enlarged, and in how much memory.
 
     python benchmarks/upscale.py [--model NAME] [--baseline CHECKOUT] [--out FILE]
 
@@ -30,10 +30,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from train_step import seconds_in_turns
+from timing import seconds_in_turns
 
 from srgan_tf import Upscaler
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 from srgan_tf.images import to_levels, write_image
 from srgan_tf.weights import default_model, find_litert
 
@@ -209,7 +209,7 @@ def main() -> None:
         results["baseline"] = commit
         results["command"] += " --baseline CHECKOUT"
     if arguments.out:
-        with written_whole(arguments.out) as temporary:
+        with atomic_write(arguments.out) as temporary:
             text = json.dumps(results, indent=2, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -1,11 +1,11 @@
-"""Images a second of `srgan upscale-batch` with 1 and 2 worker processes, and of `srgan upscale`.
+"""Measure images per second of `srgan upscale-batch`, 1 and 2 processes, and `srgan upscale`.
 
     python benchmarks/upscale_batch.py [--model NAME|FILE] [--out FILE]
 
-Whole commands by the clock, start included, on one small photo, on 200 small ones (64×64) and on
-5 large ones (1024×1024), cut from those that scikit-image ships. Then the job on the 200 is killed
-(SIGKILL, the worker processes notice by themselves) when half of the results are there, and the
-same command is given again: how many files the second one enlarges, and what both took together.
+It measures wall time of whole commands on one small photo, 200 small ones (64×64) and 5 large ones
+(1024×1024), crops of scikit-image's photos. Then it kills the job on the 200 (by SIGKILL, which its
+workers notice) after half of the results, runs the same command again, and prints how many files
+the second one enlarges and the total time.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def kill_and_restart(command: list[str], photos: Path, out: Path, model: str) ->
     started = time.perf_counter()
     printed = finish(start(command, photos, out, model))
     second = time.perf_counter() - started
-    match = re.match(r"(\d+) files enlarged .* (\d+) were there already", printed)
+    match = re.match(r"(\d+) files enlarged .* (\d+) existed already", printed)
     if match is None:
         sys.exit(f"unexpected: {printed}")
     return {
@@ -108,7 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="srgan-mobile")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
 
     results: dict = {

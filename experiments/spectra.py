@@ -1,10 +1,10 @@
-"""Measures the grids and the noise in SR by its spectra.
+"""Measure grids and noise in SR by its spectra.
 
     python experiments/spectra.py MODEL [MODEL …] --data BSD100 [--out FILE]
 
-Of the spectrum loss (SR's power against HR's) and the coherence loss (what is drawn at the same
-places between LR's pixels) the mean over the images, and the image with the most. MODEL is a run
-folder, a `.keras` file or a released name.
+Results are the mean over the images, and the worst image, of the spectrum loss (SR's power against
+HR's) and the coherence loss (patterns with the period of LR's pixels). MODEL is a run folder, a
+`.keras` file or a released name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
 
 
 def summary(losses: dict[str, float]) -> dict:
-    """The mean, and the image with the most."""
+    """Return the mean and the worst image."""
     worst = max(losses, key=losses.__getitem__)
     mean = float(np.mean(list(losses.values())))
     return {"mean": round(mean, 4), "worst": {worst: round(losses[worst], 4)}}
@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = [Path(model).stem for model in arguments.models]
     if len(set(names)) < len(names):
-        parser.error("two of the models have the same last part of their path, which names them")
+        parser.error("two models have the same last path component, which must be unique")
 
     scores, of_hr = {}, {}
     for name, model in zip(names, arguments.models, strict=True):

@@ -1,8 +1,8 @@
-"""Measures what the VGG losses say of SR with more or less contrast than HR.
+"""Measure the VGG losses of SR with more or less contrast than HR.
 
     python experiments/vgg_fade.py --data BSD100 --vgg FILE
 
-Each SR is brought to HR's mean and standard deviation, then its contrast is multiplied. The loss
+Each SR is normalized to HR's mean and standard deviation, then its contrast is scaled. The loss
 should be lowest at 1.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import written_whole
+from srgan_tf.files import write_text
 from srgan_tf.losses import content_losses
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
@@ -50,7 +50,7 @@ def main() -> None:
         for name, loss in losses.items():
             for contrast in CONTRASTS:
                 measured[name][contrast].append(float(loss(hr, mean + contrast * detail)))
-    report = {
+    results = {
         "command": f"python experiments/vgg_fade.py --data {arguments.data.name} --vgg FILE",
         "model": arguments.model,
         "images": arguments.images,
@@ -59,9 +59,8 @@ def main() -> None:
             for name, of_loss in measured.items()
         },
     }
-    with written_whole(arguments.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    json.dump(report["losses"], sys.stdout, indent=2)
+    write_text(arguments.out, json.dumps(results, indent=2) + "\n")
+    json.dump(results["losses"], sys.stdout, indent=2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 
 from srgan_tf.registration import register_with_keras
 
-# Read by Keras when it is imported; see srgan_tf.keras_settings for what else it must be told.
+# Keras reads it when it is imported; srgan_tf.keras_settings has the other settings.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 __all__ = ["Upscaler"]
@@ -15,7 +15,7 @@ register_with_keras()
 
 
 def __getattr__(name: str):
-    # TensorFlow takes seconds to import, which `import srgan_tf` alone need not wait for.
+    # TensorFlow takes seconds to import.
     if name == "Upscaler":
         from srgan_tf.inference.upscaler import Upscaler
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write
 
 Stage = Literal["pretrain", "gan"]
-Precision = Literal["auto", "float32", "mixed_bfloat16"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 ResizeFilter = Literal["bicubic", "bilinear", "box", "lanczos"]
 LossName = Literal[
     "mse",
@@ -37,6 +39,7 @@ LossName = Literal[
     "adversarial",
 ]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+PREVIOUS = "previous"
 LOSSES: tuple[LossName, ...] = typing.get_args(LossName)
 
 # PyYAML lets through what the constructors of dates and numbers raise (2024-99-99, 0x_).
@@ -248,8 +251,9 @@ Losses = Annotated[dict[LossName, Annotated[float, Field(gt=0)]], Field(min_leng
 class _StageConfig(_Section):
     steps: int = Field(ge=1)
     """Updates of the generator."""
-    start_from: str | None = None
-    """Weights to start from: a run folder, a `.keras` file or a released name."""
+    start_from: str | None = PREVIOUS
+    """Weights to start from: a run folder, a `.keras` file, a released name, or none, for new ones.
+    `previous`: of the phase before; of a first phase new ones, for the GAN srresnet-mse."""
     losses: Losses
     """What the generator minimises: weights of the losses in `srgan_tf.losses`, by name."""
     jitter: bool = False
@@ -266,6 +270,10 @@ class _StageConfig(_Section):
     bn_statistics: Literal["batch", "moving"] = "batch"
     """`moving`: the generator's batch normalization keeps the statistics it started from and
     is trained as it is used; for weights that are trained already."""
+
+    bn_synchronized: bool = True
+    """Of several devices: batch statistics are the whole batch's. False: each device takes its own
+    share's, which saves waiting for the others in every layer."""
 
     @model_validator(mode="after")
     def _fits(self):
@@ -305,35 +313,71 @@ class GanConfig(_StageConfig):
     """Generator and discriminator (paper: 10⁵ updates at 1e-4, then 10⁵ at 1e-5)."""
 
     steps: int = Field(200_000, ge=1)
-    start_from: str | None = "srresnet-mse"
     losses: Losses = {"vgg54": 1.0, "adversarial": 1e-3}
     schedule: Literal["constant", "drop", "cosine"] = "drop"
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a recipe: one run of a stage, from its first step to its last."""
+
+    name: str
+    """The stage; where the recipe has several phases of it, with a number: `gan-2`."""
+    stage: Stage
+    index: int
+    """Of the phases of the recipe, from 0."""
+    place: int
+    """Of the phases of its stage, from 0."""
+    section: PretrainConfig | GanConfig
+
+
+def _one_or_several(phases: Any) -> str:
+    return "several" if isinstance(phases, list | tuple) else "one"
+
+
+_ONE_OR_SEVERAL = Discriminator(_one_or_several)
+Pretraining = Annotated[
+    Annotated[PretrainConfig, Tag("one")]
+    | Annotated[tuple[PretrainConfig, ...], Field(min_length=1), Tag("several")],
+    _ONE_OR_SEVERAL,
+]
+Adversarial = Annotated[
+    Annotated[GanConfig, Tag("one")]
+    | Annotated[tuple[GanConfig, ...], Field(min_length=1), Tag("several")],
+    _ONE_OR_SEVERAL,
+]
+
+
 class Config(_Section):
-    """A whole recipe."""
+    """A whole recipe: phases of pretraining, then phases of adversarial training."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    """Names the run's default folder, `runs/NAME/STAGE`, and its card."""
+    """Names the default folders of its phases, `runs/NAME/PHASE`, and its cards."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Of the held-out photos and of new weights; that of a phase's batches is `index` higher."""
     precision: Precision = "float32"
-    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32."""
+    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32. `mixed_float16`,
+    with scaled losses, is for GPUs before Ampere, which have no bfloat16."""
+    meant_for_gpu: bool = False
+    """Without a GPU the recipe takes weeks: training warns where none is found."""
     deterministic: bool = False
     """Only bit-reproducible kernels, at some cost in speed."""
     generator: GeneratorConfig = SRResNetConfig()
     data: DataConfig = DataConfig()
     vgg: VggConfig = VggConfig()
-    pretrain: PretrainConfig | None = None
-    gan: GanConfig | None = None
+    pretrain: Pretraining | None = None
+    """One phase, or a list of phases."""
+    gan: Adversarial | None = None
+    """One phase, or a list of phases."""
     checkpoint_every: int = Field(500, ge=1)
     """Steps between checkpoints."""
     checkpoints_kept: int = Field(3, ge=1)
-    """Newest checkpoints kept, besides the best one."""
+    """Newest checkpoints kept."""
     validate_every: int = Field(500, ge=1)
     """Steps between validations."""
     log_every: int = Field(50, ge=1)
-    """Steps between TensorBoard scalars."""
+    """Steps between those whose losses are shown, logged for TensorBoard and checked."""
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -342,29 +386,41 @@ class Config(_Section):
             raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
         if self.data.validation_crop % self.generator.scale:
             raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
-        if self.pretrain and isinstance(self.generator, _LumaConfig):
-            self._fits_luma(self.pretrain)
+        if isinstance(self.generator, _LumaConfig):
+            for phase in self.phases():
+                self._fits_luma(phase)
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")
         return self
 
-    def _fits_luma(self, pretrain: PretrainConfig) -> None:
-        if other := set(pretrain.losses) - {"mse", "l1"}:
+    def _fits_luma(self, phase: Phase) -> None:
+        if other := set(phase.section.losses) - {"mse", "l1"}:
             raise ValueError(
-                f"{self.generator.architecture} learns on luma: pretrain.losses can be mse and l1, "
-                f"not {', '.join(sorted(other))}"
+                f"{self.generator.architecture} learns on luma: {phase.name}.losses can be mse and "
+                f"l1, not {', '.join(sorted(other))}"
             )
 
-    def stage(self, stage: Stage) -> PretrainConfig | GanConfig:
-        """The section of a stage. Raises RequestError when the recipe has none."""
-        section = getattr(self, stage)
-        if section is None:
-            there = [s for s in STAGES if getattr(self, s)]
-            raise RequestError(
-                f"the recipe {self.name} has no section {stage}, only {', '.join(there)}: "
-                f"choose --stage {there[0]} or another --config"
+    def phases(self, name: str | None = None) -> list[Phase]:
+        """The phases in their order: all, those of a stage, or the one of a name.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        phases: list[Phase] = []
+        for stage in STAGES:
+            value = getattr(self, stage)
+            sections = [] if value is None else value if isinstance(value, tuple) else [value]
+            for place, section in enumerate(sections):
+                of_name = f"{stage}-{place + 1}" if len(sections) > 1 else stage
+                phases.append(Phase(of_name, stage, len(phases), place, section))
+        chosen = [phase for phase in phases if name in (None, phase.name, phase.stage)]
+        if phases and not chosen:
+            names = [phase.name for phase in phases]
+            raise UserError(
+                f"the recipe {self.name} has no phase {name}, only {', '.join(names)}: choose "
+                f"--stage {names[0]} or another --config"
             )
-        return section
+        return chosen
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -377,48 +433,73 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
             taken as they are (a folder may be called 2024).
 
     Raises:
-        RequestError: no such file, not YAML, an unknown key (with the nearest valid
+        UserError: no such file, not YAML, an unknown key (with the nearest valid
             one), or a value out of range.
     """
     path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, *_YAML_ERRORS) as error:
-        raise RequestError(f"{path}: not a readable YAML file: {error}") from None
+        raise UserError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
-        raise RequestError(f"{path}: a config is a mapping of keys to values")
+        raise UserError(f"{path}: a config is a mapping of keys to values")
     for override in overrides or []:
         _apply(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise RequestError(f"{path}: {_explain(error)}") from None
+        raise UserError(f"{path}: {_explain(error)}") from None
 
 
 def write_config(config: Config, path: str | Path) -> None:
     """Writes the resolved recipe, so that `read_config` gives an equal one."""
     # A None within a section stays: it may stand against a default, as in start_from.
     tree = {key: value for key, value in config.model_dump().items() if value is not None}
-    with written_whole(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise RequestError(f"--set {override}: write it as key=value")
+        raise UserError(f"--set {override}: write it as key=value")
     *sections, last = key.split(".")
     try:
         value = text if _takes_text(sections, last, text) else _number(yaml.safe_load(text))
     except _YAML_ERRORS:
-        raise RequestError(f"--set {override}: the value is not YAML") from None
-    for section in sections:
-        if tree.get(section) is None:
-            tree[section] = {}
-        tree = tree[section]
-        if not isinstance(tree, dict):
-            raise RequestError(f"--set {override}: {section} is not a section")
-    tree[last] = value
+        raise UserError(f"--set {override}: the value is not YAML") from None
+    _assign(tree, [*sections, last], value, override)
+
+
+def _assign(tree: Any, keys: list[str], value: Any, override: str) -> None:
+    """Set a value in a tree; in a list of phases, in each."""
+    if isinstance(tree, list):
+        for phase in tree:
+            _assign(phase, keys, value, override)
+        return
+    if not isinstance(tree, dict):
+        raise UserError(f"--set {override}: there is no such section")
+    key, *rest = keys
+    stage, number = _numbered(key)
+    if number is not None:
+        phases = tree.get(stage)
+        if not rest or not isinstance(phases, list) or not 1 <= number <= len(phases):
+            raise UserError(f"--set {override}: the recipe has no phase {key}")
+        _assign(phases[number - 1], rest, value, override)
+    elif rest:
+        if tree.get(key) is None:
+            tree[key] = {}
+        if not isinstance(tree[key], dict | list):
+            raise UserError(f"--set {override}: {key} is not a section")
+        _assign(tree[key], rest, value, override)
+    else:
+        tree[key] = value
+
+
+def _numbered(key: str) -> tuple[str, int | None]:
+    """The stage and number of a phase's name, such as gan-2; another key and None."""
+    match = re.fullmatch(r"(pretrain|gan)-(\d{1,4})", key)
+    return (match[1], int(match[2])) if match else (key, None)
 
 
 def _takes_text(sections: list[str], last: str, text: str) -> bool:
@@ -442,8 +523,7 @@ def _number(value: Any) -> Any:
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        # The location of a key of the generator names its architecture too.
+        location = _keys(problem["loc"])
         key = ".".join(part for part in location if part not in _GENERATORS)
         if location[-1:] == ["[key]"]:
             name = str(problem["input"])
@@ -464,9 +544,20 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys to a place in the tree, whose location names the members of unions too."""
+    parts = [str(part) for part in location]
+    if parts and parts[0] in STAGES:
+        if parts[1:2] == ["several"] and len(parts) > 2:
+            return [f"{parts[0]}-{int(parts[2]) + 1}", *parts[3:]]
+        return parts[:1] + parts[2:]
+    return parts
+
+
 def _section(keys: list[str]) -> type[BaseModel] | None:
     section: type[BaseModel] | None = Config
     for key in keys:
+        key, _ = _numbered(key)
         if key in _GENERATORS:
             section = _GENERATORS[key]
             continue

@@ -1,15 +1,15 @@
-"""The errors that a user can mend: a wrong key, a missing file, a broken photo."""
+"""Errors that the user can fix: a wrong key, a missing file, a damaged photo."""
 
 
-class RequestError(ValueError):
-    """A request that can't be carried out as it stands; the message says what to do.
+class UserError(ValueError):
+    """An error that the user can fix; the message says how.
 
     Commands print it without a traceback and exit with code 2.
     """
 
 
 class ImageError(Exception):
-    """An image file that can't be read or written; the message names it and what is wrong.
+    """An image file that can't be read or written; the message names the file and the reason.
 
-    Commands print it, go on with the other files, and exit with code 1.
+    Commands print it, continue with the other files and exit with code 1.
     """

@@ -1,4 +1,4 @@
-"""What all who handle files share: finding images, writing a file whole, names, messages."""
+"""File helpers: finding images, atomic writes, file names, error messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
 READ_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif")
@@ -23,10 +23,10 @@ _FORMAT_OF = {suffix: name for name, suffix in FORMATS.items()}
 _FORMAT_OF |= {".jpeg": "jpg", ".jfif": "jpg", ".tiff": "tiff"}
 DEFAULT_QUALITY = 95
 _PARTIAL = ".partial-"
-# AppleDouble: what macOS keeps of a file where the file system has no place for it.
+# "._": AppleDouble files, in which macOS keeps metadata on foreign file systems.
 _NO_IMAGE_PREFIXES = ("._", _PARTIAL)
 
-# Prints what was held back once its stdin ends: when the process that held it back is no more.
+# Prints the suppressed output when its stdin closes, that is, when the suppressing process dies.
 _HOLDER = "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"
 _HOLDING = threading.RLock()
 
@@ -36,10 +36,10 @@ class Output:
     """How results are written.
 
     Attributes:
-        format: one of `FORMATS`; None: each has its input's, and PNG where that is not written.
+        format: one of `FORMATS`; None keeps each input's format, or PNG if that is not writable.
         quality: of JPEG and WebP, 1 to 100.
-        strip_metadata: leave out EXIF, XMP and IPTC.
-        suffix: behind the names of results, before that of the format, such as `-x4`.
+        strip_metadata: drop EXIF, XMP and IPTC.
+        suffix: inserted before the file extension, such as `-x4`.
     """
 
     format: str | None = None
@@ -48,7 +48,7 @@ class Output:
     suffix: str = ""
 
     def name(self, name: str) -> str:
-        """A result's name for an input's, either with or without folders."""
+        """Return the result's name for an input's name, which may include folders."""
         kind = PurePath(name).suffix
         stem = name.removesuffix(kind) + self.suffix
         written = self.format
@@ -60,7 +60,7 @@ class Output:
 
 
 def is_image_name(path: str) -> bool:
-    """Whether a file of this name is taken for an image, by its suffix."""
+    """Return whether the suffix of a file's name is that of an image."""
     name = path.rpartition("/")[2]
     return Path(name).suffix.lower() in READ_SUFFIXES and not name.startswith(_NO_IMAGE_PREFIXES)
 
@@ -70,15 +70,15 @@ def find_images(
     results: Path | None = None,
     enter: Callable[[Path], bool] = lambda folder: True,
 ) -> Iterator[tuple[Path, str | None]]:
-    """Finds the images in a folder and its subfolders, in the order of their paths.
+    """Find the images in a folder and its subfolders, in the order of their paths.
 
-    Links are followed, but not to a folder that they are in. Folders, pipes and devices are no
-    images, whatever their names.
+    Links are followed, except to a folder that contains them. Folders, pipes and devices are
+    skipped, whatever their names.
 
     Args:
         folder: where to look.
-        results: a folder within, which is left out however its path is spelled.
-        enter: says of a subfolder whether to look into it.
+        results: a subfolder to skip, however its path is spelled.
+        enter: called with a subfolder; returns whether to search it.
 
     Yields:
         (image, None), or (path, reason) for a folder or link that can't be read.
@@ -118,24 +118,24 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def is_folder(path: Path) -> bool | None:
-    """Whether a path is a folder (True) or a file (False); None: there is nothing.
+    """Return whether a path is a folder (True) or a file (False); None if it does not exist.
 
     Raises:
-        RequestError: a pipe, a device, or a path that one may not look at or that is too long.
+        UserError: a pipe, a device, or a path that is too long or not accessible.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RequestError(f"{path}: can't be read: {first_line(error)}") from None
+        raise UserError(f"{path}: can't be read: {first_line(error)}") from None
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise RequestError(f"{path}: a pipe or device; files and folders can be read")
+        raise UserError(f"{path}: a pipe or device; give a file or folder")
     return stat.S_ISDIR(mode)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path is a file; False also where one may not look."""
+    """Return whether a path is a file; False also if it is not accessible."""
     try:
         return path.is_file()
     except OSError:
@@ -143,21 +143,21 @@ def is_file(path: Path) -> bool:
 
 
 def readable(name: str) -> str:
-    """A name as text that any file or program takes: bytes that aren't UTF-8 as `\\xNN`."""
+    """Return a name as valid UTF-8 text: other bytes are written as `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
-def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that becomes `path` if nothing is raised.
+def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to `path` if the block raises nothing.
 
     Args:
-        path: of the file; its folder is made.
-        mode: of a new file, less the process' umask.
+        path: the file; its folder is created.
+        mode: permissions of the file, less the process' umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
-    # Made with its mode, as not all file systems can change it.
+    # Created with its mode, as some file systems can't change it later.
     temporary.touch(mode, exist_ok=False)
     try:
         yield temporary
@@ -166,14 +166,20 @@ def written_whole(path: Path, mode: int = 0o666) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a UTF-8 text file with `atomic_write`."""
+    with atomic_write(path, mode) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 class TensorFlowPath:
-    """A folder's path that TensorFlow takes for what it is, and not for a pattern.
+    """A folder's path without glob characters, which TensorFlow would expand.
 
     Args:
-        folder: is made; with one of `[ ] * ?` in its path, it is reached by a link.
+        folder: created if needed; a path with one of `[ ] * ?` is replaced by a link.
 
     Attributes:
-        path: as TensorFlow is to be given it, as long as this object lives.
+        path: the path to pass to TensorFlow, valid while this object lives.
     """
 
     def __init__(self, folder: Path):
@@ -186,7 +192,7 @@ class TensorFlowPath:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type's name."""
+    """Return the first line of an error's message, or its type's name."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # libvips keeps its message in `detail`.
@@ -195,25 +201,25 @@ def first_line(error: BaseException) -> str:
 
 
 def make_writable_folder(folder: Path) -> None:
-    """Makes a folder if it isn't there, and sees that files can be written to it.
+    """Create a folder if needed and check that files can be written to it.
 
     Raises:
-        RequestError: they can't.
+        UserError: the folder can't be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise RequestError(f"{folder}: can't be written to ({first_line(error)})") from None
+        raise UserError(f"{folder}: can't be written to ({first_line(error)})") from None
 
 
 @contextmanager
-def native_messages_held_back() -> Iterator[None]:
-    """Keeps what native code writes to the process' stderr off the terminal.
+def suppress_native_output() -> Iterator[None]:
+    """Suppress the output that native code writes to the process' stderr.
 
-    Where the process does not live to the end of the block, what it wrote is printed. Other
-    threads' messages are held back, too: for commands, not for a library's functions.
+    If the process dies within the block, the output is printed. The output of other threads is
+    suppressed too: for commands, not for library functions.
     """
     with _HOLDING:
         try:
@@ -221,9 +227,9 @@ def native_messages_held_back() -> Iterator[None]:
                 [sys.executable, "-ISc", _HOLDER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not for it
+                start_new_session=True,  # so that Ctrl-C does not reach it
             )
-        except OSError:  # no more processes: then the messages are seen
+        except OSError:  # no more processes: let the output through
             yield
             return
         assert holder.stdin is not None

@@ -1,4 +1,4 @@
-"""Image files to arrays and back, and [0, 1] to grey levels."""
+"""Reading and writing of image files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyvips
 from PIL import Image
 
 from srgan_tf.errors import ImageError
-from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, first_line, written_whole
+from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, atomic_write, first_line
 from srgan_tf.formats import colour, containers, ifd
 from srgan_tf.formats.containers import Parts
 from srgan_tf.formats.decoding import decode
@@ -28,9 +28,9 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _SAME_FORMAT = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _LOSSY = (".jpg", ".webp")
-_LONGEST_SIDE = {".jpg": 65500, ".webp": 16383}
-# libwebp refused 192 megapixels, probably as the block modes of a lossy WebP must fit 512 KB.
-_MOST_PIXELS = {".webp": 2**27}
+_MAX_SIDE = {".jpg": 65500, ".webp": 16383}
+# libwebp refused 192 megapixels, probably because a lossy WebP's block modes must fit 512 KB.
+_MAX_PIXELS = {".webp": 2**27}
 _SIXTEEN_BIT = (".png", ".tif")
 _WITHOUT_ALPHA = (".jpg", ".bmp")
 _DEFAULT_DPI = (72.0, 72.0)
@@ -40,10 +40,10 @@ _ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a photo's file says of it; empty: nothing.
+    """A photo's metadata; each part may be empty.
 
     Attributes:
-        exif: without orientation, resolution, sizes and thumbnail, which are the pixels' own.
+        exif: without orientation, resolution, sizes and thumbnail, which describe the pixels.
         xmp: an XMP packet, likewise.
         iptc: IPTC-IIM records.
     """
@@ -60,10 +60,10 @@ class Photo:
     Attributes:
         pixels: uint8 or uint16; grey [H, W], grey and alpha [H, W, 2], RGB [H, W, 3] or
             RGB and alpha [H, W, 4].
-        icc_profile: of the pixels; None: sRGB, or not known.
-        dpi: horizontal and vertical, None when not known.
-        metadata: what is kept for a result.
-        note: what of the file could not be taken, in words; empty: nothing.
+        icc_profile: of the pixels; None for sRGB or unknown.
+        dpi: horizontal and vertical; None if unknown.
+        metadata: to copy to the result.
+        note: which damaged or unsupported parts were ignored; empty if none.
     """
 
     pixels: np.ndarray
@@ -80,21 +80,20 @@ def to_levels(values: np.ndarray, dtype: type = np.uint8) -> np.ndarray:
 
 
 def read_image(path: Path) -> Photo:
-    """Decodes a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or still GIF file.
+    """Decode a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or still GIF file.
 
-    It is turned as its EXIF orientation says. Grey, alpha and 16 bits a channel stay;
-    palettes become RGB, CMYK and Lab become sRGB, by the file's profile if it has one. Colour
-    that a PNG states by cICP, gAMA and cHRM, or that EXIF states to be Adobe RGB, becomes an ICC
-    profile. Channels of a TIFF that are not alpha are left out, as are thumbnails and the
-    smaller copies in a pyramid.
+    The EXIF orientation is applied. Grey, alpha and 16 bits per channel are kept; palettes become
+    RGB, CMYK and Lab become sRGB, by the file's profile if it has one. Colour that a PNG states by
+    cICP, gAMA and cHRM, and Adobe RGB that only EXIF states, becomes an ICC profile. Extra TIFF
+    channels other than alpha, thumbnails and the smaller copies in a pyramid are ignored.
 
-    Damaged metadata is left out, and `Photo.note` says so. Damaged pixels are an error as far as
-    the format lets it be known: PNG and deflated TIFF have checksums, in a JPEG most damage
-    shows, and in WebP, LZW and uncompressed files only what is missing.
+    Damaged metadata is ignored, and `Photo.note` says so. Damaged pixels are an error as far as
+    the format allows to detect them: PNG and deflated TIFF have checksums, in a JPEG most damage
+    shows, and in WebP, LZW and uncompressed files only missing data does.
 
     Raises:
-        ImageError: empty, not an image, damaged, animated, of several pages, HDR, of a pixel
-            format that is none of the above, or of more pixels than Pillow takes for an attack.
+        ImageError: empty, not an image, damaged, animated, of several pages, HDR, of another
+            pixel format, or above Pillow's limit of pixels (a decompression bomb).
     """
     try:
         data = path.read_bytes()
@@ -106,48 +105,46 @@ def read_image(path: Path) -> Photo:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     metadata = Metadata(
-        ifd.write_exif(ifd.descriptive(parts.exif)),
-        containers.without_stale(parts.xmp),
+        ifd.write_exif(ifd.keep_descriptive(parts.exif)),
+        containers.strip_stale_xmp(parts.xmp),
         parts.iptc,
     )
     dpi = parts.dpi or parts.exif.dpi()
     if dpi and parts.orientation >= 5:
         dpi = dpi[::-1]
-    pixels = _turned(pixels, parts.orientation)
+    pixels = _apply_orientation(pixels, parts.orientation)
     return Photo(pixels, icc_profile, dpi, metadata, "; ".join(parts.notes))
 
 
 def has_alpha(pixels: np.ndarray) -> bool:
-    """Whether the last of an image's channels is alpha."""
+    """Return whether the last of an image's channels is alpha."""
     return pixels.ndim == 3 and pixels.shape[2] in (2, 4)
 
 
 def is_transparent(pixels: np.ndarray) -> bool:
-    """Whether an image has alpha, and not everywhere its highest value."""
+    """Return whether an image has alpha that is not opaque everywhere."""
     return has_alpha(pixels) and bool((pixels[..., -1] != np.iinfo(pixels.dtype).max).any())
 
 
 def release_pages(pixels: np.ndarray) -> None:
-    """Let the system take the memory of an array that lies in a file; it is read again from there.
-
-    Does nothing for another array.
-    """
+    """Let the system reclaim the memory of a memory-mapped array; no-op for other arrays."""
     if isinstance(pixels, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
         pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def check_writable(path: Path, height: int, width: int, transparent: bool) -> None:
-    """Raises ImageError when the format of the path's suffix can't hold such an image."""
+    """Raise ImageError if the format of the path's suffix can't hold such an image."""
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise ImageError(
-            f"{path}: can't write {suffix or 'without suffix'}: {', '.join(IMAGE_SUFFIXES)}"
+            f"{path}: can't write {suffix or 'a file without suffix'}; use one of "
+            f"{', '.join(IMAGE_SUFFIXES)}"
         )
     kind = _SAME_FORMAT.get(suffix, suffix)
     if transparent and kind in _WITHOUT_ALPHA:
         raise ImageError(f"{path}: {suffix} has no alpha channel; write .png, .webp or .tif")
-    longest, most = _LONGEST_SIDE.get(kind, math.inf), _MOST_PIXELS.get(kind, math.inf)
-    if max(height, width) > longest or height * width > most:
+    max_side, max_pixels = _MAX_SIDE.get(kind, math.inf), _MAX_PIXELS.get(kind, math.inf)
+    if max(height, width) > max_side or height * width > max_pixels:
         size = f"{width}×{height}"
         raise ImageError(f"{path}: {size} is more than {suffix} holds; write .png or .tif")
 
@@ -160,18 +157,18 @@ def write_image(
     metadata: Metadata | None = None,
     quality: int = DEFAULT_QUALITY,
 ) -> None:
-    """Writes an image in the format of the path's suffix, whole or not at all.
+    """Write an image atomically, in the format of the path's suffix.
 
-    JPEG is written without chroma subsampling. 16 bits a channel are kept in PNG and TIFF and
-    rounded to 8 in the other formats. BMP gets the colours of sRGB, as it is read without a
-    profile. Alpha that is opaque everywhere is left out where the format has none.
+    JPEG is written without chroma subsampling. 16 bits per channel are kept in PNG and TIFF and
+    rounded to 8 in the other formats. BMP is converted to sRGB, as it is read without a profile.
+    Opaque alpha is dropped where the format has no alpha.
 
     Args:
-        path: with one of `IMAGE_SUFFIXES`; its folder is made.
+        path: with one of `IMAGE_SUFFIXES`; its folder is created.
         pixels: uint8 or uint16; [H, W], [H, W, 2], [H, W, 3] or [H, W, 4] as in `Photo`.
         icc_profile: of the pixels.
         dpi: horizontal and vertical; 72 if None.
-        metadata: EXIF and XMP, which BMP has not, and IPTC, which WebP and BMP have not.
+        metadata: EXIF and XMP (not in BMP) and IPTC (not in WebP and BMP).
         quality: of JPEG and WebP, 1 to 100.
 
     Raises:
@@ -181,7 +178,7 @@ def write_image(
     check_writable(path, height, width, is_transparent(pixels))
     kind = _SAME_FORMAT.get(path.suffix.lower(), path.suffix.lower())
     dpi, metadata = dpi or _DEFAULT_DPI, metadata or Metadata()
-    exif = _exif_of_result(metadata.exif, width, height, dpi, always=kind == ".webp")
+    exif = _result_exif(metadata.exif, width, height, dpi, always=kind == ".webp")
     options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
     if kind in _LOSSY:
         options["Q"] = quality
@@ -198,7 +195,7 @@ def write_image(
         if isinstance(pixels, np.memmap):
             image.set_progress(True)
             image.signal_connect("eval", lambda *_: release_pages(pixels))
-        with written_whole(path) as temporary, temporary.open("r+b", buffering=0) as file:
+        with atomic_write(path) as temporary, temporary.open("r+b", buffering=0) as file:
             if kind == ".bmp":
                 if icc_profile:
                     image = image.icc_transform("srgb", embedded=True)
@@ -212,7 +209,9 @@ def write_image(
             elif kind == ".webp":
                 data = image.webpsave_buffer(**options)
                 alpha = has_alpha(pixels)
-                file.write(containers.webp_with(data, (width, height), alpha, exif, metadata.xmp))
+                file.write(
+                    containers.add_webp_metadata(data, (width, height), alpha, exif, metadata.xmp)
+                )
             else:
                 options["bigtiff"] = pixels.nbytes > 2**31
                 _write_with(file, image, kind, options, 0, b"")
@@ -222,35 +221,35 @@ def write_image(
 
 
 def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
-    """The profile of a file's colours, however it states them; None: sRGB.
+    """Return the ICC profile of a file's colours, however it states them; None for sRGB.
 
     Raises:
         ImageError: HDR.
     """
     if parts.cicp is not None:
         try:
-            return colour.profile_of_cicp(parts.cicp, grey) or None
+            return colour.cicp_profile(parts.cicp, grey) or None
         except ValueError as error:
-            parts.notes.append(f"its colours ({error}) are taken as if it did not say")
+            parts.notes.append(f"its colour description ({error}) is ignored")
     if parts.icc:
         try:
-            return colour.checked_profile(parts.icc, grey)
+            return colour.validate_profile(parts.icc, grey)
         except ValueError as error:
-            parts.notes.append(f"its ICC profile ({error}) is left out")
+            parts.notes.append(f"its ICC profile ({error}) is ignored")
     if parts.srgb:
         return None
     if parts.gamma or parts.primaries:
-        return colour.profile_of_gamma(parts.gamma, parts.primaries, grey) or None
+        return colour.gamma_profile(parts.gamma, parts.primaries, grey) or None
     details = parts.exif.directory(ifd.EXIF)
     space = details.number(ifd.COLOR_SPACE, 1)
     index = details.directory(ifd.INTEROP).raw(ifd.INTEROP_INDEX)
     if space == _ADOBE_RGB or (space == _UNCALIBRATED and index.startswith(b"R03")):
-        return colour.profile_of_adobe_rgb(grey)
+        return colour.adobe_rgb_profile(grey)
     return None
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as EXIF's orientation wants them shown."""
+def _apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels with EXIF's orientation applied."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -260,10 +259,10 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _exif_of_result(
+def _result_exif(
     data: bytes, width: int, height: int, dpi: tuple[float, float], always: bool
 ) -> ifd.Directory:
-    """EXIF with the resolution and size that are the result's; empty without a reason for it."""
+    """Return EXIF with the result's resolution and size; if empty, only if `always`."""
     exif = ifd.read_exif(data)
     if not exif and not always:
         return exif
@@ -278,7 +277,7 @@ def _exif_of_result(
 
 
 def _tiff_values(exif: ifd.Directory, metadata: Metadata) -> ifd.Directory:
-    values = ifd.descriptive(exif)
+    values = ifd.keep_descriptive(exif)
     if metadata.xmp:
         values[ifd.XMP] = ifd.Value(ifd.BYTE, metadata.xmp)
     if metadata.iptc:
@@ -303,7 +302,7 @@ def _to_vips(pixels: np.ndarray, icc_profile: bytes | None, dpi: tuple[float, fl
 def _write_with(
     file, image: pyvips.Image, kind: str, options: dict[str, Any], head: int, added: bytes
 ) -> None:
-    """Writes a file with what is to be added after its first bytes, without a copy of it."""
+    """Write a file with `added` inserted after its first `head` bytes, without copying it."""
     file.seek(len(added))
     image.write_to_target(pyvips.Target.new_to_descriptor(file.fileno()), kind, **options)
     file.seek(len(added))

@@ -1,6 +1,6 @@
-"""Keras as this package's models need it, whatever keras.json in the user's home folder says.
+"""Keras settings that the models need, whatever the user's keras.json says.
 
-To be imported before a layer is made.
+Import it before creating a layer.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import keras
 
 if keras.config.backend() != "tensorflow":
     raise ImportError(
-        f"srgan_tf needs Keras' TensorFlow backend, and Keras was imported with "
-        f"{keras.config.backend()} before: import srgan_tf first, or set KERAS_BACKEND=tensorflow"
+        f"srgan_tf needs Keras' TensorFlow backend, but Keras was imported with "
+        f"{keras.config.backend()}: import srgan_tf first, or set KERAS_BACKEND=tensorflow"
     )
 keras.config.set_image_data_format("channels_last")
 keras.config.set_floatx("float32")

@@ -1,8 +1,8 @@
-"""The losses of the generator and the discriminator, by name.
+"""Losses of the generator and the discriminator.
 
 Images are float32 RGB [N, H, W, 3] in [-1, 1]; every loss is a float32 scalar, the mean
-over the batch. `LOSSES` has those that a recipe weighs by name; adding one is a function, its
-entry there and its name in `srgan_tf.config.LossName`.
+over the batch. A recipe weighs the losses of `LOSSES` by name; to add one, write a function and add
+it there and to `srgan_tf.config.LossName`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf import keras_settings  # noqa: F401
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 FEATURE_SCALE = 1 / 12.75
-"""Of VGG feature maps: brings the VGG losses to the scale of the MSE (section 3.2)."""
+"""Factor of VGG feature maps, which brings the VGG losses to the scale of the MSE (section 3.2)."""
 
 # VGG(i,j): after the activation of the j-th convolution before the i-th max-pooling.
 _VGG_LAYERS = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
@@ -32,8 +32,8 @@ PERCEPTUAL_LAYERS = {
     "block4_conv4": (1.0, 719.0),
     "block5_conv4": (1.0, 50.5),
 }
-"""Of the perceptual loss: each layer's weight, Real-ESRGAN's, and the mean magnitude of its output
-on the centres of 200 training photos, by which it is divided."""
+"""Layers of the perceptual loss: Real-ESRGAN's weight of each, and the mean magnitude of its output
+on the centres of 200 training photos, which the features are divided by."""
 
 ContentLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -45,11 +45,11 @@ def content_losses(
 
     Args:
         names: from `LOSSES` or `VGG_LOSSES`.
-        scale: how many times HR is larger than LR.
+        scale: ratio of HR's side to LR's.
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
 
     Raises:
-        RequestError: VGG19's weights can't be had.
+        UserError: VGG19's weights are not available.
     """
     losses: dict[str, ContentLoss] = {}
     for name in names:
@@ -61,53 +61,52 @@ def content_losses(
 
 
 def mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
-    """The mean squared difference of the pixels (equation 4)."""
+    """Compute the mean squared difference of the pixels (equation 4)."""
     return tf.reduce_mean(tf.square(hr - sr))
 
 
 def l1_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
-    """The mean absolute difference of the pixels."""
+    """Compute the mean absolute difference of the pixels."""
     return tf.reduce_mean(tf.abs(hr - sr))
 
 
 def psnr_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
-    """The mean of the images' negative PSNR, in dB.
+    """Compute the mean of the images' negative PSNR, in dB.
 
-    An image counts as much as another, whether its detail can be guessed or not, where the MSE of a
-    batch is that of its hardest texture. An error of a grey level is added to each image's, so that
-    a flat one does not count without end.
+    All images count equally, whereas the MSE of a batch is dominated by its hardest texture. An
+    error of one grey level is added to each image's, which bounds the loss of flat images.
     """
     mse = tf.reduce_mean(tf.square(hr - sr), [1, 2, 3])
     return tf.reduce_mean(tf.math.log((mse + (2 / 255) ** 2) / 4)) * (10 / math.log(10))
 
 
 def lowres_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """The mean squared difference of the means of `scale`×`scale` blocks of pixels.
+    """Compute the mean squared difference of the means of `scale`×`scale` blocks of pixels.
 
-    It holds colours and contrast where LR shows them and leaves detail free. The VGG losses
-    are lower for an uncertain SR when it is fainter than HR.
+    It preserves the colours and the contrast that LR shows and leaves finer detail free: the VGG
+    losses alone favour an SR of lower contrast than HR.
     """
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(hr - sr, scale, scale, "VALID")))
 
 
 def log_spectrum_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """The mean squared difference of log power at each frequency of Y, U and V.
+    """Compute the mean squared difference of log power at each frequency of Y, U and V.
 
-    Power is an image's mean over its windows of 32×32 pixels, and a grey level of white noise
-    more (after Durall et al. 2020, who compare spectra around the origin).
+    Power is an image's mean over windows of 32×32 pixels, plus white noise of one grey level
+    (after Durall et al. 2020, who compare azimuthally averaged spectra).
     """
     sr_power, hr_power = _power(_spectra(sr, scale)), _power(_spectra(hr, scale))
     return tf.reduce_mean(tf.square(tf.math.log(sr_power) - tf.math.log(hr_power)))
 
 
 def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """Return the mean squared coherence of SR's frequencies multiples of 1/`scale` apart.
+    """Compute the mean squared coherence of SR's frequencies multiples of 1/`scale` apart.
 
-    What is drawn at the same places of `scale`×`scale` blocks ties such frequencies together,
-    whatever its sign and strength in each block: the spectral coherence of a cyclostationary
-    process (Gardner 1986). Texture that lies anywhere has none. Of Y, U and V, a mean over the
-    windows of `log_spectrum_mse_loss` and the images. 1 where they are tied, 0 on average where
-    they are not, whatever the number of windows.
+    A pattern at fixed positions of `scale`×`scale` blocks correlates such frequencies, whatever its
+    sign and strength in each block: the spectral coherence of a cyclostationary process (Gardner
+    1986). Texture at arbitrary positions has none. It is averaged over Y, U and V, the windows of
+    `log_spectrum_mse_loss` and the images: 1 for full coherence, 0 on average without any,
+    whatever the number of windows.
     """
     spectra = _spectra(sr, scale)
     spectra /= tf.complex(tf.sqrt(_power(spectra))[:, None, None], 0.0)
@@ -121,8 +120,8 @@ def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
         apart = tf.roll(spectra, [shift[0] * step, shift[1] * step], [-2, -1])
         coherence = tf.reduce_mean(spectra * tf.math.conj(apart), [0, 1, 2])
         losses += [tf.reduce_mean(_squared(coherence))] * (1 if shift == opposite else 2)
-    # The squared mean of n independent windows is 1/n where there is no coherence. Hann windows
-    # that overlap by half correlate by 1/6 (Welch 1967): n of them count as n/(1 + 2/36) an axis.
+    # Without coherence the squared mean of n independent windows is 1/n. Hann windows that overlap
+    # by half correlate by 1/6 (Welch 1967): n of them count as n/(1 + 2/36) per axis.
     independent = [
         windows / (1 + (windows > 1) / 18) for windows in (spectra.shape[1], spectra.shape[2])
     ]
@@ -131,8 +130,11 @@ def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
-    """Of Hann windows on Y, U and V, which overlap by half and start where a block starts:
-    complex64 [N, rows, columns, 3, side, side]."""
+    """Compute the spectra of half-overlapping Hann windows, aligned to blocks, of Y, U and V.
+
+    Returns:
+        complex64 [N, rows, columns, 3, side, side].
+    """
     side = min(32, *images.shape[1:3]) // (2 * scale) * 2 * scale
     window = tf.signal.hann_window(side)
     frames = tf.image.rgb_to_yuv(images)
@@ -143,7 +145,7 @@ def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _power(spectra: tf.Tensor) -> tf.Tensor:
-    """The mean over windows, and a grey level of white noise: [N, 3, side, side]."""
+    """Compute mean power over windows, plus white noise of one grey level: [N, 3, side, side]."""
     mean_squared_window = 3 / 8
     grey_level = (mean_squared_window * spectra.shape[-1] * 2 / 255) ** 2
     return tf.reduce_mean(_squared(spectra), [1, 2]) + grey_level
@@ -176,7 +178,7 @@ def _vgg_loss(name: str, weights: str) -> ContentLoss:
 
 
 class PerceptualLoss:
-    """The mean absolute difference of VGG19's features at five depths (Wang et al. 2021).
+    """Mean absolute difference of VGG19's features at five depths (Wang et al. 2021).
 
     Features are taken before the activation, as ESRGAN does (Wang et al. 2018, section 3.3), and
     divided by their mean magnitude on photos: `PERCEPTUAL_LAYERS`.
@@ -186,7 +188,7 @@ class PerceptualLoss:
         vgg = _vgg19(weights)
         for name in PERCEPTUAL_LAYERS:
             vgg.get_layer(name).activation = keras.activations.linear
-        # Keras' graph holds activations inside the convolutions: rebuild it with them apart.
+        # Keras' VGG19 has its activations inside the convolutions: rebuild it with them separate.
         x, outputs = vgg.input, []
         for layer in vgg.layers[1:]:
             x = layer(x)
@@ -199,7 +201,7 @@ class PerceptualLoss:
         self.model.trainable = False
 
     def features(self, images: tf.Tensor) -> list[tf.Tensor]:
-        """Return float32 features of images [N, H, W, 3] in [-1, 1], a tensor a layer."""
+        """Compute float32 features of images [N, H, W, 3] in [-1, 1], one tensor per layer."""
         bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
         return self.model(bgr_minus_mean, training=False)
 
@@ -215,31 +217,30 @@ class PerceptualLoss:
 
 def _vgg19(weights: str) -> keras.Model:
     ways = (
-        "with a network Keras downloads them by itself; without one, put "
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 on disk and give its path as "
-        "--set vgg.weights=PATH"
+        "Keras downloads them if there is a network; otherwise give the path of "
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
     )
     if weights != "imagenet" and not Path(weights).is_file():
-        raise RequestError(f"vgg.weights: {weights}: no such file; {ways}")
+        raise UserError(f"vgg.weights: {weights}: no such file; {ways}")
     before = keras.config.dtype_policy()
-    # In float32 whatever the generator's: a difference of features is small beside them, and
-    # keras.applications has no dtype argument.
+    # In float32 whatever the generator's policy, as differences of features are small beside the
+    # features; keras.applications has no dtype argument.
     keras.config.set_dtype_policy("float32")
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
-        raise RequestError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
+        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
     finally:
         keras.config.set_dtype_policy(before)
 
 
 def adversarial_loss(sr_logits: tf.Tensor) -> tf.Tensor:
-    """-log D(G(LR)), averaged (equation 6)."""
+    """Compute -log D(G(LR)), averaged (equation 6)."""
     return tf.reduce_mean(tf.nn.softplus(-sr_logits))
 
 
 def discriminator_loss(hr_logits: tf.Tensor, sr_logits: tf.Tensor) -> tf.Tensor:
-    """-log D(HR) - log(1 - D(G(LR))), averaged (equation 2)."""
+    """Compute -log D(HR) - log(1 - D(G(LR))), averaged (equation 2)."""
     return tf.reduce_mean(tf.nn.softplus(-hr_logits)) + tf.reduce_mean(tf.nn.softplus(sr_logits))
 
 

@@ -1,4 +1,4 @@
-"""Lets Keras find the generators, without importing it."""
+"""Registration of the generators with Keras, without importing it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from types import ModuleType
 
 
 def register_with_keras() -> None:
-    """Makes `keras.models.load_model` find this project's classes, once Keras is imported.
+    """Make `keras.models.load_model` find this project's classes, once Keras is imported.
 
-    Their modules import Keras and TensorFlow, which takes seconds: who doesn't use Keras need not
-    wait for it.
+    Their modules import Keras and TensorFlow, which takes seconds and is not needed without Keras.
     """
     if "keras" in sys.modules:
         _register(sys.modules["keras"])
@@ -21,7 +20,7 @@ def register_with_keras() -> None:
 
 
 class _KerasFinder(importlib.abc.MetaPathFinder):
-    """Finds Keras, and has the classes registered at the end of its import."""
+    """A finder that registers the classes when the import of Keras ends."""
 
     def find_spec(self, fullname, path=None, target=None):
         spec = PathFinder.find_spec(fullname, path) if fullname == "keras" else None

@@ -1,4 +1,4 @@
-"""Resize as MATLAB's `imresize` does, without TensorFlow."""
+"""MATLAB's `imresize` in NumPy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-# Pixels of a band of the result times its photo's width: 64 MB and twice that of floats.
+# Result rows of a band times the photo's width, which bounds the memory for floats.
 _BAND = 2**22
 
 Kernel = Callable[[np.ndarray], np.ndarray]
@@ -20,17 +20,17 @@ def resize_weights(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the taps and weights that resize one axis, with antialiasing.
 
-    A kernel that shrinks an axis is wider by the same factor. Pixels at the border are repeated.
+    When shrinking, the kernel is widened by the same factor. Pixels at the border are repeated.
 
     Args:
         size: of the axis.
         new_size: of the resized axis.
-        kernel: of distances in pixels, by default the cubic one.
-        radius: beyond which the kernel is 0.
+        kernel: a function of distances in pixels, by default `cubic`.
+        radius: of the kernel's support.
 
     Returns:
-        Two arrays [new_size, taps]: which pixels a new one is made of, and their weights, which
-        sum to 1.
+        Two arrays [new_size, taps]: the indices of each new pixel's sources, and their weights,
+        which sum to 1.
     """
     scale = new_size / size
     width = 2.0 * radius * max(1.0, 1.0 / scale)
@@ -113,9 +113,9 @@ def _imresize(images, height: int, width: int) -> np.ndarray:
 
 
 def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Downscale an image to any size by antialiased bicubic, by Pillow.
+    """Downscale an image to any size by Pillow's antialiased bicubic.
 
-    As MATLAB's `imresize` of float pixels, but that at the border no pixels are repeated.
+    Equals MATLAB's `imresize` of float pixels, except that no pixels are repeated at the border.
 
     Args:
         pixels: uint8 or uint16 [H, W] or [H, W, C].
@@ -129,8 +129,8 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     channels = pixels.reshape(*pixels.shape[:2], -1)
     result = np.empty((height, width, channels.shape[2]), pixels.dtype)
     step = len(channels) / height
-    margin = 3 * math.ceil(max(1.0, step))  # beyond what a kernel reaches
-    # In bands of rows, as Pillow takes floats, of which a large photo has too many.
+    margin = 3 * math.ceil(max(1.0, step))  # more than a kernel's radius
+    # In bands of rows, as Pillow resizes floats, which take four times the memory.
     rows = max(1, _BAND // channels.shape[1])
     for start in range(0, height, rows):
         stop = min(start + rows, height)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from srgan_tf.config import Config, read_config, write_config
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.recipes import recipes
 
 MINIMAL = "name: tiny\npretrain: {steps: 100}\n"
@@ -22,7 +22,7 @@ def recipe(tmp_path_factory) -> Path:
 
 
 def error_of(path: Path, *overrides: str) -> str:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         read_config(path, list(overrides))
     return str(caught.value)
 
@@ -67,7 +67,7 @@ def test_an_unknown_key_is_named_with_the_nearest(recipe, override, nearest):
         "name=Not A Name",
         "seed=-1",
         "seed=4294967296",
-        "precision=float16",
+        "precision=float64",
         "generator.scale=3",
         "generator.blocks=0",
         "generator.filters=2",
@@ -164,8 +164,56 @@ def test_the_last_of_equal_overrides_counts(recipe):
 
 
 def test_a_missing_stage_names_the_one_there(recipe):
-    with pytest.raises(RequestError, match="choose --stage pretrain"):
-        read_config(recipe).stage("gan")
+    with pytest.raises(UserError, match="choose --stage pretrain"):
+        read_config(recipe).phases("gan")
+
+
+PHASED = """
+name: tiny
+pretrain: {steps: 100}
+gan:
+- {steps: 20}
+- {steps: 10, losses: {mse: 1.0}, start_from: srgan-vgg54}
+"""
+
+
+def test_a_stage_can_have_several_phases(tmp_path):
+    path = tmp_path / "phased.yaml"
+    path.write_text(PHASED)
+    config = read_config(path)
+    phases = config.phases()
+    assert [(p.name, p.stage, p.index, p.place) for p in phases] == [
+        ("pretrain", "pretrain", 0, 0),
+        ("gan-1", "gan", 1, 0),
+        ("gan-2", "gan", 2, 1),
+    ]
+    assert [p.section.start_from for p in phases] == ["previous", "previous", "srgan-vgg54"]
+    assert [p.name for p in config.phases("gan")] == ["gan-1", "gan-2"]
+    assert [p.name for p in config.phases("gan-2")] == ["gan-2"]
+    with pytest.raises(UserError, match="no phase gan-3, only pretrain, gan-1, gan-2"):
+        config.phases("gan-3")
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_overrides_are_of_one_phase_or_of_all_of_a_stage(tmp_path):
+    path = tmp_path / "phased.yaml"
+    path.write_text(PHASED)
+    overrides = ["gan.ema=0.5", "gan-2.losses.l1=3", "gan-2.start_from=1e4"]
+    first, second = read_config(path, overrides).gan
+    assert (first.ema, second.ema) == (0.5, 0.5)
+    assert "l1" not in first.losses and second.losses == {"mse": 1.0, "l1": 3.0}
+    assert second.start_from == "1e4"
+    for override, message in (
+        ("gan-3.ema=0.5", "--set gan-3.ema=0.5: the recipe has no phase gan-3"),
+        ("pretrain-1.ema=0.5", "the recipe has no phase pretrain-1"),
+        ("gan-2=1", "the recipe has no phase gan-2"),
+        ("gan-2.step=1", "unknown key gan-2.step, did you mean gan-2.steps?"),
+        ("gan-2.losses.msee=1", "unknown loss gan-2.losses.msee, did you mean gan-2.losses.mse?"),
+        ("gan-1.ema=2", "gan-1.ema: Input should be less than 1"),
+        ("gan=[]", "gan: "),
+    ):
+        assert message in error_of(path, override)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "name: [", "name: a\x00b", "name: 2024-99-99"])
@@ -182,8 +230,12 @@ def test_a_folder_or_a_binary_file_is_no_recipe(tmp_path):
 
 
 # Text that is often nearly right: keys and values of the tree, and YAML's special forms.
-KEYS = st.sampled_from(["name", "seed", "data", "data.source", "pretrain.steps", "gan.ema", "a.b"])
-VALUES = st.sampled_from(["0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e999", "{1: 2}"])
+KEYS = st.sampled_from(
+    ["name", "seed", "data", "data.source", "pretrain.steps", "gan.ema", "gan-1.ema", "gan", "a.b"]
+)
+VALUES = st.sampled_from(
+    ["[1, {}]", "0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e999", "{1: 2}"]
+)
 
 
 @given(st.text() | st.builds("{}={}".format, KEYS, st.text() | VALUES))
@@ -195,7 +247,7 @@ VALUES = st.sampled_from(["0x_", "2024-99-99", "[[", "&a [*a]", "1" * 5000, "9e9
 def test_any_override_validates_or_raises_a_request_error(recipe, override):
     try:
         assert isinstance(read_config(recipe, [override]), Config)
-    except RequestError as error:
+    except UserError as error:
         assert str(error)
 
 
@@ -214,11 +266,12 @@ TREES = st.recursive(
 @example("&a {name: *a}")
 @example("1: 2")
 @example("name: x\npretrain: {1: 2}")
+@example("name: x\npretrain: [{}, {1: 2}, 3]")
 @example("name: x\ngan: 0001-01-01 00:00:00 +23:59")
 def test_any_file_validates_or_raises_a_request_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         assert isinstance(read_config(path), Config)
-    except RequestError as error:
+    except UserError as error:
         assert str(path) in str(error)

@@ -9,8 +9,16 @@ import threading
 import pytest
 
 from srgan_tf import files
-from srgan_tf.errors import RequestError
-from srgan_tf.files import Output, TensorFlowPath, find_images, is_folder, readable, written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import (
+    Output,
+    TensorFlowPath,
+    atomic_write,
+    find_images,
+    is_folder,
+    readable,
+    write_text,
+)
 
 
 def touch(path):
@@ -68,9 +76,9 @@ def test_what_a_path_is(tmp_path):
     assert is_folder(tmp_path) is True
     assert is_folder(touch(tmp_path / "a")) is False
     assert is_folder(tmp_path / "b") is None and is_folder(tmp_path / "a" / "b") is None
-    with pytest.raises(RequestError, match="pipe: a pipe or device"):
+    with pytest.raises(UserError, match="pipe: a pipe or device"):
         is_folder(tmp_path / "pipe")
-    with pytest.raises(RequestError, match="too long"):
+    with pytest.raises(UserError, match="too long"):
         is_folder(tmp_path / ("x" * 300))
 
 
@@ -90,9 +98,9 @@ def test_a_file_has_the_umasks_mode_where_none_can_be_changed(tmp_path, monkeypa
     monkeypatch.setattr(files.Path, "chmod", refuse)
     before = os.umask(umask)
     try:
-        with written_whole(tmp_path / "a.txt") as temporary:
+        with atomic_write(tmp_path / "a.txt") as temporary:
             temporary.write_text("whole")
-        with written_whole(tmp_path / "secret", mode=0o600) as temporary:
+        with atomic_write(tmp_path / "secret", mode=0o600) as temporary:
             assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
     finally:
         os.umask(before)
@@ -102,14 +110,14 @@ def test_a_file_has_the_umasks_mode_where_none_can_be_changed(tmp_path, monkeypa
 
 def test_a_file_is_whole_or_not_there(tmp_path):
     (tmp_path / "a.txt").write_text("before")
-    with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "a.txt") as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "before"
 
 
-HOLD = "import os\nfrom srgan_tf.files import native_messages_held_back as hold\n"
+HOLD = "import os\nfrom srgan_tf.files import suppress_native_output as hold\n"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_messages_of_native_code_are_seen_when_it_ends_the_process(end, code, sh
 
 def test_threads_that_hold_messages_back_give_stderr_back(capfd):
     def hold():
-        with files.native_messages_held_back():
+        with files.suppress_native_output():
             os.write(2, b"held back\n")
 
     threads = [threading.Thread(target=hold) for _ in range(4)]
@@ -159,3 +167,10 @@ def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
 def test_names_of_results(format, name, result):
     """AVIF and HEIC are not written."""
     assert Output(format, suffix="-x4").name(name) == result
+
+
+def test_text_files_are_written_at_once_with_their_mode(tmp_path):
+    file = tmp_path / "new" / "a.txt"
+    write_text(file, "×4\n", mode=0o600)
+    assert file.read_bytes() == "×4\n".encode() and file.stat().st_mode & 0o077 == 0
+    assert list(file.parent.iterdir()) == [file]

@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from srgan_tf.models import ECBSR, Discriminator, SRResNet
 from srgan_tf.models.ecbsr import EDGES, EdgeConv2D
-from srgan_tf.models.layers import BatchNormalization, NarrowConv2D, PReLU
+from srgan_tf.models.layers import BatchNormalization, NarrowConv2D, PReLU, synchronize
 from srgan_tf.models.srresnet import ResidualBlock
 
 RNG = np.random.default_rng(0)
@@ -105,7 +104,9 @@ def test_frozen_batch_normalization_keeps_its_statistics():
         np.testing.assert_array_equal(a, b)
 
 
-def test_batch_normalization_is_synchronised_over_replicas():
+@pytest.mark.slow
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_batch_normalization_is_synchronised_over_replicas_by_choice(synchronized, tmp_path):
     program = """
 import sys, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -113,7 +114,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from srgan_tf.models.layers import BatchNormalization
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
-    layer = BatchNormalization()
+    layer = BatchNormalization(synchronized=sys.argv[2] == "True")
     layer.build((None, None, None, 5))
 inputs = np.load(sys.argv[1])
 parts = strategy.experimental_distribute_values_from_function(
@@ -121,13 +122,29 @@ parts = strategy.experimental_distribute_values_from_function(
 )
 outputs = strategy.run(tf.function(lambda x: layer(x, training=True)), (parts,))
 np.save(sys.argv[1], np.concatenate(strategy.experimental_local_results(outputs)))
+means = strategy.experimental_local_results(layer.moving_mean.value)
+np.save(sys.argv[3], np.stack(means))
 """
-    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file.name, FEATURES[:2])
-        subprocess.run([sys.executable, "-c", program, file.name], check=True)
-        outputs = np.load(file.name)
-    whole = keras.layers.BatchNormalization()(FEATURES[:2], training=True)
-    np.testing.assert_allclose(outputs, whole, rtol=1e-4, atol=1e-4)
+    file, statistics = tmp_path / "outputs.npy", tmp_path / "means.npy"
+    np.save(file, FEATURES[:2])
+    words = [sys.executable, "-c", program, file, str(synchronized), statistics]
+    subprocess.run(words, check=True)
+    outputs = np.load(file)
+    parts = [FEATURES[:2]] if synchronized else [FEATURES[:1], FEATURES[1:2]]
+    expected = [keras.layers.BatchNormalization()(part, training=True) for part in parts]
+    np.testing.assert_allclose(outputs, np.concatenate(expected), rtol=1e-4, atol=1e-4)
+    whole = 0.01 * np.mean(FEATURES[:2], (0, 1, 2))
+    np.testing.assert_allclose(np.load(statistics), [whole, whole], rtol=1e-4, atol=1e-6)
+
+
+def test_the_models_batch_normalization_is_synchronised_by_choice():
+    model = Discriminator(filters=2, dense_units=4)
+    synchronize(model, False)
+    assert not any(bn.synchronized for bn in model.bns)
+    generator = SRResNet(blocks=1, filters=4)
+    synchronize(generator, False)
+    layers = generator.trunk_bn, generator.trunk[0].bn1, generator.trunk[0].bn2
+    assert not any(bn.synchronized for bn in layers)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -14,7 +14,7 @@ from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
 from srgan_tf.data.store import PhotoStore, read_store, split_photos
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.resize import bicubic_downscale
 
 _STORES = tempfile.TemporaryDirectory(prefix="srgan_tf-stores-")
@@ -233,7 +233,7 @@ def test_a_photo_is_held_out_whatever_the_size_of_the_crops():
 
 
 def test_photos_that_are_all_too_small_are_refused():
-    with pytest.raises(RequestError, match=r"no photo of at least 32 pixels a side"):
+    with pytest.raises(UserError, match=r"no photo of at least 32 pixels a side"):
         split_photos(make_store((20, 50)), DataConfig(hr_crop=32), 0)
 
 

@@ -40,7 +40,7 @@ def test_only_what_stands_between_the_markers_is_replaced():
     new = readme_table.replace(readme, "new")
     assert new == "a\n<!-- results -->\nnew\n<!-- /results -->\nb\n"
     assert readme_table.replace(new, "new") == new
-    with pytest.raises(ValueError, match="no <!-- results -->"):
+    with pytest.raises(ValueError, match="<!-- /results --> is missing"):
         readme_table.replace("a", "new")
 
 

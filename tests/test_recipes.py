@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import srgan_tf
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.recipes import find_recipe
 
 FOLDER = Path(srgan_tf.__file__).parent / "recipes"
 
 
 def error_of(name) -> str:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         find_recipe(name)
     return str(caught.value)
 

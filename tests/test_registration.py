@@ -7,6 +7,8 @@ import pytest
 
 from srgan_tf.models import ESPCN, SRResNet
 
+pytestmark = pytest.mark.slow
+
 
 def python(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

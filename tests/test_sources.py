@@ -12,7 +12,7 @@ from PIL import Image
 
 from srgan_tf.data import sources
 from srgan_tf.data.sources import open_source, read_photo
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 20, 3), np.uint8)
@@ -136,17 +136,17 @@ def test_the_key_changes_with_the_files(tmp_path):
 
 
 def test_folders_without_photos_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         open_source(str(tmp_path / "nowhere"))
-    with pytest.raises(RequestError, match="no photo in this folder"):
+    with pytest.raises(UserError, match="no photo in this folder"):
         open_source(str(tmp_path))
-    with pytest.raises(RequestError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         open_source(str(save(tmp_path / "file.png")))
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "~no_such_user_here/photos"])
 def test_a_name_that_cannot_be_a_folder_is_refused(name):
-    with pytest.raises(RequestError, match="can't be read"):
+    with pytest.raises(UserError, match="can't be read"):
         open_source(name)
 
 
@@ -215,9 +215,9 @@ def test_tfds_data_sets_with_other_contents_have_other_keys(tfds, stored):
 
 def test_a_tfds_data_set_without_train_split_or_image_is_refused(tfds, stored):
     feature = tfds.features.Image(shape=(None, None, 3))
-    with pytest.raises(RequestError, match="has no train split"):
+    with pytest.raises(UserError, match="has no train split"):
         open_source(stored(feature, "image", [PHOTO], split="test"))
-    with pytest.raises(RequestError, match=r"needs one image feature.*it has none"):
+    with pytest.raises(UserError, match=r"needs one image feature.*it has none"):
         open_source(stored(tfds.features.Scalar(np.int32), "label", [1]))
 
 
@@ -251,7 +251,7 @@ def test_known_tfds_names(tfds, tmp_path, name, channels):
     ],
 )
 def test_an_unknown_tfds_name_is_refused_in_one_line(name, hint):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         open_source(f"tfds:{name}")
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -262,5 +262,5 @@ def test_a_failed_tfds_download_names_the_ways_out(tfds, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
-    with pytest.raises(RequestError, match=r"no network.*a folder of photos, or samples"):
+    with pytest.raises(UserError, match=r"no network.*a folder of photos, or samples"):
         open_source("tfds:div2k/bicubic_x4")

@@ -11,7 +11,7 @@ import pytest
 from srgan_tf.data import store
 from srgan_tf.data.sources import PhotoSource
 from srgan_tf.data.store import cache_folder, open_store, writable_cache
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
 PHOTOS = {f"{i}.png": RNG.integers(0, 256, (20 + i, 30 - i, 3), np.uint8) for i in range(3)}
@@ -91,7 +91,7 @@ def test_unusable_photos_are_skipped_with_one_warning_each():
 def test_no_usable_photo_is_an_error_that_names_the_source():
     with (
         pytest.warns(UserWarning, match="skipped"),
-        pytest.raises(RequestError, match="test photos: no readable photo"),
+        pytest.raises(UserError, match="test photos: no readable photo"),
     ):
         open_store(source({"broken.png": OSError("truncated")}))
 
@@ -137,7 +137,7 @@ def test_the_one_who_finishes_second_uses_the_first_ones_cache():
 def test_a_cache_that_cannot_be_written_is_a_request_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
-    with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR moves it"):
+    with pytest.raises(UserError, match="SRGAN_TF_CACHE=DIR moves it"):
         open_store(source(PHOTOS))
 
 
@@ -149,14 +149,14 @@ def test_without_a_home_folder_the_variable_names_the_cache(monkeypatch, tmp_pat
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("SRGAN_TF_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    with pytest.raises(RequestError, match="SRGAN_TF_CACHE=DIR names another"):
+    with pytest.raises(UserError, match="SRGAN_TF_CACHE=DIR names another"):
         cache_folder()
 
 
 def test_a_folder_in_the_cache_is_made_or_refused(monkeypatch, tmp_path):
     assert writable_cache("evaluation") == tmp_path / "cache" / "evaluation"
     monkeypatch.setattr(store.os, "access", lambda *_: False)
-    with pytest.raises(RequestError, match=r"Permission denied\); SRGAN_TF_CACHE=DIR moves it"):
+    with pytest.raises(UserError, match=r"Permission denied\); SRGAN_TF_CACHE=DIR moves it"):
         writable_cache("evaluation")
 
 

@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 from srgan_tf import Upscaler, weights
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import ECBSR, Discriminator, SRResNet
 from srgan_tf.weights import (
     CARD_FILE,
@@ -52,21 +52,21 @@ def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
 
 
 def test_a_missing_name_is_told_the_nearest_and_the_ways(release):
-    with pytest.raises(RequestError, match=r"did you mean srresnet-mse\?.*srgan train --stage"):
+    with pytest.raises(UserError, match=r"did you mean srresnet-mse\?.*srgan train --stage"):
         find_generator("srresnet_mse")
     release.unlink()
-    with pytest.raises(RequestError, match=r"srresnet-mse: no such weights.*none yet"):
+    with pytest.raises(UserError, match=r"srresnet-mse: no such weights.*none yet"):
         find_generator("srresnet-mse")
 
 
 def test_a_folder_without_a_generator_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="has its run ended"):
+    with pytest.raises(UserError, match="has its run ended"):
         find_generator(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_a_name_that_cannot_be_a_path_is_refused(name):
-    with pytest.raises(RequestError, match=r"can't be read|no such weights"):
+    with pytest.raises(UserError, match=r"can't be read|no such weights"):
         find_generator(name)
 
 
@@ -87,17 +87,17 @@ def test_loading_gives_float32_whatever_was_saved(tmp_path):
 
 def test_files_that_hold_no_generator_are_refused(tmp_path):
     (tmp_path / "text.keras").write_text("not a model")
-    with pytest.raises(RequestError, match=r"text\.keras: can't be read as a Keras model"):
+    with pytest.raises(UserError, match=r"text\.keras: can't be read as a Keras model"):
         load_generator(tmp_path / "text.keras")
     other = Discriminator(2, 4)
     other.build((None, 16, 16, 3))
     other.save(tmp_path / "other.keras")
-    with pytest.raises(RequestError, match="holds a Discriminator, not a generator"):
+    with pytest.raises(UserError, match="contains a Discriminator, not a generator"):
         load_generator(tmp_path / "other.keras")
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(
         tmp_path / "foreign.keras"
     )
-    with pytest.raises(RequestError, match="not a generator"):
+    with pytest.raises(UserError, match="not a generator"):
         load_generator(tmp_path / "foreign.keras")
 
 

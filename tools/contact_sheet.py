@@ -1,8 +1,8 @@
-"""Draws the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
+"""Draw the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
 
     python tools/contact_sheet.py --data DIR
 
-Of each photo it shows the square that has lost most to LR.
+It shows the square of each photo that lost most in LR.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.pictures import choose_crop
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import written_whole
+from srgan_tf.files import atomic_write
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "contact_sheet.jpg"
 METHODS = ["bicubic", "srresnet-mse", "srgan-vgg54", "hr"]
@@ -58,7 +58,7 @@ def main() -> None:
             top, left = choose_crop(lr, hr, side)
             crop = method.enlarge(image, lr, hr)[top : top + side, left : left + side]
             sheet.paste(Image.fromarray(crop), (column * cell, LINE + row * cell))
-    with written_whole(arguments.out) as temporary:
+    with atomic_write(arguments.out) as temporary:
         sheet.save(temporary, "JPEG", quality=92, subsampling=0)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
 

@@ -1,12 +1,12 @@
-"""PSNR on photos held out of training, at their own size and downscaled.
+"""Compute PSNR on photos held out of training, at their original size and downscaled.
 
     python tools/heldout.py MODEL [MODEL …] --data PHOTOS [--seed 0] [--out FILE]
 
-Validation during training sees the held-out photos at their own size, where a camera's blur and
-JPEG leave little detail in a pixel. Downscaled they are as sharp as the benchmark sets, so that
-recipes can be chosen without those. MODEL is a run folder, a `.keras` file or a released name;
-the seed is the recipe's, whose held-out photos these are. Y channel, PNG's 8 bits, without a
-border of `scale` pixels.
+Validation during training uses the held-out photos at their original size, where blur and JPEG
+leave little detail per pixel. Downscaled photos are as sharp as the benchmark sets, so recipes can
+be chosen without those. MODEL is a run folder, a `.keras` file or a released name; the seed is the
+recipe's, which determines the held-out photos. PSNR is on Y of 8-bit results, without a border of
+`scale` pixels.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_downscale
 
 FACTORS = (1.0, 0.75, 0.5)
-SIDE = 320  # of the central part that is measured, at most
+SIDE = 320  # largest side of the central crop
 
 
 def downscaled(photo: np.ndarray, factor: float) -> np.ndarray:
-    """A uint8 [H, W, 3] photo by Pillow's bicubic, as `data.photo_scale` does it."""
+    """Downscale a uint8 [H, W, 3] photo by Pillow's bicubic, as `data.photo_scale` does."""
     image = Image.fromarray(photo)
     size = (round(image.width * factor), round(image.height * factor))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
 
 
 def psnr_of(upscaler: Upscaler, photo: np.ndarray) -> float:
-    """PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo's centre."""
+    """Compute PSNR in dB of the enlarged LR of a uint8 [H, W, 3] photo's centre."""
     hr = central_crop(photo, (SIDE, SIDE), upscaler.scale)
     lr = bicubic_downscale(hr, upscaler.scale)
     return float(psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale))
@@ -52,13 +52,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--data", required=True, help="the photos that were trained on")
+    parser.add_argument("--data", required=True, help="the training photos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     arguments = parser.parse_args()
     names = [Path(model).name for model in arguments.models]
     if len(set(names)) < len(names):
-        parser.error("two of the models have the same last part of their path, which names them")
+        parser.error("two models have the same last path component, which must be unique")
 
     store = open_store(open_source(arguments.data))
     _, held_out = split_photos(store, DataConfig(), arguments.seed)

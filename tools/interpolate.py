@@ -1,10 +1,10 @@
-"""Network interpolation: weights between those of a finished run and of where it started.
+"""Interpolate between the weights of a finished run and those it started from.
 
     python tools/interpolate.py RUN_DIR OTHER [--share 0.5] --out DIR
 
-A leg with a larger adversarial weight has more of the finest detail and more artefacts; between the
-two networks there is less of both (Wang et al. 2018, ESRGAN, section 3.4). DIR gets what
-tools/release.py takes: the generator, its card and the run's logs.
+A phase with a larger adversarial weight adds fine detail and artefacts; interpolated networks have
+less of both (Wang et al. 2018, ESRGAN, section 3.4). DIR receives what tools/release.py needs: the
+generator, its card and the run's logs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import Generator
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
@@ -29,16 +29,16 @@ from srgan_tf.weights import (
 )
 
 
-def interpolated(one: Generator, other: Generator, share: float) -> Generator:
-    """A generator with `share` of one's weights, 0 to 1, and the rest of the other's.
+def interpolate(one: Generator, other: Generator, share: float) -> Generator:
+    """Return a generator with the weights `share`·one + (1 - `share`)·other.
 
     Raises:
-        RequestError: the two are not of one architecture, or `share` is not from 0 to 1.
+        UserError: the architectures differ, or `share` is not from 0 to 1.
     """
     if not 0 <= share <= 1:
-        raise RequestError(f"--share {share}: must be from 0 to 1")
+        raise UserError(f"--share {share}: must be from 0 to 1")
     if _architecture(one) != _architecture(other):
-        raise RequestError("only generators of the same architecture can be interpolated")
+        raise UserError("only generators of the same architecture can be interpolated")
     between = with_precision(one, "float32")
     between.set_weights(
         [
@@ -69,14 +69,15 @@ def main() -> None:
         parser.error(f"{arguments.out}: exists; name a new folder")
     try:
         other = find_generator(arguments.other)
-        generator = interpolated(
+        generator = interpolate(
             load_generator(arguments.run), load_generator(other), arguments.share
         )
         card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
-    except (RequestError, OSError) as error:
+    except (UserError, OSError) as error:
         parser.error(str(error))
 
-    del card["validation"]  # was of RUN_DIR's weights
+    for key in ("validation", "sha256"):  # were of RUN_DIR's weights
+        card.pop(key, None)
     card["interpolated"] = {
         "share": arguments.share,
         "other_sha256": hashlib.sha256(other.read_bytes()).hexdigest(),

@@ -1,10 +1,10 @@
-"""Pack training photos small, to take them where there is little room.
+"""Downscale and recompress training photos, for machines with little disk space.
 
     python tools/pack_photos.py PHOTOS OUT --scale 0.6 --quality 90
 
-Each photo is downscaled (Lanczos) by the scale, but not below --min-side pixels a side, and saved
-as JPEG with full chroma under the same relative name. Training on OUT is training on sharper,
-smaller photos: say so on the card. PHOTOS/FOLDER=SCALE gives a subfolder a scale of its own.
+Each photo is downscaled (Lanczos) by the scale, but not to sides below --min-side pixels, and saved
+as JPEG with full chroma under the same relative name. FOLDER=SCALE sets the scale of a subfolder.
+Training on OUT is training on sharper, smaller photos: note it on the card.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from srgan_tf.data.sources import open_source
 
 
 def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int:
-    """Write one photo; returns the size of its file."""
+    """Write one photo and return the size of its file."""
     name, pixels = name_and_pixels
     if isinstance(pixels, Exception):
         return 0
@@ -30,6 +30,8 @@ def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int
     size = tuple(max(1, round(side * scale)) for side in image.size)
     path = out / Path(name).with_suffix(".jpg")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A progressive file is written at once: Pillow's buffer must hold it.
+    ImageFile.MAXBLOCK = 3 * image.width * image.height
     small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
     small.save(path, quality=arguments.quality, subsampling=0, optimize=True, progressive=True)
     return path.stat().st_size

@@ -2,7 +2,7 @@
 
     python tools/photo_sheet.py PHOTOS --out docs/results/photos.jpg [--names a,b] [--crop 96]
 
-A row is the centre of a photo (or where --at NAME=X,Y says), enlarged by each of the models.
+A row shows the centre of a photo, or its part at --at NAME=X,Y, enlarged by each model.
 """
 
 from __future__ import annotations

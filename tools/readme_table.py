@@ -1,10 +1,10 @@
-"""Writes the README's table of results from the committed report.
+"""Write the README's table of results from the committed report.
 
     srgan evaluate --data DIR --out docs/results/evaluation
     python tools/readme_table.py
 
-The table replaces what stands between `<!-- results -->` and `<!-- /results -->`; with --check
-nothing is written, and the exit code is 1 if the README is behind the report.
+The table replaces the text between `<!-- results -->` and `<!-- /results -->`. With --check nothing
+is written, and the exit code is 1 if the README's table is outdated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
-from srgan_tf.files import written_whole
+from srgan_tf.files import write_text
+from srgan_tf.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "evaluation" / "results.json"
@@ -24,7 +25,7 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table(results: dict) -> str:
-    """Markdown: a row a method, its PSNR, SSIM and VGG54 distance a clean set, the paper's PSNR."""
+    """Format a row per method with its scores on each clean set, and the paper's PSNR."""
     sets = [
         name
         for name, details in results["sets"].items()
@@ -33,7 +34,7 @@ def table(results: dict) -> str:
     measured = [name for name in ("psnr", "ssim", "vgg54") if name in results["measures"]]
     titles = {"psnr": "PSNR dB", "ssim": "SSIM", "vgg54": "VGG54 distance"}
     title = f"×{results['scale']}, Y channel, {' / '.join(titles[name] for name in measured)}"
-    lines = [[title, *sets, "the paper's PSNR"], ["---"] * (len(sets) + 2)]
+    rows = []
     for method, details in results["methods"].items():
         if method == "hr":
             continue
@@ -44,20 +45,20 @@ def table(results: dict) -> str:
             complete = all(means[m] is not None for m in measured)
             values = (format(means[m], shapes[m]) for m in measured) if complete else ("–",)
             row.append(" / ".join(values))
-        figures = {**TABLE_1.figures, **TABLE_2.figures}
-        paper = [figures.get((name, method)) for name in sets]
+        published = {**TABLE_1.scores, **TABLE_2.scores}
+        paper = [published.get((name, method)) for name in sets]
         known = any(paper)
         row.append(" / ".join(f"{f.psnr:.2f}" if f else "–" for f in paper) if known else "–")
-        lines.append(row)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        rows.append(row)
+    return markdown_table([title, *sets, "the paper's PSNR"], rows)
 
 
 def replace(readme: str, content: str) -> str:
-    """The README with `content` between its markers. Raises ValueError when it has none."""
+    """Return the README with `content` between its markers. Raises ValueError without markers."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"no {BEGIN} … {END} in it")
+        raise ValueError(f"{BEGIN} … {END} is missing")
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
@@ -73,9 +74,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"{README}: {error}")
     if arguments.check:
-        sys.exit(f"{README}: behind {RESULTS}" if new != old else 0)
-    with written_whole(README) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+        sys.exit(f"{README}: outdated; run tools/readme_table.py" if new != old else 0)
+    write_text(README, new)
 
 
 if __name__ == "__main__":

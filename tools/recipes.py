@@ -1,9 +1,9 @@
-"""Recipes beside each other: the learning curves of short runs, and in which keys they differ.
+"""Compare the recipes of short runs: their learning curves, and the keys that differ.
 
     python tools/recipes.py RUN_DIR [RUN_DIR …] [--out FILE]
 
 Curves are those of a release's card: validations on the held-out photos, never on the benchmark
-sets, and a GAN's losses. A run that has not ended yet counts as far as it went.
+sets, and a GAN's losses. A run that has not ended is included as far as it went.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from release import curve, drop_folders
+from release import curve, strip_folders
 
 from srgan_tf.training.run import CONFIG_FILE
 
 
-def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten {"a": {"b": 1}} to {"a.b": 1}."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            leaves |= flattened(value, f"{prefix}{key}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
@@ -38,13 +38,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
     arguments = parser.parse_args()
     if len({run.name for run in arguments.runs}) < len(arguments.runs):
-        parser.error("two of the runs have the same last part of their path, which names them")
+        parser.error("two runs have the same last path component, which must be unique")
 
     recipes = {}
     for run in arguments.runs:
         recipe = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-        drop_folders(recipe)
-        recipes[run.name] = flattened(recipe)
+        strip_folders(recipe)
+        recipes[run.name] = flatten(recipe)
     keys = sorted({key for recipe in recipes.values() for key in recipe})
     first = next(iter(recipes.values()))
     differing = [

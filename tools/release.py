@@ -1,11 +1,11 @@
-"""Puts a finished run's generator among the released weights, scored on the benchmark sets.
+"""Add a finished run's generator to the released weights, with scores on the benchmark sets.
 
     python tools/release.py RUN_DIR --data DIR
 
-A release of the same name is replaced only by one with a higher PSNR on the same photos held out
-of training, or with --replace. The benchmark sets choose nothing: DIR holds SET/HR/*.png and
-SET/LRx4/*.png, and the card gets the PSNR and SSIM on Y without the border of `scale` pixels, of
-the PNG files that the upscaler writes, the curves of the training and the weights' SHA-256.
+A release of the same name is replaced only by one with a higher PSNR on the same held-out photos,
+or with --replace; the benchmark sets are not used for selection. DIR contains SET/HR/*.png and
+SET/LRx4/*.png. The card gets PSNR and SSIM on Y, without a border of `scale` pixels, of the
+upscaler's PNG files, the training curves and the weights' SHA-256.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
-from srgan_tf import Upscaler
-from srgan_tf.files import written_whole
-from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.evaluation.benchmark import evaluate
+from srgan_tf.evaluation.methods import open_methods
+from srgan_tf.evaluation.metrics import Psnr, Ssim
+from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.files import atomic_write, write_text
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
-PATHS = (("data", "source"), ("vgg", "weights"), ("pretrain", "start_from"), ("gan", "start_from"))
+PATHS = ("source", "weights", "start_from")
 GAN_LOGS = (
     "content",
     "adversarial",
@@ -45,27 +44,24 @@ GAN_LOGS = (
 )
 
 
-def score(model: Path | str, folder: Path) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM on Y over a set: SET/HR against the enlarged SET/LRx4."""
-    upscaler = Upscaler(model)
-    psnr, ssim = [], []
-    for lr in sorted((folder / f"LRx{upscaler.scale}").glob("*.png")):
-        with tempfile.TemporaryDirectory() as temporary:
-            written = Path(temporary) / lr.name
-            upscaler.upscale_file(lr, written)
-            sr = np.asarray(Image.open(written).convert("RGB"))
-        hr = np.asarray(Image.open(folder / "HR" / lr.name).convert("RGB"))
-        hr = hr[: sr.shape[0], : sr.shape[1]]
-        psnr.append(psnr_y(hr, sr, border=upscaler.scale))
-        ssim.append(ssim_y(hr, sr, border=upscaler.scale))
-    return {"psnr": round(float(np.mean(psnr)), 3), "ssim": round(float(np.mean(ssim)), 4)}
+def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
+    """Compute mean PSNR (dB) and SSIM on Y on the benchmark sets."""
+    (method,), _ = open_methods([f"run={model}"], scale)
+    scores = evaluate(open_sets(data, list(SETS), scale), [method], [Psnr(), Ssim()])
+    if scores.failures:
+        sys.exit("\n".join(scores.failures))
+    return {
+        name: {
+            metric: round(scores.mean(name, "run", metric) or 0.0, digits)
+            for metric, digits in (("psnr", 3), ("ssim", 4))
+        }
+        for name in SETS
+    }
 
 
 def curve(logs: Path) -> list[dict[str, float]]:
-    """What a run logged in TensorBoard, a row a step: validations and, of a GAN, each loss and D.
-
-    Validations are `psnr` and `ssim`; a GAN's logs (GAN_LOGS) are of one batch.
-    """
+    """Read a run's TensorBoard logs: one row per step with validations (`psnr` and `ssim`) and, of
+    a GAN, the losses of one batch (GAN_LOGS)."""
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
@@ -80,15 +76,21 @@ def curve(logs: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def drop_folders(recipe: dict[str, Any]) -> None:
-    """Leaves of the paths in a recipe the last part alone: no one's folders."""
-    for section, key in PATHS:
-        if path := (recipe.get(section) or {}).get(key):  # null: the other stage's
-            recipe[section][key] = Path(path).name
+def strip_folders(tree: Any) -> None:
+    """Reduce the paths in recipes to their last component, so as not to publish folders."""
+    if isinstance(tree, list):
+        for each in tree:
+            strip_folders(each)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in PATHS and isinstance(value, str):
+                tree[key] = Path(value).name
+            else:
+                strip_folders(value)
 
 
 def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
-    """What the validation of a card is of: PSNRs are comparable where it is the same."""
+    """Return the identity of a card's validation photos; PSNRs are comparable if it is equal."""
     data = card["recipe"]["data"]
     return (
         card["data"]["fingerprint"],
@@ -99,10 +101,10 @@ def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def reason_to_stay(before: dict[str, Any], card: dict[str, Any]) -> str | None:
-    """Why a release is not to be replaced; None: the new one is better on held-out photos."""
+def reason_to_keep(before: dict[str, Any], card: dict[str, Any]) -> str | None:
+    """Return why to keep a release; None if the new one is better on held-out photos."""
     if held_out_photos(before) != held_out_photos(card):
-        return "was validated on other held-out photos: compare them with tools/heldout.py"
+        return "was validated on other photos: compare both with tools/heldout.py"
     psnr, new = before["validation"]["psnr"], card["validation"]["psnr"]
     if new <= psnr:
         return f"has {psnr:.3f} dB on held-out photos, this run {new:.3f} dB"
@@ -115,11 +117,11 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--note", metavar="TEXT", help="for the card: what a user should know")
+    parser.add_argument("--note", metavar="TEXT", help="note to users, for the card")
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="whatever held-out photos say of the PSNR: an adversary trades it for detail",
+        help="replace a release whatever its PSNR, which an adversary trades for detail",
     )
     arguments = parser.parse_args()
 
@@ -128,22 +130,21 @@ def main() -> None:
     card_file = target.with_suffix(".json")
     if card_file.exists() and not arguments.replace:
         before = json.loads(card_file.read_text(encoding="utf-8"))
-        if reason := reason_to_stay(before, card):
-            sys.exit(f"The released {card['name']} stays: it {reason}. --replace replaces it.")
-    card["scores"] = {name: score(arguments.run, arguments.data / name) for name in SETS}
+        if reason := reason_to_keep(before, card):
+            sys.exit(f"The released {card['name']} is kept: it {reason}. --replace replaces it.")
+    card["scores"] = score(arguments.run, arguments.data, card["scale"])
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
     card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    drop_folders(card["recipe"])
+    strip_folders(card)
     if arguments.note:
         card["note"] = arguments.note
     card["command"] = "python tools/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
-    with written_whole(card_file) as temporary:
-        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_text(card_file, json.dumps(card, indent=2) + "\n")
     print(f"Released {target}")
 
 

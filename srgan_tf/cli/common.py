@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, signals, streams, paths, and a quiet TensorFlow."""
+"""Shared by all commands: exit codes, signals, streams, options, and importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, native_messages_held_back
+from srgan_tf.errors import UserError
+from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, suppress_native_output
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from srgan_tf.inference.size import Size
 
 _INTERRUPTED = threading.Event()
-STOPPED, _UNREAD = 130, 141  # 128 and the number of the signal, as shells say it
+STOPPED, _UNREAD = 130, 141  # 128 plus the number of the signal, as in shells
 
 
 def run(
@@ -31,10 +31,10 @@ def run(
     argv: list[str] | None,
     command: Callable[[argparse.Namespace], int],
 ) -> NoReturn:
-    """Parses the arguments, runs a command and exits.
+    """Parse the arguments, run a command and exit.
 
     Exit codes: 0 done, 1 some inputs failed, 2 the request is wrong, 130 stopped by Ctrl-C, 141
-    nobody reads the output any more.
+    broken pipe.
     """
 
     def interrupt(*_):
@@ -42,7 +42,7 @@ def run(
         raise KeyboardInterrupt
 
     _open_closed_streams()
-    # As an exception, so that nothing half-written stays behind.
+    # As an exception, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:  # as with nohup
@@ -53,7 +53,7 @@ def run(
             sys.exit(command(parser.parse_args(argv)))
         finally:
             sys.stdout.flush()
-    except RequestError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
@@ -63,7 +63,7 @@ def run(
         print("Stopped", file=sys.stderr)
         sys.exit(STOPPED)
     except Exception:
-        # Native code may turn the KeyboardInterrupt within an import into an error of its own.
+        # Native code may turn a KeyboardInterrupt during an import into another error.
         if not _INTERRUPTED.is_set():
             raise
         print("Stopped", file=sys.stderr)
@@ -74,15 +74,15 @@ def run(
 
 
 def stop_if_interrupted() -> None:
-    """Raises the KeyboardInterrupt that was lost, as in a callback of native code it is."""
+    """Raise a KeyboardInterrupt that native code has swallowed in a callback."""
     if _INTERRUPTED.is_set():
         raise KeyboardInterrupt
 
 
 def _open_closed_streams() -> None:
-    """Gives a process without stdin, stdout or stderr empty ones.
+    """Open the null device as stdin, stdout or stderr where they are closed.
 
-    Else a file that it opens would have the number of one, and get what native code prints.
+    Otherwise the next file that is opened would get their number, and what native code prints.
     """
     for number in range(3):
         try:
@@ -93,12 +93,12 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As stderr does: no name or sign may be the end of a command.
+        # Like stderr: a file name that can't be encoded must not raise.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _close_broken_streams() -> None:
-    """Lets go what nobody reads, which Python would try to write once more at its end."""
+    """Discard unread output, which Python would try to flush again at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -107,35 +107,35 @@ def _close_broken_streams() -> None:
 
 
 def to_path(text: str) -> Path:
-    """A path of the command line; a shell leaves the ~ of --out=~/results as it is."""
+    """Return a path with ~ expanded, which shells don't do in --out=~/results."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # no such user: then it is a file's name
+    except RuntimeError:  # no such user: take it as a file name
         return Path(text)
 
 
 def path_or_name(text: str) -> str:
-    """As `to_path`, where a name or URL may stand, too."""
+    """Expand ~ as `to_path` does, in an argument that may also be a name or URL."""
     return str(to_path(text)) if text.startswith("~") else text
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model and how it is applied, for the commands that enlarge files."""
+    """Add --model and the options of its use, for the commands that enlarge files."""
     parser.add_argument(
         "--model",
         type=path_or_name,
         metavar="NAME|FILE|FOLDER|URL",
-        help="a released name, a .keras file or a run folder; or, of `srgan export`, a .tflite "
-        "file, a SavedModel's folder or a TensorFlow Serving model as http://HOST:8501/NAME or "
-        "grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like; default: the best released",
+        help="a released name, a .keras file or a run folder; or an export: a .tflite file, a "
+        "SavedModel folder, or a TensorFlow Serving model as http://HOST:8501/NAME or "
+        "grpc://HOST:8500/NAME, optionally with ?timeout=60&retries=3; default: the best released",
     )
     parser.add_argument(
         "--tile",
         type=int,
         default=DEFAULT_TILE,
         metavar="N",
-        help="side of the tiles that photos are cut into, in pixels of the input; smaller "
-        "saves memory, larger is faster, the result is the same (default: %(default)s)",
+        help="side of the tiles that photos are cut into, in input pixels; smaller saves memory, "
+        "larger is faster, the result is the same (default: %(default)s)",
     )
     parser.add_argument(
         "--self-ensemble",
@@ -147,8 +147,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         choices=ENGINES,
-        help="what runs a released generator; auto is tensorflow where it is installed and there "
-        "is a GPU for it, else litert (default: auto)",
+        help="runtime of a released generator; auto is tensorflow if it is installed and has a "
+        "GPU, else litert (default: auto)",
     )
     parser.add_argument(
         "--precision",
@@ -160,30 +160,30 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """--format and what else is of how results are written; `output` makes an `Output` of them."""
+    """Add the options of how results are written, which `output` turns into an `Output`."""
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
-        help="write all results in this format (default: each in its input's)",
+        help="format of the results (default: that of each input)",
     )
     parser.add_argument(
         "--suffix",
         type=_suffix,
         default="",
         metavar="TEXT",
-        help="put this behind the results' names: with --suffix=-x4, photo.jpg gives photo-x4.jpg",
+        help="append TEXT to the results' names: with --suffix=-x4, photo.jpg gives photo-x4.jpg",
     )
     parser.add_argument(
         "--quality",
         type=_quality,
         default=DEFAULT_QUALITY,
         metavar="N",
-        help="of JPEG and WebP results, 1 to 100 (default: %(default)s)",
+        help="quality of JPEG and WebP results, 1 to 100 (default: %(default)s)",
     )
     parser.add_argument(
         "--strip-metadata",
         action="store_true",
-        help="leave EXIF, XMP and IPTC (camera, date, place, author) out of the results",
+        help="drop EXIF, XMP and IPTC (camera, date, place, author) from the results",
     )
 
 
@@ -192,17 +192,17 @@ def output(arguments: argparse.Namespace) -> Output:
 
 
 def add_size_options(parser: argparse.ArgumentParser) -> None:
-    """How large results are; `result_size` makes a `Size` of them."""
+    """Add the options of the results' size, which `result_size` turns into a `Size`."""
     group = parser.add_argument_group(
         "size of results (default: 4 times the photo's)",
-        "Photos are enlarged by the generator, then downscaled, with antialiasing, to:",
+        "The generator's results are downscaled, with antialiasing, to:",
     )
     group.add_argument("--scale", type=float, metavar="S", help="S times as wide and high: 2, 1.5")
     group.add_argument(
         "--width",
         type=int,
         metavar="W",
-        help="W pixels wide; with --height too, the largest that fits within both",
+        help="W pixels wide; with --height, the largest size that fits within both",
     )
     group.add_argument("--height", type=int, metavar="H", help="H pixels high")
     group.add_argument(
@@ -221,36 +221,36 @@ def result_size(arguments: argparse.Namespace) -> Size:
 
 def _suffix(text: str) -> str:
     if "/" in text or os.sep in text:
-        raise argparse.ArgumentTypeError(f"a suffix of names holds no folder: {text}")
+        raise argparse.ArgumentTypeError(f"must not contain a folder separator: {text}")
     return text
 
 
 def _quality(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"a quality is 1 to 100, not {text}")
+        raise argparse.ArgumentTypeError(f"must be from 1 to 100, not {text}")
     return int(text)
 
 
 def prepare_tensorflow() -> None:
-    """Settings without which TensorFlow, if it is imported, is noisy or can't be."""
+    """Set up TensorFlow's import: less output, and a fallback for the temporary folder."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         tempfile.gettempdir()
-    except FileNotFoundError:  # none that can be written: TensorFlow asks for its name alone
+    except FileNotFoundError:  # none is writable: TensorFlow only needs a name
         tempfile.tempdir = os.curdir
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the notices that its native code writes to stderr.
+    """Import TensorFlow with its native output to stderr suppressed.
 
     Raises:
-        RequestError: it is not installed.
+        UserError: TensorFlow is not installed.
     """
     from srgan_tf.inference.engine import require_tensorflow
 
     require_tensorflow("this command")
     prepare_tensorflow()
-    with native_messages_held_back():
+    with suppress_native_output():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

@@ -1,4 +1,4 @@
-"""`srgan demo`: a page that enlarges photos in the visitor's browser."""
+"""`srgan demo`: a web page that enlarges photos in the browser."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import tempfile
 from pathlib import Path
 
 from srgan_tf.cli.common import import_tensorflow
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="enlarge photos in the browser",
-        description="Serves a page that enlarges photos on the visitor's own machine, with LiteRT "
-        "in the browser; photos are sent nowhere.",
+        description="Serve a web page that enlarges photos in the browser with LiteRT.js; photos "
+        "never leave the visitor's machine.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -24,21 +24,25 @@ examples:
   srgan demo --models srgan-mobile,runs/mine/gan
   srgan demo --export site
 
---export writes one folder for any static host. A host that sends the headers
-Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp lets
-WebAssembly use all of a visitor's cores; without them it uses one. WebGPU needs HTTPS.""",
+--export writes one folder for any static host. With the headers Cross-Origin-Opener-Policy:
+same-origin and Cross-Origin-Embedder-Policy: require-corp, WebAssembly uses all cores; without
+them it uses one. WebGPU needs HTTPS.""",
     )
     parser.add_argument(
         "--models",
         metavar="NAME|FILE,...",
-        help="released names, .keras files or run folders; the page starts with the first; "
-        "default: srgan-mobile and the others that suit photos",
+        help="released names, .keras files or run folders, the first preselected; default: "
+        "srgan-mobile and the released generators for photos",
     )
-    parser.add_argument("--export", type=Path, metavar="DIR", help="write the page; serve nothing")
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="write the page to DIR instead of serving it"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
     )
-    parser.add_argument("--port", type=int, default=8001, help="default: %(default)s; 0: any free")
+    parser.add_argument(
+        "--port", type=int, default=8001, help="default: %(default)s; 0 picks a free one"
+    )
     parser.set_defaults(command=_demo)
 
 
@@ -57,9 +61,9 @@ def _demo(arguments: argparse.Namespace) -> int:
                     server.serve_forever()
         return 0
     if arguments.export.exists() and not arguments.export.is_dir():
-        raise RequestError(f"{arguments.export}: not a folder")
+        raise UserError(f"{arguments.export}: not a folder")
     _write(arguments.export, arguments.models)
-    print(f"Done: {arguments.export}; give it to any static host")
+    print(f"Done: {arguments.export}; upload it to any static host")
     return 0
 
 
@@ -74,5 +78,5 @@ def _write(folder: Path, wanted: str | None) -> None:
     else:
         names = list(dict.fromkeys(name for name in wanted.split(",") if name))
     if not names:
-        raise RequestError("no model: --models takes released names, .keras files or run folders")
+        raise UserError("--models is empty; give released names, .keras files or run folders")
     demo.write_site(folder, names, cache_folder() / "demo")

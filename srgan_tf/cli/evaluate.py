@@ -7,16 +7,16 @@ import shlex
 import sys
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import make_writable_folder
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="score methods on benchmark sets, and print the paper's tables",
-        description="Scores super-resolution methods on benchmark sets and writes a report: the "
-        "paper's two tables beside ours, plots, and pictures to compare in a browser.",
+        help="score methods on benchmark sets",
+        description="Score super-resolution methods on benchmark sets and write a report: tables "
+        "with the paper's scores beside ours, plots, and images to compare in a browser.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -26,22 +26,21 @@ examples:
   srgan evaluate --data ~/benchmarks --methods bicubic,esrgan=results/esrgan --out report
   srgan evaluate --data ~/benchmarks --degrade clean,jpeg75,noise5+jpeg75,resaved --out report
 
---data holds SET/HR/*.png and, if there, SET/LRx4/*.png of the same names; else LR is made by
-MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn, selfexsr,
-srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, hr, and
+--data contains SET/HR/*.png and optionally SET/LRx4/*.png of the same names; without it, LR is
+computed by MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn,
+selfexsr, srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, hr, and
 NAME=PATH of a model (a file, a run folder, a SavedModel) or of another program's results,
-PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all that are
-released, without selfexsr, which takes long.
+PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all released ones
+except selfexsr, which is slow.
 
---degrade scores methods on LR as people have it, of each set once with each degradation, as
-SET-DEGRADATION. It is clean, or steps joined by + in their order: jpegQ and webpQ (saved with
-quality Q), noiseS (Gaussian, σ in grey levels), shiftX.Y (later JPEG blocks lie X and Y pixels
-beside the earlier), and resaved, which is jpeg85+shift5.3+jpeg60. The same file name and
-degradation always give the same LR.
+--degrade evaluates each set with each of the given degradations of LR, as SET-DEGRADATION. A
+degradation is clean, or steps joined by +, applied in order: jpegQ and webpQ (saved with quality
+Q), noiseS (Gaussian, σ in grey levels), shiftX.Y (moves the 8×8 grid of later JPEG steps by X and
+Y pixels), and resaved, which is jpeg85+shift5.3+jpeg60. The same file name and degradation always
+give the same LR.
 
-OUT gets results.json (every image), report.md, plots/, images/ and report.html. Enlarged images
-and their measures are kept in the cache ($SRGAN_TF_CACHE, else ~/.cache/srgan_tf), so that the
-same work is never done twice.
+OUT receives results.json (every image), report.md, plots/, images/ and report.html. Enlarged
+images and their scores are cached in $SRGAN_TF_CACHE, by default ~/.cache/srgan_tf.
 
 exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the request is wrong.""",
     )
@@ -59,31 +58,31 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         type=_list,
         default=["clean"],
         metavar="A,B",
-        help="what LR goes through, such as clean,jpeg75,noise5+jpeg75; default: clean",
+        help="degradations of LR, such as clean,jpeg75,noise5+jpeg75; default: clean",
     )
     parser.add_argument(
         "--vgg",
         type=path_or_name,
         default="imagenet",
         metavar="FILE",
-        help="VGG19's weights without top for the VGG54 distance; default: Keras downloads them; "
-        "none: not measured",
+        help="VGG19's weights without top, for the VGG54 distance, or none to skip it; default: "
+        "downloaded by Keras",
     )
     parser.add_argument(
         "--lpips",
         type=to_path,
         metavar="FILE",
-        help="AlexNet's weights for LPIPS, alexnet_lpips.npz; docs/evaluation.md says where they "
-        "are; default: not measured",
+        help="AlexNet's weights for LPIPS, alexnet_lpips.npz (docs/evaluation.md says where to get "
+        "them); default: LPIPS is skipped",
     )
     parser.add_argument(
         "--images",
         type=_list,
         metavar="SET/NAME,…",
-        help="images to show; default: one a set, on which the methods differ most",
+        help="images to show; default: one per set, on which the methods differ most",
     )
     parser.add_argument(
-        "--jobs", type=int, default=2, metavar="N", help="images worked on at a time (default: 2)"
+        "--jobs", type=int, default=2, metavar="N", help="images processed at a time (default: 2)"
     )
     parser.set_defaults(command=_evaluate)
 
@@ -94,34 +93,34 @@ def _list(value: str) -> list[str]:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
-        raise RequestError(f"--jobs must be at least 1, not {arguments.jobs}")
-    from srgan_tf.evaluation.degrade import parse_degradation
+        raise UserError(f"--jobs must be at least 1, not {arguments.jobs}")
+    from srgan_tf.evaluation.degradations import parse_degradation
 
     degradations = [parse_degradation(text) for text in arguments.degrade]
     import_tensorflow()
     from srgan_tf.evaluation.benchmark import evaluate
-    from srgan_tf.evaluation.measures import open_measures
     from srgan_tf.evaluation.methods import open_methods
+    from srgan_tf.evaluation.metrics import open_metrics
     from srgan_tf.evaluation.pictures import choose_images
     from srgan_tf.evaluation.report import write_report
     from srgan_tf.evaluation.sets import open_sets
 
     sets = open_sets(arguments.data, arguments.sets, arguments.scale, degradations)
     methods, unavailable = open_methods(arguments.methods, arguments.scale)
-    measures, not_measured = open_measures(arguments.vgg, arguments.lpips)
-    notes = [*unavailable, *not_measured]
+    metrics, skipped = open_metrics(arguments.vgg, arguments.lpips)
+    notes = [*unavailable, *skipped]
     for note in notes:
         print(note, file=sys.stderr)
     names = {f"{image.set}/{image.name}" for images in sets.values() for image in images}
     for name in arguments.images or []:
         if name not in names:
-            raise RequestError(f"--images: {name}: no such image; write it as SET/NAME")
+            raise UserError(f"--images: {name}: no such image; give it as SET/NAME")
 
     make_writable_folder(arguments.out)
     try:
-        scores = evaluate(sets, methods, measures, arguments.jobs)
+        scores = evaluate(sets, methods, metrics, arguments.jobs)
     except KeyboardInterrupt:
-        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+        print("Stopped; run the same command again to continue", file=sys.stderr)
         return STOPPED
     for failure in scores.failures:
         print(failure, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`srgan mos`: mean-opinion-score studies, from the images to the figures."""
+"""`srgan mos`: mean-opinion-score studies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import first_line
 
 _CONSENT = """\
@@ -24,8 +24,8 @@ Choose a nickname that does not tell who you are."""
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "mos",
-        help="let people rate results: mean opinion scores",
-        description="Mean-opinion-score studies: make one, let people rate in their browsers, "
+        help="run a mean-opinion-score study",
+        description="Mean-opinion-score studies: create one, let people rate in their browsers, "
         "compute the scores.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -37,8 +37,8 @@ def add_parser(commands) -> None:
 def _add_create(actions) -> None:
     parser = actions.add_parser(
         "create",
-        help="make a study",
-        description="Makes a study: every image by every method, calibration images, and "
+        help="create a study",
+        description="Create a study: every image by every method, calibration images, and "
         "invitation codes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
@@ -50,8 +50,8 @@ examples:
       --methods BSD100:bicubic,hr --database postgresql://mos@db.example.org/mos
 
 The default is the paper's design: twelve methods on Set5 and Set14, nine on BSD100, 1128
-versions and 10 repeats a rater. Methods are those of srgan evaluate; NAME=PATH adds a model, or
-a folder with the images that another program made, PATH/SET/IMAGE.png.
+versions and 10 repeats per rater. Methods are those of srgan evaluate; NAME=PATH adds a model, or
+a folder with another program's results, PATH/SET/IMAGE.png.
 
 STUDY/private.json holds the admin token; keep it to yourself.""",
     )
@@ -61,7 +61,7 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         required=True,
         type=to_path,
         metavar="DIR",
-        help="holds SET/HR/*.png and, optionally, SET/LRx4/*.png",
+        help="folder with SET/HR/*.png and, optionally, SET/LRx4/*.png",
     )
     parser.add_argument(
         "--sets", default="Set5,Set14,BSD100", metavar="A,B", help="default: %(default)s"
@@ -71,29 +71,29 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         action="append",
         default=[],
         metavar="[SET:]A,B,NAME=PATH",
-        help="what is rated, on all sets or on SET; repeatable; default: the paper's",
+        help="methods to rate, on all sets or on SET; repeatable; default: the paper's",
     )
     parser.add_argument(
         "--ratings-per-rater",
         type=int,
         metavar="N",
-        help="ratings a rater gives, repeats included: a balanced part of the versions; "
-        "default: every version once, and the repeats",
+        help="ratings per rater, repeats included, on a balanced part of the versions; default: "
+        "every version once, and the repeats",
     )
     parser.add_argument(
         "--repeats",
         type=int,
         metavar="N",
         help="HR images that each rater sees twice, to measure consistency; default: 10, or a "
-        "tenth of the ratings where this is less",
+        "tenth of the ratings if that is less",
     )
     parser.add_argument(
         "--calibration",
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="photos that show raters what 1 and 5 mean; none of the rated ones; default: "
-        "pieces of photos that come with the installation",
+        help="photos that show raters what 1 and 5 mean, none of the rated ones; default: crops "
+        "of scikit-image's photos",
     )
     parser.add_argument(
         "--calibration-images", type=int, default=20, metavar="N", help="default: %(default)s"
@@ -103,11 +103,11 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         type=int,
         default=30,
         metavar="N",
-        help="codes to make, each good for one rater; the admin page shows them and makes more; "
-        "default: %(default)s",
+        help="number of invitation codes, one per rater; the admin page shows them and creates "
+        "more; default: %(default)s",
     )
     parser.add_argument(
-        "--open", action="store_true", help="let anyone join who has the address, without a code"
+        "--open", action="store_true", help="let anyone who has the address join without a code"
     )
     parser.add_argument(
         "--title", default="Picture quality study", help='shown to raters; default: "%(default)s"'
@@ -116,12 +116,12 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         "--consent",
         type=to_path,
         metavar="FILE",
-        help="text that raters agree to, paragraphs apart by an empty line",
+        help="text that raters agree to, paragraphs separated by empty lines",
     )
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="postgresql://USER:PASSWORD@HOST/DATABASE, empty; default: a file in STUDY",
+        help="an empty database, postgresql://USER:PASSWORD@HOST/DATABASE; default: in STUDY",
     )
     parser.add_argument(
         "--scale", type=int, default=4, choices=(2, 4, 8), help="default: %(default)s"
@@ -133,22 +133,24 @@ def _add_serve(actions) -> None:
     parser = actions.add_parser(
         "serve",
         help="let people rate",
-        description="Serves a study to raters' browsers, and an admin page to its owner.",
+        description="Serve a study to raters' browsers, and an admin page to its owner.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
   srgan mos serve study
   srgan mos serve study --host 0.0.0.0 --port 80
 
-Ratings are safe once the next picture shows; stop the server whenever you like. On the open
-internet put it behind a proxy that speaks HTTPS; one on this machine that sends
-X-Forwarded-For and X-Forwarded-Proto is believed.""",
+A rating is stored before the next picture shows, so the server can be stopped at any time. On the
+open internet put it behind an HTTPS proxy on the same machine; its X-Forwarded-For and
+X-Forwarded-Proto headers are trusted.""",
     )
     parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
     )
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0: any free")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="default: %(default)s; 0 picks a free one"
+    )
     parser.set_defaults(command=_serve)
 
 
@@ -156,8 +158,8 @@ def _add_report(actions) -> None:
     parser = actions.add_parser(
         "report",
         help="compute the opinion scores",
-        description="Writes a study's scores, their significance, raters' consistency, the "
-        "distribution plot and all ratings. The server may run meanwhile.",
+        description="Write a study's scores, their significance, raters' consistency, the "
+        "distribution plot and all ratings. The server may be running.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -166,13 +168,13 @@ examples:
     )
     parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
-        "--out", type=to_path, metavar="DIR", help="where to write; default: STUDY/report"
+        "--out", type=to_path, metavar="DIR", help="output folder; default: STUDY/report"
     )
     parser.add_argument(
         "--exclude",
         default="",
         metavar="N,N",
-        help="numbers of raters to leave out; the report says so",
+        help="numbers of raters to exclude; the report lists them",
     )
     parser.set_defaults(command=_report)
 
@@ -187,19 +189,19 @@ def _create(arguments: argparse.Namespace) -> int:
     else:
         unknown = [name for name in sets if name not in PAPER_SETS]
         if unknown:
-            raise RequestError(
-                f"the paper's design has no set {unknown[0]}; say with --methods what is rated"
+            raise UserError(
+                f"the paper's design has no set {unknown[0]}; give its methods with --methods"
             )
         methods, paths = {name: list(PAPER_SETS[name]) for name in sets}, {}
     invitations = 0 if arguments.open else arguments.invitations
     if invitations < 1 and not arguments.open:
-        raise RequestError("without an invitation nobody can join; --open lets anyone")
+        raise UserError("--invitations must be at least 1; --open needs no invitations")
     consent = _CONSENT
     if arguments.consent:
         try:
             consent = arguments.consent.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise RequestError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
+            raise UserError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
 
     import_tensorflow()
     from srgan_tf.mos.create import create
@@ -224,12 +226,12 @@ def _create(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped; no study was made", file=sys.stderr)
+        print("Stopped; no study was created", file=sys.stderr)
         return STOPPED
     print(
         f"{arguments.study}: {len(design.versions)} versions of "
         f"{len({(v.set, v.image) for v in design.versions})} images; "
-        f"{design.ratings_per_rater} ratings a rater, {design.repeats} of them repeats\n"
+        f"{design.ratings_per_rater} ratings per rater, {design.repeats} of them repeats\n"
         f"Let people rate: srgan mos serve {shlex.quote(str(arguments.study))}"
     )
     return 0
@@ -243,39 +245,39 @@ def _serve(arguments: argparse.Namespace) -> int:
     from srgan_tf.mos.web import create_app
 
     study = Study(arguments.study)
-    store = study.open_store()
+    database = study.open_database()
     listener = socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((arguments.host, arguments.port))
         listener.listen(2048)
     except (OSError, OverflowError) as error:
-        raise RequestError(
-            f"{arguments.host}, port {arguments.port}: can't be listened on "
-            f"({first_line(error)}); --port takes another"
+        raise UserError(
+            f"{arguments.host}, port {arguments.port}: can't listen ({first_line(error)}); choose "
+            "another with --port"
         ) from None
     port = listener.getsockname()[1]
     host = socket.getfqdn() if arguments.host in ("0.0.0.0", "::") else arguments.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     codes = ""
     if study.design.invitation_only:
-        codes = ": it has the invitation codes that raters are asked for"
+        codes = ", which shows the invitation codes"
     print(
         f"{study.design.title}: {address}\n"
-        f"Admin page: {address}admin, token {study.private.admin_token}{codes}\n"
-        "Ctrl-C stops; no rating is lost",
+        f"Admin page: {address}admin{codes}; token {study.private.admin_token}\n"
+        "Ctrl-C stops the server; no rating is lost",
         flush=True,
     )
-    # No access log: addresses of personal links are secrets.
+    # No access log, as personal links are secrets.
     config = uvicorn.Config(
-        create_app(study, store), log_level="warning", access_log=False, server_header=False
+        create_app(study, database), log_level="warning", access_log=False, server_header=False
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
-        store.close()
+        database.close()
     return 0
 
 
@@ -288,7 +290,9 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         excluded = {int(number) for number in arguments.exclude.split(",") if number.strip()}
     except ValueError:
-        raise RequestError(f"--exclude {arguments.exclude}: numbers of raters, as 3,17") from None
+        raise UserError(
+            f"--exclude {arguments.exclude}: must be numbers of raters, such as 3,17"
+        ) from None
     folder = arguments.out or arguments.study / "report"
     write_report(study, folder, excluded)
     print(
@@ -301,7 +305,7 @@ def _require_extra() -> None:
     needed = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg", "limits", "matplotlib")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise RequestError(
+        raise UserError(
             f"srgan mos needs {', '.join(missing)}: pip install 'srgan-tf[mos]', or "
             "pip install -e '.[mos]' in a checkout"
         )
@@ -310,7 +314,7 @@ def _require_extra() -> None:
 def _parse_methods(
     options: list[str], sets: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, Path]]:
-    """The methods of each set, and the paths of those given as NAME=PATH."""
+    """Return the methods of each set, and the paths of those given as NAME=PATH."""
     on_all: list[str] | None = None
     on_one: dict[str, list[str]] = {}
     paths: dict[str, Path] = {}
@@ -321,22 +325,22 @@ def _parse_methods(
         for method in _names(rest if of_one_set else option, "--methods"):
             method, equals, path = method.partition("=")
             if equals and paths.setdefault(method, to_path(path)) != to_path(path):
-                raise RequestError(f"--methods: {method} has two paths")
+                raise UserError(f"--methods: {method} has two paths")
             methods.append(method)
         if (set_name in on_one) if of_one_set else (on_all is not None):
-            raise RequestError(f"--methods {option}: given twice; join the names by commas")
+            raise UserError(f"--methods {option}: given twice; join the names with commas")
         if of_one_set:
             on_one[set_name] = methods
         else:
             on_all = methods
     missing = [name for name in sets if name not in on_one]
     if missing and on_all is None:
-        raise RequestError(f"--methods says nothing of {', '.join(missing)}")
+        raise UserError(f"--methods: no methods for {', '.join(missing)}")
     return {name: on_one.get(name, on_all or []) for name in sets}, paths
 
 
 def _names(text: str, option: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        raise RequestError(f"{option} {text}: names apart by commas, none twice")
+        raise UserError(f"{option} {text}: must be names separated by commas, none twice")
     return names

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import readable
 
 SECONDS_TO_NOTICE = 60
-"""For which the other workers of `--workers` are left alone after one has failed."""
+"""How long the other workers of `--workers` may run on after one has failed."""
 DEFAULT_RECIPES = {"pretrain": "srresnet_mse", "gan": "srgan_vgg54"}
 
 
@@ -27,42 +27,50 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "train",
         help="train a generator, on your photos or on DIV2K",
-        description="Trains SRResNet (--stage pretrain) or SRGAN (--stage gan).",
+        description="Train SRResNet (--stage pretrain), SRGAN (--stage gan), or all phases of a "
+        "recipe one after the other (without --stage).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
-  srgan train --stage pretrain --config quickstart
-  srgan train --stage gan --config quickstart
+  srgan train --config quickstart
+  srgan train --config quickstart --resume
   srgan train --stage pretrain --data ~/Pictures --out runs/mine
   srgan train --stage pretrain --out runs/mine --resume
   srgan train --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
   srgan train --stage pretrain --config quickstart --workers 2
   srgan train --stage gan --export-step step/ --set precision=mixed_bfloat16
 
-Ctrl-C stops after the present step and keeps a checkpoint; --resume goes on from there.
+Ctrl-C stops after the current step and saves a checkpoint; --resume continues from there.
 With TF_CONFIG set, this process is one of several workers: see docs/multi_worker.md.""",
     )
-    parser.add_argument("--stage", required=True, choices=tuple(DEFAULT_RECIPES))
+    parser.add_argument(
+        "--stage",
+        metavar="pretrain|gan|PHASE",
+        help="the phases of one stage, or one phase, such as gan-2; default: the whole recipe",
+    )
     parser.add_argument(
         "--config",
         type=path_or_name,
         metavar="FILE|NAME",
-        help="the recipe, a .yaml file or the name of one that comes with srgan-tf; default: the "
-        "run folder's own with --resume and --out, else "
+        help="recipe, a .yaml file or the name of one of srgan-tf's; default: with --resume and "
+        "--out the run folder's, else the stage's, "
         f"{' or '.join(DEFAULT_RECIPES.values())}",
     )
     parser.add_argument(
         "--data",
         type=path_or_name,
         metavar="DIR|tfds:NAME|samples",
-        help="HR photos, in place of data.source",
+        help="HR photos, instead of data.source",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="in place of the stage's steps")
+    parser.add_argument("--steps", type=int, metavar="N", help="instead of each phase's steps")
     parser.add_argument(
-        "--out", type=to_path, metavar="RUN_DIR", help="run folder; default runs/NAME/STAGE"
+        "--out",
+        type=to_path,
+        metavar="RUN_DIR",
+        help="run folder, or with several phases the folder of theirs; default: runs/NAME/PHASE",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the run folder's newest checkpoint"
+        "--resume", action="store_true", help="continue from the run folder's newest checkpoint"
     )
     parser.add_argument(
         "--set",
@@ -75,15 +83,15 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         "--export-step",
         type=Path,
         metavar="DIR",
-        help="don't train: write the step for srgan_tf.training.runner, which needs JAX instead of "
-        "TensorFlow",
+        help="write the training step for srgan_tf.training.runner, which needs JAX and no "
+        "TensorFlow, instead of training",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=1,
         metavar="N",
-        help="train with N processes on this machine, to try what several machines would do",
+        help="train with N processes on this machine, to try multi-worker training",
     )
     parser.set_defaults(command=_start)
 
@@ -99,63 +107,80 @@ def _train(arguments: argparse.Namespace) -> int:
     require_tensorflow("training")
     from srgan_tf.config import read_config
     from srgan_tf.recipes import find_recipe
+    from srgan_tf.training.history import read_history
 
     for name in (arguments.data, arguments.out, *arguments.set):
         if name is not None and readable(str(name)) != str(name):
-            raise RequestError(
-                f"{name}: recipes and TensorFlow take names in UTF-8 alone; rename it, or give a "
-                "link to it"
+            raise UserError(
+                f"{name}: not UTF-8, which recipes and TensorFlow need; rename it, or give a link "
+                "to it"
             )
     overrides = list(arguments.set)
     if arguments.data is not None:
         overrides.append(f"data.source={arguments.data}")
-    if arguments.steps is not None:
-        overrides.append(f"{arguments.stage}.steps={arguments.steps}")
-    recipe = arguments.config
+    stage, recipe = arguments.stage, arguments.config
+    if arguments.resume and arguments.out:
+        stage = stage or read_history(arguments.out).get("phase")
+        if recipe is None:
+            own = arguments.out / "config.yaml", *sorted(arguments.out.glob("*/config.yaml"))
+            recipe = next((path for path in own if path.exists()), None)
+    if recipe is None and stage is not None:
+        recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
     if recipe is None:
-        recipe = DEFAULT_RECIPES[arguments.stage]
-        if arguments.resume and arguments.out and (arguments.out / "config.yaml").exists():
-            recipe = arguments.out / "config.yaml"
-    config = read_config(find_recipe(recipe), overrides)
-    folder = arguments.out or Path("runs") / config.name / arguments.stage
+        raise UserError("name a recipe with --config, or a stage: --stage pretrain or gan")
+    recipe = find_recipe(recipe)
+    phases = read_config(recipe, overrides).phases(stage)
+    if arguments.steps is not None:
+        overrides += [f"{phase.name}.steps={arguments.steps}" for phase in phases]
+    config = read_config(recipe, overrides)
+    phases = config.phases(stage)
 
-    # TensorFlow itself uses oneDNN only with AVX-512; with AVX2 training is twice as fast by it.
+    # TensorFlow enables oneDNN only with AVX-512; with AVX2 it doubles the speed of training.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import_tensorflow()
-    from srgan_tf.training import callbacks, distribution
+    from srgan_tf.training import distribution
+    from srgan_tf.training.loop import TrainingDivergedError
     from srgan_tf.training.portable import export_step
-    from srgan_tf.training.run import train
+    from srgan_tf.training.run import default_folder, train
 
+    out = arguments.out or default_folder(config, phases[0].name if len(phases) == 1 else None)
     if arguments.export_step is not None:
-        export_step(config, arguments.stage, arguments.export_step)
+        if len(phases) > 1:
+            names = ", ".join(phase.name for phase in phases)
+            raise UserError(f"--export-step is of one phase: choose it with --stage ({names})")
+        export_step(config, phases[0], arguments.export_step)
         print(
-            f"Done: {arguments.export_step}. Train with it where JAX is:\n"
+            f"Done: {arguments.export_step}. Train with it on a machine with JAX:\n"
             f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS "
-            f"--out {folder}"
+            f"--out {out}"
         )
         return 0
     try:
-        with distribution.losing_a_worker_is_an_error():
-            finished = train(config, arguments.stage, folder, arguments.resume)
-    except (callbacks.TrainingDivergedError, distribution.WorkerLostError) as error:
+        with distribution.naming_the_cause():
+            folder = train(config, phases, out, arguments.resume)
+    except (
+        TrainingDivergedError,
+        distribution.OutOfMemoryError,
+        distribution.WorkerLostError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if not finished:
-        print(f"Stopped; go on with --resume --out {shlex.quote(str(folder))}", file=sys.stderr)
+    if folder is None:
+        print(f"Stopped; continue with --resume --out {shlex.quote(str(out))}", file=sys.stderr)
         return STOPPED
     if not distribution.is_chief():
         return 0
     print(
         f"Done: {folder}/generator.keras, card.json, validation.png\n"
-        f"Enlarge a photo with it: srgan upscale PHOTO -o OUT --model {shlex.quote(str(folder))}"
+        f"To enlarge a photo: srgan upscale PHOTO -o OUT --model {shlex.quote(str(folder))}"
     )
     return 0
 
 
 def _run_workers(arguments: argparse.Namespace) -> int:
-    """Runs this command once a worker, and stops them all when one of them fails."""
+    """Run this command once per worker, and stop all of them if one fails."""
     if arguments.workers < 1:
-        raise RequestError(f"--workers must be at least 1, not {arguments.workers}")
+        raise UserError(f"--workers must be at least 1, not {arguments.workers}")
     with ExitStack() as sockets:
         ports = [_free_port(sockets) for _ in range(arguments.workers)]
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
@@ -165,7 +190,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
         environment = os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
         command = [sys.executable, *sys.orig_argv[1:]]
         workers.append(subprocess.Popen(command, env=environment))
-    # Any worker that is told to stop stops all; a terminal sends them Ctrl-C by itself.
+    # A worker that gets SIGTERM stops all; a terminal sends Ctrl-C to the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: workers[0].terminate())
     try:
@@ -173,7 +198,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
             if any(worker.returncode for worker in workers):
                 break
             time.sleep(0.2)
-        # Those that are left notice by themselves, and say so.
+        # The other workers notice it and exit with a message.
         deadline = time.monotonic() + SECONDS_TO_NOTICE
         for worker in workers:
             worker.wait(max(0, deadline - time.monotonic()))
@@ -187,7 +212,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
 
 
 def _free_port(sockets: ExitStack) -> int:
-    """A port that nobody listens on, kept from the next call until `sockets` are closed."""
+    """Return a free port, which is reserved until `sockets` is closed."""
     listener = sockets.enter_context(socket.socket())
     listener.bind(("localhost", 0))
     return listener.getsockname()[1]

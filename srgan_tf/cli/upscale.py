@@ -22,7 +22,7 @@ from srgan_tf.cli.common import (
     stop_if_interrupted,
     to_path,
 )
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import (
     IMAGE_SUFFIXES,
     READ_SUFFIXES,
@@ -30,7 +30,7 @@ from srgan_tf.files import (
     find_images,
     is_file,
     is_folder,
-    native_messages_held_back,
+    suppress_native_output,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "upscale",
         help="enlarge image files",
-        description="Enlarges PNG, JPEG, WebP, TIFF, BMP, AVIF and HEIC files.",
+        description="Enlarge PNG, JPEG, WebP, TIFF, BMP, AVIF and HEIC files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -54,14 +54,14 @@ examples:
   srgan upscale photos -o enlarged --max-side 4000 --format jpg --suffix=-large
   curl -s https://example.org/a.jpg | srgan upscale - -o - --scale 2 > a-x2.png
 
-Results have the format of their inputs, PNG in place of AVIF and HEIC, or --format. Orientation is
-applied; colours (ICC profile, or what PNG and EXIF state otherwise, as an ICC profile), resolution
-(DPI), alpha, grey, 16 bits a channel, EXIF, XMP and IPTC are kept where the result's format has
-them; palettes become RGB, CMYK and Lab become sRGB. HDR pictures (PQ, HLG) and damaged ones are
-refused; metadata that is damaged is left out with a warning.
+Results have the format of their inputs (PNG for AVIF and HEIC), or --format. Orientation is
+applied; the ICC profile (or the colour space that a PNG or EXIF states, as an ICC profile),
+resolution (DPI), alpha, grey, 16 bits per channel, EXIF, XMP and IPTC are kept if the result's
+format supports them; palettes become RGB, CMYK and Lab become sRGB. HDR (PQ, HLG) and damaged
+images are refused; damaged metadata is dropped with a warning.
 
-A result that exists already is left as it is, unless --overwrite is given: the same command
-again does what an interrupted one has left. In folders, links are followed.
+Existing results are skipped unless --overwrite is given, so an interrupted command can be run
+again to continue. Links in folders are followed.
 
 exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the request is wrong.""",
     )
@@ -70,7 +70,7 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         nargs="+",
         type=to_path,
         metavar="INPUT",
-        help="a file, or a folder, which is searched recursively; - is stdin",
+        help="a file, a folder (searched recursively), or - for stdin",
     )
     parser.add_argument(
         "-o",
@@ -78,14 +78,14 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
         required=True,
         type=to_path,
         metavar="OUT",
-        help="a folder, which is made, and where folders keep their structure; for one input "
-        "file also a file name with the suffix of the format wanted; - is stdout, as PNG unless "
+        help="a folder, created if needed, which keeps the structure of input folders; for one "
+        "input file also a file name, whose suffix sets the format; - is stdout, in PNG unless "
         "--format or the input's name says otherwise",
     )
     add_model_options(parser)
     add_output_options(parser)
     add_size_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.set_defaults(command=_upscale)
 
 
@@ -103,9 +103,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
         failed = len(failures)
         if not arguments.overwrite:
             todo = [(source, target) for source, target in jobs if not is_file(target)]
-            if len(todo) < len(jobs):
+            if skipped := len(jobs) - len(todo):
                 print(
-                    f"{len(jobs) - len(todo)} were there already; --overwrite replaces them",
+                    f"existing results skipped: {skipped} (--overwrite replaces them)",
                     file=sys.stderr,
                 )
             jobs = todo
@@ -114,7 +114,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
         try:
             failed += _enlarge(jobs, arguments, written, size)
         except KeyboardInterrupt:
-            print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+            print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
         if arguments.out == _PIPE and not failed:
             sys.stdout.buffer.write(jobs[0][1].read_bytes())
@@ -124,7 +124,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
 def _enlarge(
     jobs: list[tuple[Path, Path]], arguments: argparse.Namespace, written: Output, size: Size
 ) -> int:
-    """Enlarges (source, target) files, names those that fail, and returns how many they are."""
+    """Enlarge (source, target) files, print those that fail, and return their number."""
     prepare_tensorflow()
     from PIL import Image
     from tqdm import tqdm
@@ -132,7 +132,7 @@ def _enlarge(
     from srgan_tf.inference.upscaler import Upscaler
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    with native_messages_held_back():
+    with suppress_native_output():
         upscaler = Upscaler(
             arguments.model,
             arguments.tile,
@@ -155,17 +155,17 @@ def _enlarge(
 
 
 def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -> tuple[Path, Path]:
-    """(source, target) where - stands for stdin or stdout, which are files in `scratch`."""
+    """Return (source, target), with files in `scratch` for - as stdin or stdout."""
     if len(inputs) > 1:
-        raise RequestError("- is one photo on stdin or stdout: give one input")
+        raise UserError("- takes one photo on stdin or stdout: give one input")
     (source,) = inputs
     if source == _PIPE:
         if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
-            raise RequestError(f"{out}: what comes from stdin has no name: give a file's name")
+            raise UserError(f"{out}: a photo on stdin has no name: give a file name as OUT")
         source = scratch / "stdin"
         source.write_bytes(sys.stdin.buffer.read())
     elif is_folder(source) is not False:
-        raise RequestError(f"{source}: not a file, which alone fits on stdout")
+        raise UserError(f"{source}: not a file; only one file can be written to stdout")
     if out != _PIPE:
         return source, out
     suffix = source.suffix.lower() if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
@@ -175,27 +175,29 @@ def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -
 def _plan(
     inputs: list[Path], out: Path, written: Output
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """(source, target) files of an `upscale` command, and messages on what can't be read.
+    """Return the (source, target) files of a command, and messages on unreadable inputs.
 
     Raises:
-        RequestError: a missing input, nothing to do, or targets that clash.
+        UserError: a missing input, nothing to do, or targets that clash.
     """
     folders = {}
     for source in inputs:
         folder = is_folder(source)
         if folder is None:
-            raise RequestError(f"{source}: no such file or folder")
+            raise UserError(f"{source}: no such file or folder")
         folders[source] = folder
     out_is_folder = is_folder(out)
     jobs, failures = [], []
     if out.suffix.lower() in IMAGE_SUFFIXES and not out_is_folder:
         if len(inputs) > 1 or folders[inputs[0]]:
-            raise RequestError(f"{out}: one file can't hold several results; give a folder")
+            raise UserError(f"{out}: a file for several results; give a folder as OUT")
         if written.name(out.name) != out.name:
-            raise RequestError(f"{out}: not the name of a file of --format {written.format}")
+            raise UserError(f"{out}: the suffix does not match --format {written.format}")
         jobs = [(inputs[0], out)]
     elif out_is_folder is False:
-        raise RequestError(f"{out}: neither a folder nor of {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(
+            f"{out}: neither a folder nor a file with one of {', '.join(IMAGE_SUFFIXES)}"
+        )
     else:
         for source in inputs:
             if not folders[source]:
@@ -207,15 +209,15 @@ def _plan(
                 else:
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):
-            raise RequestError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(map(str, inputs))}")
-    # Of each target, the source; a source that is named twice is one.
+            raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(map(str, inputs))}")
+    # The same source may be given twice, but two sources must not share a target.
     sources = {os.path.realpath(source) for source, _ in jobs}
     planned: dict[str, tuple[Path, Path]] = {}
     for source, target in jobs:
         place = os.path.realpath(target)
         if place in sources:
-            raise RequestError(f"{target}: an input, which the result would replace")
+            raise UserError(f"{target}: the result would replace an input")
         other, _ = planned.setdefault(place, (source, target))
         if os.path.realpath(other) != os.path.realpath(source):
-            raise RequestError(f"{other} and {source} would both be written to {target}")
+            raise UserError(f"{other} and {source} would both be written to {target}")
     return list(planned.values()), failures

@@ -1,4 +1,4 @@
-"""`srgan upscale-batch`: enlarges image files in storage on many processes or machines."""
+"""`srgan upscale-batch`: enlarges image files with Apache Beam."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from srgan_tf.cli.common import (
     prepare_tensorflow,
     result_size,
 )
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference.beam_worker import show_errors_only
 
 _SHOWN_FAILURES = 20
@@ -27,9 +27,9 @@ _SHOWN_FAILURES = 20
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "upscale-batch",
-        help="enlarge image files in storage with Apache Beam, on many processes or machines",
-        description="Enlarges many PNG, JPEG, WebP, TIFF and BMP files with an Apache Beam "
-        "pipeline, on this machine, Dataflow, Flink or Spark. The results are those of "
+        help="enlarge image files with Apache Beam, on many processes or machines",
+        description="Enlarge many PNG, JPEG, WebP, TIFF and BMP files with an Apache Beam "
+        "pipeline, on this machine, Dataflow, Flink or Spark. The results equal those of "
         "`srgan upscale`. Needs the extra [beam].",
         usage="%(prog)s [options] INPUT... -o OUT [-- RUNNER_OPTIONS]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,18 +42,18 @@ examples:
       --runner=DataflowRunner --project=mine --region=europe-west1 \\
       --temp_location=gs://bucket/temp --sdk_container_image=IMAGE
 
-In patterns * and ? stand for anything but /, ** also for /; what is there by the name as it
-stands is no pattern. Links are followed. Results keep their names, their format unless there is
---format, and the folders below the first wildcard. s3:// needs apache-beam[aws], gs:// needs
-apache-beam[gcp].
+In patterns * and ? match anything but /, ** also matches /; the name of an existing file or
+folder is not a pattern. Links are followed. Results keep their names, their format (unless
+--format is given) and the folders below the first wildcard. s3:// needs apache-beam[aws], gs://
+needs apache-beam[gcp].
 
-A result that exists already is skipped, unless --overwrite is given, and results appear whole or
-not at all: the same command again does what an interrupted one has left. Inputs that can't be
-enlarged are listed with the reason in OUT/failures.jsonl, and are tried again the next time.
+Existing results are skipped unless --overwrite is given, and results are written atomically, so
+an interrupted command can be run again to continue. Inputs that can't be enlarged are listed with
+the reason in OUT/failures.jsonl and retried by the next run.
 
-Each worker process computes with as many threads as there are cores, or as
-TF_NUM_INTRAOP_THREADS says. The number decides how some pixels are rounded: results are bit for
-bit those of `srgan upscale` where it is the same.
+Each worker process uses as many threads as there are cores, or TF_NUM_INTRAOP_THREADS. The number
+affects how some pixels are rounded: with the same number, results equal those of `srgan upscale`
+bit for bit.
 
 exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong.""",
     )
@@ -62,7 +62,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
         nargs="+",
         type=path_or_name,
         metavar="INPUT",
-        help="a file, a folder, which is searched recursively, or a pattern in quotes; here or as "
+        help="a file, a folder (searched recursively) or a pattern in quotes; local, "
         "s3://BUCKET/… or gs://BUCKET/…",
     )
     parser.add_argument(
@@ -71,18 +71,18 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
         required=True,
         type=path_or_name,
         metavar="OUT",
-        help="a folder, here or in storage",
+        help="a folder, local or in object storage",
     )
     add_model_options(parser)
     add_output_options(parser)
     add_size_options(parser)
     parser.add_argument(
-        "--batch",
+        "--tile-batch-size",
         type=int,
         default=1,
         metavar="N",
-        help="tiles of one size that the network gets at a time, which is for GPUs and Keras "
-        "generators; above 1, a few pixels may be rounded to the next level (default: 1)",
+        help="tiles per call of the network, for GPUs and Keras generators; above 1, a few pixels "
+        "may be rounded to the next level (default: 1)",
     )
     parser.add_argument(
         "--workers",
@@ -90,7 +90,7 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
         metavar="N",
         help="worker processes on this machine (default: a quarter of the cores, at least 2)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.set_defaults(command=_upscale_batch)
 
 
@@ -102,7 +102,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("apache_beam"):
             raise
-        raise RequestError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
+        raise UserError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
 
     if arguments.runner_options:
         shown.setLevel(logging.WARNING)
@@ -111,7 +111,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
         arguments.tile,
         arguments.self_ensemble,
         arguments.precision,
-        arguments.batch,
+        arguments.tile_batch_size,
         arguments.engine,
         result_size(arguments),
     )
@@ -126,19 +126,19 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
             arguments.runner_options,
             output(arguments),
         )
-    except RequestError:
+    except UserError:
         raise
     except KeyboardInterrupt:
-        print("Stopped; the same command again goes on with the rest", file=sys.stderr)
+        print("Stopped; run the same command again to continue", file=sys.stderr)
         return STOPPED
-    except Exception:  # whatever the runner makes of a failed worker
+    except Exception:  # runners differ in what they raise for a failed worker
         traceback.print_exc()
-        print("The job failed; the same command again goes on with the rest", file=sys.stderr)
+        print("The job failed; run the same command again to continue", file=sys.stderr)
         return 1
     seconds = time.monotonic() - started
     print(
         f"{report.files} files enlarged to {report.megapixels:.1f} megapixels in {seconds:.0f} s; "
-        f"{report.skipped} were there already; {report.failed} failed"
+        f"{report.skipped} existed already; {report.failed} failed"
     )
     if not report.failed:
         return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf.data.store import PhotoSource
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import READ_SUFFIXES, find_images, first_line, is_folder, readable
 from srgan_tf.images import read_image
 
@@ -35,7 +35,7 @@ def open_source(name: str) -> PhotoSource:
             bmp and tiff files.
 
     Raises:
-        RequestError: no such folder, no image file in it, or no such data set.
+        UserError: no such folder, no image file in it, or no such data set.
     """
     if name == "samples":
         return _sample_photos()
@@ -86,11 +86,9 @@ def _folder_photos(name: str) -> PhotoSource:
     try:
         root = Path(name).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, …
-        raise RequestError(f"{name}: can't be read ({first_line(error)})") from None
+        raise UserError(f"{name}: can't be read ({first_line(error)})") from None
     if not is_folder(root):
-        raise RequestError(
-            f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples"
-        )
+        raise UserError(f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples")
     files = []
     for path, problem in find_images(root):
         if problem is None:
@@ -98,7 +96,7 @@ def _folder_photos(name: str) -> PhotoSource:
         else:
             warnings.warn(f"{path}: {problem}", stacklevel=2)
     if not files:
-        raise RequestError(f"{name}: no photo in this folder ({', '.join(READ_SUFFIXES)})")
+        raise UserError(f"{name}: no photo in this folder ({', '.join(READ_SUFFIXES)})")
     return _files_source(name, root, files)
 
 
@@ -117,7 +115,7 @@ def _tfds_photos(name: str) -> PhotoSource:
         builder = tfds.builder(name)
     except Exception as error:  # of many types: a wrong version is an AssertionError
         near = difflib.get_close_matches(name, tfds.list_builders(), n=1)
-        raise RequestError(
+        raise UserError(
             f"tfds:{name}: tensorflow-datasets can't open it ({first_line(error)}); "
             f"{'did you mean' if near else 'for example'} "
             f"tfds:{near[0] if near else 'div2k/bicubic_x4'}?"
@@ -126,12 +124,12 @@ def _tfds_photos(name: str) -> PhotoSource:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise RequestError(
+        raise UserError(
             f"tfds:{name}: can't be downloaded ({first_line(error)}); without a network give a "
             "folder of photos, or samples"
         ) from error
     if "train" not in builder.info.splits:
-        raise RequestError(f"tfds:{name}: has no train split")
+        raise UserError(f"tfds:{name}: has no train split")
 
     def photos():
         dataset = builder.as_dataset(split="train", shuffle_files=False)
@@ -157,7 +155,7 @@ def _image_feature(builder, name: str) -> str:
         if wanted in images:
             return wanted
     if len(images) != 1:
-        raise RequestError(
+        raise UserError(
             f"tfds:{name}: needs one image feature, named hr or image; it has "
             f"{', '.join(images) or 'none'}"
         )

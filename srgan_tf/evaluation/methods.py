@@ -1,4 +1,4 @@
-"""What is compared: interpolation, SelfExSR, generators, HR itself, and other programs' results."""
+"""Methods to evaluate: interpolation, SelfExSR, generators, HR, and other programs' results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import is_image_name, native_messages_held_back, readable
+from srgan_tf.files import is_image_name, readable, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
@@ -39,22 +39,22 @@ LABELS = {
     "srgan-photo": "SRGAN-photo",
     "hr": "HR",
 }
-"""The methods that have a name, in the order of the tables, with their headings."""
+"""Headings of the named methods, in the order of the tables."""
 
 
 def default_methods() -> list[str]:
-    """All methods but SelfExSR, which takes long; further released generators before HR."""
+    """Return the names of all methods except SelfExSR, which is slow."""
     further = [name for name in released() if name not in LABELS]
     return [*(name for name in LABELS if name not in ("selfexsr", "hr")), *further, "hr"]
 
 
 class Method(ABC):
-    """Gives an enlarged image for each image of a benchmark set.
+    """A super-resolution method.
 
     Attributes:
-        name: unique; its key in results.
-        label: its heading.
-        note: what a reader of the results should know of it, if anything.
+        name: unique key in results.
+        label: heading in tables.
+        note: a remark for the report; may be empty.
     """
 
     def __init__(self, name: str, label: str | None = None):
@@ -63,22 +63,22 @@ class Method(ABC):
 
     @property
     def details(self) -> dict[str, str]:
-        """What a reader of the results may want to know of it."""
+        """Further entries for results.json."""
         return {}
 
     @abstractmethod
-    def identity(self, image: BenchmarkImage) -> str:
-        """Changes whenever the result for an image, its files the same, may change."""
+    def cache_key(self, image: BenchmarkImage) -> str:
+        """Return a string that changes whenever the result for an image may change."""
 
     @abstractmethod
     def enlarge(self, image: BenchmarkImage, lr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3]. Raises ImageError."""
+        """Enlarge uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3]. Raises ImageError."""
 
 
 class Nearest(Method):
-    """Every pixel repeated."""
+    """Nearest-neighbour interpolation."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "nearest"
 
     def enlarge(self, image, lr, hr):
@@ -86,9 +86,9 @@ class Nearest(Method):
 
 
 class Bicubic(Method):
-    """MATLAB's `imresize`."""
+    """Bicubic interpolation as in MATLAB's `imresize`."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "bicubic"
 
     def enlarge(self, image, lr, hr):
@@ -96,9 +96,9 @@ class Bicubic(Method):
 
 
 class HighResolution(Method):
-    """The photo itself: what the measures give at best."""
+    """The HR photo itself, for the best values of the metrics."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "hr"
 
     def enlarge(self, image, lr, hr):
@@ -106,21 +106,21 @@ class HighResolution(Method):
 
 
 class SelfExSR(Method):
-    """Huang et al. 2015; needs the extra `selfexsr`."""
+    """SelfExSR (Huang et al. 2015); needs the extra `selfexsr`."""
 
-    def identity(self, image):
+    def cache_key(self, image):
         return "selfexsr"
 
     def enlarge(self, image, lr, hr):
-        from srgan_tf.selfexsr import SMALLEST_SIDE, upscale
+        from srgan_tf.selfexsr import MIN_SIDE, upscale
 
-        if min(lr.shape[:2]) < SMALLEST_SIDE:
-            raise ImageError(f"SelfExSR needs {SMALLEST_SIDE} pixels a side")
+        if min(lr.shape[:2]) < MIN_SIDE:
+            raise ImageError(f"SelfExSR needs sides of at least {MIN_SIDE} pixels")
         return upscale(lr, image.scale)
 
 
 class Model(Method):
-    """A generator: a released name, or whatever else the Upscaler takes from disk."""
+    """A generator: a released name, or a path that `Upscaler` accepts."""
 
     def __init__(self, name: str, model: str | Path, weights: Path):
         super().__init__(name)
@@ -144,33 +144,33 @@ class Model(Method):
 
     @property
     def upscaler(self) -> Upscaler:
-        """Opened when the first result is needed, by one of the threads."""
+        """The upscaler, which the first thread that needs it opens."""
         with self._opening:
             if self._upscaler is None:
-                with native_messages_held_back():
+                with suppress_native_output():
                     self._upscaler = Upscaler(self.model, engine="tensorflow")
             return self._upscaler
 
-    def identity(self, image):
+    def cache_key(self, image):
         return self.digest
 
     def enlarge(self, image, lr, hr):
         if self.upscaler.scale != image.scale:
-            raise RequestError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
+            raise UserError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
         return self.upscaler.upscale(lr)
 
 
 class Folder(Method):
-    """Results of another program: FOLDER/SET/NAME.png, where NAME may be followed by `_…`.
+    """Another program's results, FOLDER/SET/NAME.png, where NAME may be followed by `_…`.
 
-    SET is SET-DEGRADATION where LR is degraded.
+    For degraded LR the set's folder is SET-DEGRADATION.
     """
 
     def __init__(self, name: str, folder: Path):
         super().__init__(name)
         self.folder = folder
 
-    def identity(self, image):
+    def cache_key(self, image):
         return hashlib.sha256(self._file(image).read_bytes()).hexdigest()
 
     def enlarge(self, image, lr, hr):
@@ -202,36 +202,36 @@ class Folder(Method):
 
 
 def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], list[str]]:
-    """Opens methods by name.
+    """Open methods by name.
 
     Args:
-        names: of `LABELS`, or `NAME=PATH` with a model or a folder of results; None:
-            `default_methods`, as far as they are available.
-        scale: that released generators must have.
+        names: keys of `LABELS`, or `NAME=PATH` with a model or a folder of results; None for the
+            available ones of `default_methods`.
+        scale: required of released generators.
 
     Returns:
-        The methods, and notes on some and on each of the default that is not among them.
+        The methods, and notes for the report, also on unavailable default methods.
 
     Raises:
-        RequestError: an unknown name, or one that is not available was asked for.
+        UserError: an unknown name, or a requested method is not available.
     """
     methods: list[Method] = []
     notes = []
     for name in names or default_methods():
         try:
             method = _open(name, scale)
-        except RequestError as error:
+        except UserError as error:
             if names:
                 raise
-            notes.append(f"{LABELS.get(name, name)} is left out: {error}.")
+            notes.append(f"{LABELS.get(name, name)} is omitted: {error}.")
             continue
         if method.name in (other.name for other in methods):
-            raise RequestError(f"{method.name}: two methods of this name")
+            raise UserError(f"{method.name}: two methods have this name")
         methods.append(method)
         if method.note:
             notes.append(f"{method.label}: {method.note}")
     if not names:
-        notes.append("SelfExSR is left out unless it is asked for by name: it takes long.")
+        notes.append("SelfExSR is omitted, as it is slow; --methods can request it.")
     return methods, notes
 
 
@@ -248,21 +248,21 @@ def _open(name: str, scale: int) -> Method:
         return simple[name](name)
     if name == "selfexsr":
         if not all(importlib.util.find_spec(package) for package in ("numba", "cv2")):
-            raise RequestError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
+            raise UserError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
         return SelfExSR(name)
     if name not in LABELS and name not in released():
         near = difflib.get_close_matches(name, [*LABELS, *released()], n=1)
-        raise RequestError(
+        raise UserError(
             f"{name}: no such method"
             + (f", did you mean {near[0]}?" if near else ".")
             + f" Methods are {', '.join(LABELS)}, or NAME=PATH of a model or a folder of results"
         )
     if name not in released():
-        raise RequestError(f"{name}: not released with this version")
+        raise UserError(f"{name}: not released with this version")
     weights = find_generator(name)
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
-        raise RequestError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
+        raise UserError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
     model = Model(name, name, weights)
     model.note = card.get("note", "")
     return model
@@ -270,9 +270,9 @@ def _open(name: str, scale: int) -> Method:
 
 def _open_path(name: str, path: Path) -> Method:
     if not name or name in LABELS:
-        raise RequestError(f"{name or '='}: taken; give PATH another name in NAME=PATH")
+        raise UserError(f"{name or '='}: this name is taken; use another in NAME=PATH")
     if not path.exists():
-        raise RequestError(f"{name}: {path}: no such model or folder of results")
+        raise UserError(f"{name}: {path}: no such model or folder of results")
     if path.is_file() or (path / GENERATOR_FILE).is_file():
         return Model(name, path, find_generator(path))
     if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):

@@ -1,4 +1,4 @@
-"""The figures of Ledig et al. 2017: tables 1 and 2, ×4."""
+"""The scores of Ledig et al. 2017, Tables 1 and 2 (×4)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What the paper reports of a method on a set.
+class PaperScores:
+    """The paper's scores of a method on a set.
 
     Attributes:
-        psnr: dB, on Y without a border of 4 pixels.
-        ssim: by the paper's own tool (daala), 0.01 to 0.04 above the standard SSIM.
+        psnr: in dB, on Y without a border of 4 pixels.
+        ssim: by the paper's tool (daala), 0.01 to 0.04 above the standard SSIM.
         mos: the mean opinion score, 1 to 5.
     """
 
@@ -27,18 +27,18 @@ class Table:
     title: str
     columns: tuple[tuple[str, str], ...]
     sets: tuple[str, ...]
-    figures: dict[tuple[str, str], Figures]
-    """By (set, method)."""
+    scores: dict[tuple[str, str], PaperScores]
+    """Scores by (set, method)."""
 
 
 def _table(title: str, columns: str, rows: dict[str, str]) -> Table:
     pairs = [tuple(column.split("=")) for column in columns.split()]
-    figures = {
-        (name, method): Figures(*map(float, cell.split("/")))
+    scores = {
+        (name, method): PaperScores(*map(float, cell.split("/")))
         for name, cells in rows.items()
         for (method, _), cell in zip(pairs, cells.split(), strict=True)
     }
-    return Table(title, tuple((a, b) for a, b in pairs), tuple(rows), figures)
+    return Table(title, tuple((a, b) for a, b in pairs), tuple(rows), scores)
 
 
 TABLE_1 = _table(

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import NONE, text
 
@@ -20,11 +20,11 @@ _COLUMNS = 5
 
 
 def choose_images(scores: Scores, names: list[str] | None = None) -> list[BenchmarkImage]:
-    """The images to show.
+    """Return the images to show.
 
     Args:
-        names: as `SET/NAME`; None: of each set the one on which the methods' PSNR differ most,
-            and the same with every degradation.
+        names: as `SET/NAME`; None for the image of each set on which the methods' PSNR differs
+            most, with every degradation.
     """
     if names is not None:
         wanted = set(names)
@@ -47,7 +47,7 @@ def _spread(scores: Scores, image: BenchmarkImage) -> float:
 
 
 def choose_crop(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[int, int]:
-    """Top and left of the square of `side` pixels that holds most of what LR has lost."""
+    """Return top and left of the square of `side` pixels that lost most in LR."""
     scale = hr.shape[0] // lr.shape[0]
     lost = hr.astype(np.float32) - lr.repeat(scale, axis=0).repeat(scale, axis=1)
     energy = ndimage.uniform_filter(np.mean(lost**2, axis=2), side, mode="constant")
@@ -58,7 +58,7 @@ def choose_crop(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
-    """HR with the crop marked, and the crop by every method with its measures below.
+    """Draw HR with the crop marked, and the crop by every method with its scores below.
 
     Returns:
         uint8 [H, W, 3].
@@ -74,7 +74,7 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         if score is not None:
             sr = read_photo(score.file)[top : top + side, left : left + side]
             tiles.append((method.label, score.values, sr))
-    # The whole photo takes the place of two by two tiles.
+    # The whole photo takes two by two tiles.
     cell_width, cell_height = _TILE + _GAP, _TILE + _GAP + 3 * line
     rows = 2 + max(0, -(-(len(tiles) - 2 * (_COLUMNS - 2)) // _COLUMNS))
     sheet = Image.new("RGB", (_COLUMNS * cell_width + _GAP, rows * cell_height + _GAP), "white")
@@ -102,7 +102,7 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         x, y = _GAP + column * cell_width, _GAP + row * cell_height
         zoomed = Image.fromarray(sr).resize((_ZOOM * side, _ZOOM * side), Image.Resampling.NEAREST)
         sheet.paste(zoomed, (x, y))
-        shown = [text(values.get(name), MEASURES[name].format) for name in scores.measures]
+        shown = [text(values.get(name), METRICS[name].format) for name in scores.metrics]
         captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
         for index, caption in enumerate(captions):
             caption = caption.replace("∞", "inf").replace("−", "-").replace(NONE, "-")

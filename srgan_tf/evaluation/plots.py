@@ -1,4 +1,4 @@
-"""The perception-distortion plane, a bar chart a set, and what degradation does to each method."""
+"""Plots: the perception-distortion plane, a bar chart per set, and scores over degradations."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from srgan_tf.evaluation.benchmark import Scores
-from srgan_tf.evaluation.degrade import CLEAN
-from srgan_tf.evaluation.measures import MEASURES
-from srgan_tf.files import written_whole
+from srgan_tf.evaluation.degradations import CLEAN
+from srgan_tf.evaluation.metrics import METRICS
+from srgan_tf.files import atomic_write
 
 
 def draw_plots(scores: Scores, folder: Path) -> list[Path]:
-    """Writes the plots as PNG files.
+    """Write the plots as PNG files.
 
     Args:
         scores: of at least one image.
-        folder: which is made.
+        folder: created if needed.
 
     Returns:
-        The files: the plane for each degradation, if a perceptual distance was measured; and for
-        each set a bar chart or, with several degradations, a chart over these.
+        The files: for each degradation the plane, if there is a perceptual metric; for each set a
+        bar chart or, with several degradations, a chart over these.
     """
     colours = matplotlib.colormaps["tab20"]
     colour = {method.name: colours(i % 20) for i, method in enumerate(scores.methods)}
     files = []
-    perceptual = [name for name in scores.measures if name in ("vgg54", "lpips")]
+    perceptual = [name for name in scores.metrics if name in ("vgg54", "lpips")]
     by_kind: dict[str, list[str]] = {}
     by_set: dict[str, list[str]] = {}
     for name, images in scores.sets.items():
@@ -52,11 +52,11 @@ def _planes(scores: Scores, names: list[str], perceptual: list[str], colour) -> 
     figure = Figure(figsize=(5.2 * columns, 4.6 * rows), layout="constrained")
     places = itertools.product(perceptual, names)
     panels = figure.subplots(rows, columns, squeeze=False)
-    for axes, (measure, name) in zip(panels.flat, places, strict=True):
+    for axes, (metric, name) in zip(panels.flat, places, strict=True):
         for method in scores.methods:
             x = scores.mean(name, method.name, "psnr")
-            y = scores.mean(name, method.name, measure)
-            if x is None or y is None or not np.isfinite(x):  # HR itself lies at infinity
+            y = scores.mean(name, method.name, metric)
+            if x is None or y is None or not np.isfinite(x):  # HR's PSNR is infinite
                 continue
             axes.scatter(x, y, s=45, color=colour[method.name], zorder=3)
             axes.annotate(
@@ -64,22 +64,22 @@ def _planes(scores: Scores, names: list[str], perceptual: list[str], colour) -> 
             )
         axes.set_title(name)
         axes.set_xlabel("PSNR, dB (distortion falls to the right)")
-        axes.set_ylabel(f"{MEASURES[measure].heading} (better below)")
+        axes.set_ylabel(f"{METRICS[metric].heading} (better below)")
         axes.margins(0.3, 0.1)
         axes.grid(alpha=0.3)
     return figure
 
 
 def _bars(scores: Scores, name: str, colour) -> Figure:
-    figure = Figure(figsize=(3.6 * len(scores.measures), 4.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(scores.metrics), 4.2), layout="constrained")
     figure.suptitle(name)
-    panels = figure.subplots(1, len(scores.measures), sharey=True, squeeze=False)[0]
-    for axes, measure in zip(panels, scores.measures, strict=True):
-        means = [(m, scores.mean(name, m.name, measure)) for m in scores.methods]
+    panels = figure.subplots(1, len(scores.metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, scores.metrics, strict=True):
+        means = [(m, scores.mean(name, m.name, metric)) for m in scores.methods]
         shown = [(m, v) for m, v in means if v is not None and np.isfinite(v)]
         if not shown:
             continue
-        shape = MEASURES[measure].format
+        shape = METRICS[metric].format
         bars = axes.barh(
             [method.label for method, _ in shown],
             [value for _, value in shown],
@@ -87,10 +87,10 @@ def _bars(scores: Scores, name: str, colour) -> Figure:
         )
         axes.bar_label(bars, [format(value, shape) for _, value in shown], padding=3, fontsize=8)
         lowest, highest = (pick(value for _, value in shown) for pick in (min, max))
-        # From zero, differences of PSNR and SSIM can't be seen.
-        start = max(0.0, lowest - 0.3 * (highest - lowest)) if measure in ("psnr", "ssim") else 0.0
+        # An axis from zero would hide differences of PSNR and SSIM.
+        start = max(0.0, lowest - 0.3 * (highest - lowest)) if metric in ("psnr", "ssim") else 0.0
         axes.set_xlim(start, highest + 0.25 * (highest - start) + 1e-6)
-        axes.set_title(f"{MEASURES[measure].heading} ({MEASURES[measure].better} is better)")
+        axes.set_title(f"{METRICS[metric].heading} ({METRICS[metric].better} is better)")
         axes.tick_params(labelsize=8)
     panels[0].invert_yaxis()
     return figure
@@ -99,34 +99,34 @@ def _bars(scores: Scores, name: str, colour) -> Figure:
 def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:
     first = scores.sets[names[0]][0]
     kinds = [scores.sets[name][0].degradation.name for name in names]
-    columns = min(3, len(scores.measures))
-    rows = -(-len(scores.measures) // columns)
+    columns = min(3, len(scores.metrics))
+    rows = -(-len(scores.metrics) // columns)
     width = max(4.5, 0.8 * len(kinds))
     figure = Figure(figsize=(width * columns, 4.0 * rows), layout="constrained")
     figure.suptitle(first.clean_set)
     panels = figure.subplots(rows, columns, squeeze=False)
-    for axes, measure in itertools.zip_longest(panels.flat, scores.measures):
-        if measure is None:
+    for axes, metric in itertools.zip_longest(panels.flat, scores.metrics):
+        if metric is None:
             axes.set_axis_off()
             continue
         for method in scores.methods:
-            if method.name == "hr" and MEASURES[measure].better in ("higher", "lower"):
-                continue  # the best there is, far from all others
-            means = [scores.mean(name, method.name, measure) for name in names]
+            if method.name == "hr" and METRICS[metric].better in ("higher", "lower"):
+                continue  # far from all others
+            means = [scores.mean(name, method.name, metric) for name in names]
             if any(mean is not None and np.isfinite(mean) for mean in means):
                 shown = [np.nan if mean is None else mean for mean in means]
                 axes.plot(kinds, shown, "o-", color=colour[method.name], label=method.label)
-        axes.set_title(f"{MEASURES[measure].heading} ({MEASURES[measure].better} is better)")
+        axes.set_title(f"{METRICS[metric].heading} ({METRICS[metric].better} is better)")
         axes.tick_params(labelsize=8)
         axes.tick_params("x", rotation=30)
         axes.grid(alpha=0.3)
-    # HR has no finite PSNR, but a blur effect.
+    # HR is not in all panels.
     legends = [axes.get_legend_handles_labels() for axes in panels.flat]
     figure.legend(*max(legends, key=lambda legend: len(legend[1])), loc="outside right upper")
     return figure
 
 
 def _save(figure: Figure, file: Path) -> Path:
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         figure.savefig(temporary, dpi=100)
     return file

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: results.json, report.md, plots, contact sheets and report.html."""
+"""An evaluation's report: results.json, report.md, plots, contact sheets and report.html."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import Image
 
 from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores, installed_versions
-from srgan_tf.evaluation.degrade import CLEAN
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.degradations import CLEAN
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import Grid, tables
-from srgan_tf.files import readable, written_whole
+from srgan_tf.files import readable, write_text
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -38,17 +38,19 @@ def write_report(
     notes: list[str],
     command: str,
 ) -> None:
-    """Writes a report.
+    """Write a report.
 
     Args:
         scores: of at least one image.
-        folder: which is made; a report that is there is replaced.
+        folder: created if needed; an existing report is replaced.
         scale: of the evaluation.
         images: for the contact sheets and the slider.
-        notes: sentences for below the tables, such as what was not available.
-        command: that made the report.
+        notes: sentences to print below the tables.
+        command: the command line.
     """
-    _write(folder / "results.json", json.dumps(_results(scores, scale, command), indent=1))
+    write_text(
+        folder / "results.json", json.dumps(_results(scores, scale, command), indent=1) + "\n"
+    )
     grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
     sheets = []
@@ -58,13 +60,8 @@ def write_report(
     notes = [_protocol(scores, scale), *notes]
     command = readable(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
-    _write(folder / "report.md", markdown)
-    _write(folder / "report.html", _html(scores, grids, plots, images, notes, command))
-
-
-def _write(file: Path, content: str) -> None:
-    with written_whole(file) as temporary:
-        temporary.write_text(content + "\n", encoding="utf-8")
+    write_text(folder / "report.md", markdown + "\n")
+    write_text(folder / "report.html", _html(scores, grids, plots, images, notes, command) + "\n")
 
 
 def _results(scores: Scores, scale: int, command: str) -> dict:
@@ -73,7 +70,7 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {"python": platform.python_version(), **installed_versions()},
         "scale": scale,
-        "measures": {name: MEASURES[name].meaning for name in scores.measures},
+        "measures": {name: METRICS[name].meaning for name in scores.metrics},
         "sets": {
             name: {
                 "images": len(images),
@@ -86,8 +83,8 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
         "means": {
             name: {
                 method.name: {
-                    measure: _number(scores.mean(name, method.name, measure))
-                    for measure in scores.measures
+                    metric: _number(scores.mean(name, method.name, metric))
+                    for metric in scores.metrics
                 }
                 for method in scores.methods
             }
@@ -113,16 +110,16 @@ def _number(value: float | None) -> float | str | None:
 
 def _protocol(scores: Scores, scale: int) -> str:
     meanings = "; ".join(
-        f"{MEASURES[name].heading.removesuffix(', dB')}: {MEASURES[name].meaning}"
-        for name in scores.measures
+        f"{METRICS[name].heading.removesuffix(', dB')}: {METRICS[name].meaning}"
+        for name in scores.metrics
     )
     kinds = dict.fromkeys(images[0].degradation for images in scores.sets.values())
     degraded = ", ".join(kind.name for kind in kinds if kind != CLEAN)
     return (
         f"×{scale}; the border is {scale} pixels wide; LR by MATLAB's bicubic imresize"
         f"{f', degraded as named ({degraded})' if degraded else ''}. {meanings}. "
-        "The paper's SSIM is by another tool and runs 0.01 to 0.04 above the standard one: compare "
-        "PSNR with the paper, and SSIM with later work."
+        "The paper's SSIM is by another tool and 0.01 to 0.04 above the standard one: compare PSNR "
+        "with the paper, and SSIM with later work."
     )
 
 
@@ -130,14 +127,14 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
     parts = ["# Evaluation", f"```sh\n{command}\n```"]
     for grid in grids:
         parts += [f"## {grid.title}", grid.to_markdown()]
-    parts += [*notes, "Every image's measures are in [results.json](results.json)."]
+    parts += [*notes, "[results.json](results.json) has the scores of every image."]
     parts.append("## Plots")
     parts += [_link(folder, file) for file in plots]
     if sheets:
         parts.append("## Images")
         parts.append(
-            "Crops are enlarged three times, pixel by pixel. Below each: PSNR in dB / SSIM, of the "
-            "whole image, then what else was measured, in the tables' order."
+            "Crops are enlarged three times by nearest neighbour. Below each are PSNR in dB / SSIM "
+            "of the whole image, then the other metrics in the tables' order."
         )
         parts += [_link(folder, file) for file in sheets]
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""Benchmark sets: folders of HR photos and, where there are, of their LR versions."""
+"""Benchmark sets: folders of HR photos and, optionally, of their LR versions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.evaluation.degrade import CLEAN, Degradation
+from srgan_tf.errors import ImageError, UserError
+from srgan_tf.evaluation.degradations import CLEAN, Degradation
 from srgan_tf.files import is_file, is_image_name, readable
 from srgan_tf.resize import bicubic_downscale
 
@@ -24,12 +24,12 @@ class BenchmarkImage:
     """An image of a benchmark set.
 
     Attributes:
-        set: name of its set, SET, or SET-DEGRADATION where LR is degraded.
-        name: of its files, without the suffix.
+        set: name of the set: SET, or SET-DEGRADATION if LR is degraded.
+        name: of the files, without the suffix.
         hr_file: the photo.
-        lr_file: its LR version; None: made by bicubic downscaling.
-        scale: how many times as wide and high HR is.
-        degradation: what LR goes through.
+        lr_file: its LR version; None for bicubic downscaling.
+        scale: ratio of HR's side to LR's.
+        degradation: of LR.
     """
 
     set: str
@@ -41,12 +41,12 @@ class BenchmarkImage:
 
     @property
     def clean_set(self) -> str:
-        """Name of its set without the degradation."""
+        """Name of the set without the degradation."""
         return self.set.removesuffix(f"-{self.degradation.name}")
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever the image's files, the scale or the degradation have changed."""
+        """SHA-256 of the image's files, the scale and the degradation."""
         digest = hashlib.sha256(f"{self.scale}\0{self._seed}\0{self.degradation}\0".encode())
         for file in (self.hr_file, self.lr_file):
             digest.update(hashlib.sha256(file.read_bytes()).digest() if file else b"made")
@@ -57,14 +57,12 @@ class BenchmarkImage:
         return (self.lr_file or self.hr_file).name
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR: uint8 [h, w, 3] and [scale·h, scale·w, 3].
+        """Return the degraded LR and HR, uint8 [h, w, 3] and [scale·h, scale·w, 3].
 
-        LR is degraded.
-
-        HR is cut on the right and at the bottom to what LR covers.
+        HR is cropped at the right and the bottom to what LR covers.
 
         Raises:
-            ImageError: a file can't be read, or the two don't fit each other.
+            ImageError: a file can't be read, or the sizes don't match.
         """
         lr, hr = self._load_clean()
         return self.degradation(lr, self._seed), hr
@@ -94,26 +92,26 @@ def open_sets(
     scale: int,
     degradations: Sequence[Degradation] = (CLEAN,),
 ) -> dict[str, list[BenchmarkImage]]:
-    """The images of benchmark sets, each SET/HR/* and, if there is such a folder, SET/LRx4/*.
+    """Return the images of benchmark sets, SET/HR/* and, optionally, SET/LRx4/*.
 
     Args:
         data: the folder of the sets.
-        names: of the sets; None: all that are there.
-        scale: 2, 4 or 8; it is in the LR folder's name.
-        degradations: each set is there once with each, as SET-DEGRADATION unless it is clean.
+        names: of the sets; None for all.
+        scale: 2, 4 or 8, as in the name of the LR folder.
+        degradations: of LR; each set is returned with each, as SET-DEGRADATION unless clean.
 
     Raises:
-        RequestError: no such folder or set, no image in it, or an LR version is missing.
+        UserError: no such folder or set, no image in it, or an LR version is missing.
     """
     if not data.is_dir():
-        raise RequestError(f"{data}: no such folder; it should hold SET/HR/*.png")
+        raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
     there = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
     there.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
     if not there:
-        raise RequestError(f"{data}: no benchmark set in this folder; it should hold SET/HR/*.png")
+        raise UserError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
     for name in names or []:
         if name not in there:
-            raise RequestError(f"{data / name}: no such set; here are {', '.join(there)}")
+            raise UserError(f"{data / name}: no such set; use one of {', '.join(there)}")
     return {
         images[0].set: images
         for name in names or there
@@ -125,10 +123,10 @@ def open_sets(
 def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[BenchmarkImage]:
     hr, lr = _images(folder / "HR"), _images(folder / f"LRx{scale}")
     if not hr:
-        raise RequestError(f"{folder / 'HR'}: no image in this folder")
+        raise UserError(f"{folder / 'HR'}: no image in this folder")
     missing = [name for name in hr if name not in lr]
     if lr and missing:
-        raise RequestError(f"{folder / f'LRx{scale}'}: has no {missing[0]}, HR has")
+        raise UserError(f"{folder / f'LRx{scale}'}: {missing[0]} is missing; HR has it")
     label = folder.name if degradation == CLEAN else f"{folder.name}-{degradation.name}"
     return [
         BenchmarkImage(label, name, file, lr.get(name), scale, degradation)

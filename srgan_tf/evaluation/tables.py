@@ -1,4 +1,4 @@
-"""The paper's two tables, with our figures, the paper's, and the difference; and degraded LR's."""
+"""Tables: the paper's two with our scores, the paper's and the difference; and degraded LR."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from srgan_tf.evaluation.benchmark import Scores
-from srgan_tf.evaluation.degrade import CLEAN
-from srgan_tf.evaluation.measures import MEASURES
+from srgan_tf.evaluation.degradations import CLEAN
+from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
+from srgan_tf.markdown import markdown_table
 
 NONE = "–"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text; rows whose first cell is empty belong to the row above."""
+    """A table of text; a row with an empty first cell belongs to the row above."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
 
     def to_markdown(self) -> str:
-        """GitHub's Markdown, without the title."""
-        lines = [self.header, ["---", "---", *["--:"] * (len(self.header) - 2)], *self.rows]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        """Format as GitHub's Markdown, without the title."""
+        return markdown_table(self.header, self.rows, left=2)
 
     def to_html(self) -> str:
-        """A `<table>` with the title as its caption."""
+        """Format as a `<table>` with the title as its caption."""
 
         def row(cells: Iterable[str], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
@@ -43,15 +43,15 @@ class Grid:
 
 
 def tables(scores: Scores, scale: int) -> list[Grid]:
-    """The paper's tables for clean LR, and a table of the degraded, where there are any."""
+    """Return the paper's tables for clean LR, and tables of degraded LR, if there are any."""
     return [*paper_tables(scores, scale), *_degraded_tables(scores, scale)]
 
 
 def paper_tables(scores: Scores, scale: int) -> list[Grid]:
-    """Table 1 and table 2 as in the paper, table 2 with further methods and sets at its end.
+    """Return Tables 1 and 2 as in the paper, with further methods and sets at the end of Table 2.
 
-    A table none of whose methods was evaluated is left out, and so are the paper's figures,
-    which are for ×4, at another scale.
+    Tables without evaluated methods are omitted, and so are the paper's scores at other scales
+    than ×4.
     """
     clean = _sets_with(scores, CLEAN.name)
     here = {method.name for method in scores.methods}
@@ -70,7 +70,7 @@ def _sets_with(scores: Scores, degradation: str) -> list[str]:
 
 
 def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
-    """Means over each degraded set and, of several sets, over the sets for each degradation."""
+    """Return means over each degraded set and, with several sets, over the sets per degradation."""
     columns = tuple((method.name, method.label) for method in scores.methods)
     kinds = list(dict.fromkeys(images[0].degradation.name for images in scores.sets.values()))
     degraded = [n for kind in kinds if kind != CLEAN.name for n in _sets_with(scores, kind)]
@@ -80,19 +80,19 @@ def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
     if len({images[0].clean_set for images in scores.sets.values()}) > 1:
         rows = []
         for kind in kinds:
-            for index, measure in enumerate(scores.measures):
+            for index, metric in enumerate(scores.metrics):
                 cells = [
-                    text(_mean_over_sets(scores, kind, method, measure), MEASURES[measure].format)
+                    text(_mean_over_sets(scores, kind, method, metric), METRICS[metric].format)
                     for method, _ in columns
                 ]
-                rows.append(["" if index else kind, MEASURES[measure].heading, *cells])
+                rows.append(["" if index else kind, METRICS[metric].heading, *cells])
         header = ["", "", *(label for _, label in columns)]
-        grids.append(Grid("Mean over the sets, each with the same weight", header, rows))
+        grids.append(Grid("Mean over the sets, equally weighted", header, rows))
     return grids
 
 
-def _mean_over_sets(scores: Scores, kind: str, method: str, measure: str) -> float | None:
-    means = [scores.mean(name, method, measure) for name in _sets_with(scores, kind)]
+def _mean_over_sets(scores: Scores, kind: str, method: str, metric: str) -> float | None:
+    means = [scores.mean(name, method, metric) for name in _sets_with(scores, kind)]
     known = [mean for mean in means if mean is not None]
     return float(np.mean(known)) if len(known) == len(means) else None
 
@@ -100,32 +100,32 @@ def _mean_over_sets(scores: Scores, kind: str, method: str, measure: str) -> flo
 def _grid(table: Table, sets, columns, scores: Scores, scale: int) -> Grid:
     rows = []
     for name in sets:
-        figures = [
-            table.figures.get((name, method)) if scale == 4 else None for method, _ in columns
+        published = [
+            table.scores.get((name, method)) if scale == 4 else None for method, _ in columns
         ]
         first = name
-        for measure in scores.measures:
-            means = [scores.mean(name, method, measure) for method, _ in columns]
-            shape = MEASURES[measure].format
-            rows.append([first, MEASURES[measure].heading, *(text(m, shape) for m in means)])
+        for metric in scores.metrics:
+            means = [scores.mean(name, method, metric) for method, _ in columns]
+            shape = METRICS[metric].format
+            rows.append([first, METRICS[metric].heading, *(text(m, shape) for m in means)])
             first = ""
-            if not any(figures) or measure not in ("psnr", "ssim"):
+            if not any(published) or metric not in ("psnr", "ssim"):
                 continue
-            theirs = [getattr(f, measure) if f else None for f in figures]
+            theirs = [getattr(f, metric) if f else None for f in published]
             rows.append(["", "in the paper", *(text(value, shape) for value in theirs)])
             differences = [
                 None if a is None or b is None or a == b == float("inf") else a - b
                 for a, b in zip(means, theirs, strict=True)
             ]
             rows.append(["", "difference", *(text(d, shape, "+") for d in differences)])
-        if any(figures):
-            mos = [f.mos if f else None for f in figures]
+        if any(published):
+            mos = [f.mos if f else None for f in published]
             rows.append(["", "MOS in the paper", *(text(value, ".2f") for value in mos)])
     return Grid(table.title, ["", "", *(label for _, label in columns)], rows)
 
 
 def text(value: float | None, shape: str, sign: str = "-") -> str:
-    """A value as it is printed: a dash for none, ∞, and the true minus sign; `+` signs all."""
+    """Format a value, with a dash for None, ∞ and a true minus sign; sign `+` signs all values."""
     if value is None:
         return NONE
     if value == float("inf"):

@@ -1,4 +1,4 @@
-"""Export: the generator in the forms that phones and servers run."""
+"""Export of generators to SavedModel and TensorFlow Lite."""
 
-# How a TensorFlow Lite model stores and computes its numbers; see `srgan_tf.export.tflite`.
+# Number formats of TensorFlow Lite models; see `srgan_tf.export.tflite`.
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")

@@ -1,8 +1,8 @@
-"""Whether an exported generator still is the same: on real photos, against the Keras model."""
+"""Comparison of an exported generator with the Keras model, on real photos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw
 
 from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.images import to_levels
 from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_downscale
 
-# HR pixels; large enough for Set5, and a minute for the slowest mode.
-_LONGEST_SIDE = 512
-# LR pixels.
-_SHORTEST_SIDE = 8
+# In HR pixels; large enough for Set5, and the slowest mode takes a minute.
+_MAX_SIDE = 512
+# In LR pixels.
+_MIN_SIDE = 8
 _CALIBRATION_SIDE = 192
 _CALIBRATION_BATCH = 8
 _PANEL = 160
@@ -27,38 +27,38 @@ _MAGNIFY = 16
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What a mode must keep to.
+class Tolerance:
+    """How far a mode may be from the Keras model.
 
     Attributes:
-        psnr_loss: at most, in dB on Y, against the Keras model's PSNR; None: any.
-        max_difference: at most, in grey levels; None: any.
+        psnr_loss: largest loss of PSNR in dB on Y; None for any.
+        max_difference: largest difference in grey levels; None for any.
     """
 
     psnr_loss: float | None = None
     max_difference: int | None = None
 
 
-BARS = {
-    "saved-model": Bar(max_difference=1),
-    "float32": Bar(max_difference=1),
-    "float16": Bar(psnr_loss=0.02),
-    "dynamic": Bar(psnr_loss=0.1),
-    "int8": Bar(psnr_loss=0.3),
-    "int16x8": Bar(psnr_loss=0.05),
+TOLERANCES = {
+    "saved-model": Tolerance(max_difference=1),
+    "float32": Tolerance(max_difference=1),
+    "float16": Tolerance(psnr_loss=0.02),
+    "dynamic": Tolerance(psnr_loss=0.1),
+    "int8": Tolerance(psnr_loss=0.3),
+    "int16x8": Tolerance(psnr_loss=0.05),
 }
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far an exported model is from the Keras one; 8-bit results, means over photos.
+    """How far an exported model's 8-bit results are from the Keras model's.
 
     Attributes:
-        psnr: in dB on Y against HR, with a border of `scale` pixels cut.
+        psnr: mean PSNR in dB on Y against HR, without a border of `scale` pixels.
         psnr_loss: the Keras model's PSNR minus this.
-        max_difference: to the Keras model's results, in grey levels.
-        mean_difference: likewise, of absolute values.
-        passed: the bar was kept.
+        max_difference: largest absolute difference to the Keras model's results, in grey levels.
+        mean_difference: mean absolute difference, in grey levels.
+        passed: whether these are within the tolerance.
     """
 
     psnr: float
@@ -69,8 +69,8 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class ReportPhoto:
-    """HR and LR uint8 [H, W, 3], and the Keras model's result."""
+class ReferencePhoto:
+    """A photo's HR and LR, uint8 [H, W, 3], and the Keras model's result."""
 
     name: str
     hr: np.ndarray
@@ -81,15 +81,16 @@ class ReportPhoto:
 def calibration_photos(
     source: str, scale: int, held_out: bool, count: int = 24
 ) -> list[np.ndarray]:
-    """LR crops in batches, float32 [N, h, w, 3] in [0, 1], taken evenly from a source's photos.
+    """Return batches of LR crops, float32 [N, h, w, 3] in [0, 1], taken evenly from all photos.
 
     Args:
-        source: as `srgan_tf.data.sources.open_source` takes it.
-        held_out: leave out the photos that `report_photos(..., held_out=True)` takes.
-        count: how many crops.
+        source: see `srgan_tf.data.sources.open_source`.
+        scale: ratio of HR's side to LR's.
+        held_out: exclude the photos that `reference_photos(..., held_out=True)` returns.
+        count: number of crops.
 
     Raises:
-        RequestError: no such source, or no photo that is large enough.
+        UserError: no such source, or no photo is large enough.
     """
     photos = [
         hr
@@ -99,8 +100,9 @@ def calibration_photos(
         and not (held_out and _is_held_out(index))
     ]
     if not photos:
-        raise RequestError(
-            f"{source}: no photo of {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} or more to calibrate on"
+        raise UserError(
+            f"{source}: no photo of at least {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} pixels to "
+            "calibrate on"
         )
     rng = np.random.default_rng(0)
     crops = []
@@ -112,19 +114,19 @@ def calibration_photos(
     return [lr[start : start + _CALIBRATION_BATCH] for start in range(0, count, _CALIBRATION_BATCH)]
 
 
-def report_photos(
+def reference_photos(
     source: str, engine: Engine, held_out: bool, size: tuple[int, int] | None = None
-) -> list[ReportPhoto]:
-    """Photos, cut in their middle to at most 512 pixels a side, with the Keras model's results.
+) -> list[ReferencePhoto]:
+    """Return photos, centre-cropped to at most 512 pixels a side, with the Keras model's results.
 
     Args:
-        source: as `srgan_tf.data.sources.open_source` takes it.
+        source: see `srgan_tf.data.sources.open_source`.
         engine: of the Keras model.
-        held_out: only every third, which `calibration_photos(..., held_out=True)` leaves out.
-        size: (height, width) of LR photos that the models are fixed to; smaller ones are left out.
+        held_out: only every third, which `calibration_photos(..., held_out=True)` excludes.
+        size: fixed (height, width) of the models' input; smaller photos are skipped.
 
     Raises:
-        RequestError: no such source, or no photo in it that is large enough.
+        UserError: no such source, or no photo is large enough.
     """
     photos = []
     for index, (name, hr) in enumerate(open_source(source).photos()):
@@ -134,25 +136,28 @@ def report_photos(
         if middle is None:
             continue
         lr = bicubic_downscale(middle, engine.scale)
-        photos.append(ReportPhoto(name, middle, lr, enlarge(engine, lr)))
+        photos.append(ReferencePhoto(name, middle, lr, enlarge(engine, lr)))
     if not photos:
-        large = "×".join(map(str, size)) if size else f"{_SHORTEST_SIDE}×{_SHORTEST_SIDE}"
-        raise RequestError(
-            f"{source}: no photo for the fidelity report, of {large} pixels when made "
-            f"{engine.scale} times smaller"
+        large = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
+        raise UserError(
+            f"{source}: no photo is large enough to compare on: {large} pixels after downscaling "
+            f"by {engine.scale}"
         )
     return photos
 
 
 def enlarge(engine: Engine, lr: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] to uint8 [scale·H, scale·W, 3]."""
+    """Enlarge uint8 [H, W, 3] to uint8 [scale·H, scale·W, 3]."""
     return to_levels(engine(lr[None] / np.float32(255))[0])
 
 
 def compare(
-    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int, bar: Bar
+    photos: Sequence[ReferencePhoto],
+    results: Sequence[np.ndarray],
+    scale: int,
+    tolerance: Tolerance,
 ) -> Fidelity:
-    """The fidelity of a mode's results, uint8, one a photo."""
+    """Compute the fidelity of a mode's results, one uint8 array per photo."""
     psnr = _mean_psnr(photos, results, scale)
     loss = _mean_psnr(photos, [photo.reference for photo in photos], scale) - psnr
     differences = [
@@ -160,43 +165,38 @@ def compare(
         for photo, result in zip(photos, results, strict=True)
     ]
     highest = max(int(difference.max()) for difference in differences)
-    passed = (bar.psnr_loss is None or loss <= bar.psnr_loss) and (
-        bar.max_difference is None or highest <= bar.max_difference
+    passed = (tolerance.psnr_loss is None or loss <= tolerance.psnr_loss) and (
+        tolerance.max_difference is None or highest <= tolerance.max_difference
     )
     mean = float(np.mean([difference.mean() for difference in differences]))
     return Fidelity(round(psnr, 4), round(loss, 4), highest, round(mean, 4), passed)
 
 
-def side_by_side(photo: ReportPhoto, results: dict[str, np.ndarray]) -> Image.Image:
-    """A detail of HR and of each result, and below it 16 times the difference to Keras'."""
+def side_by_side(photo: ReferencePhoto, results: dict[str, np.ndarray]) -> Image.Image:
+    """Draw a detail of HR and of each result, and below it 16 times the difference to Keras'."""
     panels = {"HR": photo.hr, "Keras": photo.reference, **results}
-    top, left = (max(0, (side - _PANEL) // 2) for side in photo.hr.shape[:2])
-    cut = slice(top, top + _PANEL), slice(left, left + _PANEL)
-    height, width = photo.hr[cut].shape[:2]
+    details = {name: central_crop(pixels, (_PANEL, _PANEL)) for name, pixels in panels.items()}
+    height, width = details["HR"].shape[:2]
     caption = 14
     sheet = Image.new("RGB", (len(panels) * width, 2 * (height + caption)), "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (name, pixels) in enumerate(panels.items()):
+    for index, (name, detail) in enumerate(details.items()):
         x = index * width
         draw.text((x + 2, 1), name, "black")
-        sheet.paste(Image.fromarray(pixels[cut]), (x, caption))
+        sheet.paste(Image.fromarray(detail), (x, caption))
         if name in results:
-            difference = pixels[cut].astype(int) - photo.reference[cut]
+            difference = detail.astype(int) - details["Keras"]
             magnified = np.clip(128 + _MAGNIFY * difference, 0, 255).astype(np.uint8)
             draw.text((x + 2, height + caption + 1), f"{_MAGNIFY}x minus Keras", "black")
             sheet.paste(Image.fromarray(magnified), (x, height + 2 * caption))
     return sheet
 
 
-def _mean_psnr(photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int) -> float:
-    return float(np.mean(list(_psnrs(photos, results, scale))))
-
-
-def _psnrs(
-    photos: Sequence[ReportPhoto], results: Sequence[np.ndarray], scale: int
-) -> Iterator[float]:
-    for photo, result in zip(photos, results, strict=True):
-        yield float(psnr_y(result, photo.hr, scale))
+def _mean_psnr(
+    photos: Sequence[ReferencePhoto], results: Sequence[np.ndarray], scale: int
+) -> float:
+    pairs = zip(photos, results, strict=True)
+    return float(np.mean([psnr_y(result, photo.hr, scale) for photo, result in pairs]))
 
 
 def _is_held_out(index: int) -> bool:
@@ -204,9 +204,9 @@ def _is_held_out(index: int) -> bool:
 
 
 def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
-    """Its middle, of the size times the scale if given; None: too small."""
-    wanted = (scale * size[0], scale * size[1]) if size else (_LONGEST_SIDE, _LONGEST_SIDE)
+    """Return a photo's centre, of `size` times the scale if given; None if it is too small."""
+    wanted = (scale * size[0], scale * size[1]) if size else (_MAX_SIDE, _MAX_SIDE)
     middle = central_crop(hr, wanted, scale)
-    least = wanted if size else (scale * _SHORTEST_SIDE,) * 2
+    least = wanted if size else (scale * _MIN_SIDE,) * 2
     large = all(side >= at_least for side, at_least in zip(middle.shape, least, strict=False))
     return middle if large else None

@@ -1,7 +1,7 @@
-"""A generator as what is left of it for inference: a chain of convolutions.
+"""A generator's inference graph: a chain of convolutions.
 
 Batch normalization is folded into the convolutions before it, and PReLU can become `max(x, a·x)`,
-which every runtime carries out in any number format. What is computed stays the same.
+which every runtime supports in any number format. The result does not change.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.models import ECBSR, Generator, SRResNet
 from srgan_tf.models.ecbsr import EdgeConv2D
 
-# A centre tap so many times as large as nearly all (99.9%) other taps is computed apart.
+# Centre taps larger than the 99.9% quantile of other taps by this factor are computed separately.
 _OUTLIER = 3.0
 
 
 def prelu_operation(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
-    """PReLU in the form that TensorFlow Lite's converter turns into PRELU."""
+    """Compute PReLU in the form that TensorFlow Lite's converter turns into PRELU."""
     return tf.nn.relu(x) + -slopes.reshape(1, 1, -1) * tf.nn.relu(-x)
 
 
 def maximum_prelu(x: tf.Tensor, slopes: np.ndarray) -> tf.Tensor:
-    """PReLU as max(x, a·x) where no slope is above 1."""
+    """Compute PReLU, as max(x, a·x) if no slope is above 1."""
     return tf.maximum(x, slopes * x) if slopes.max() <= 1 else prelu_operation(x, slopes)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """conv(x) + bias, then PReLU, then what is added, then a pixel shuffle.
+    """conv(x) + bias, then PReLU, then additions, then a pixel shuffle.
 
     Attributes:
         name: of the layer in the generator.
         kernel: float32 [kh, kw, channels in, channels out].
         bias: float32 [channels out].
-        centre: float32 [1, 1, channels in, channels out] of a convolution that is added to the
-            one with the kernel; None: none.
-        slopes: float32 [channels out]; all 0: ReLU; None: no activation.
-        columns: the output channels are so many groups, which are added up, each shifted by its
-            column; 1: they aren't.
-        add: the index of the earlier layer whose output is added.
-        anchor: float32 [1, 1, 3, channels out] of a convolution of the input that is added; None:
-            none.
-        shuffle: the factor of the pixel shuffle (`depth_to_space`); 1: none.
+        centre: kernel of a parallel 1×1 convolution, float32 [1, 1, channels in, channels out], or
+            None.
+        slopes: of PReLU, float32 [channels out]; all 0 for ReLU; None for no activation.
+        columns: number of groups of output channels that are shifted by their column and summed; 1
+            for none.
+        add: index of the earlier layer whose output is added, or None.
+        anchor: kernel of a convolution of the input that is added, float32 [1, 1, 3, channels
+            out], or None.
+        shuffle: factor of the pixel shuffle (`depth_to_space`); 1 for none.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Graph:
-    """Layers, each of which takes the output of the one before.
+    """A chain of layers.
 
     Attributes:
         layers: in order.
-        scale: how many times as wide and high a result is.
-        radius: how many LR pixels to each side an output pixel depends on.
-        upsample_radius: how many features to each side; see `parts`.
+        scale: ratio of the output's side to the input's.
+        radius: of the receptive field, in LR pixels.
+        upsample_radius: radius of the receptive field in features; see `parts`.
     """
 
     layers: tuple[Layer, ...]
@@ -86,19 +86,18 @@ class Graph:
         prelu: Callable[[tf.Tensor, np.ndarray], tf.Tensor] = maximum_prelu,
         exact_sums: bool = True,
     ) -> tf.Tensor:
-        """Carries out the layers.
+        """Run the layers.
 
         Args:
             lr: float32 [N, H, W, 3] in [0, 1].
-            tap: called with every tensor between operations, and may change it: `input`,
-                LAYER.conv (of a layer with slopes, not all 0, before them), LAYER.centre,
-                LAYER.anchor, LAYER.branch (before something is added) and LAYER (a layer's output,
-                where it enters the next layer).
-            weights: called with LAYER, LAYER.centre or LAYER.anchor and the kernel; gives what is
-                used.
+            tap: called with the name and value of every intermediate tensor, and returns the value
+                to use. Names are `input`, LAYER.conv (before a PReLU), LAYER.centre, LAYER.anchor,
+                LAYER.branch (before an addition) and LAYER (the layer's output).
+            weights: called with LAYER, LAYER.centre or LAYER.anchor and the kernel; returns the
+                kernel to use.
             shuffle: the pixel shuffle.
-            prelu: of a tensor and slopes of which some are not 0.
-            exact_sums: what is added later is a layer's untapped output, else the tapped one.
+            prelu: PReLU, of a tensor and slopes.
+            exact_sums: additions use a layer's output before, not after `tap`.
 
         Returns:
             float32 [N, scale·H, scale·W, 3] nominally in [0, 1], not clipped.
@@ -133,26 +132,27 @@ class Graph:
 
 
 def require_rgb(generator: Generator) -> None:
-    """Raises RequestError for a generator that can't be exported."""
+    """Raise UserError if a generator can't be exported."""
     if not isinstance(generator, SRResNet | ECBSR):
-        raise RequestError(
-            "only SRResNet and ECBSR, which all srresnet- and srgan- generators are, can be "
-            f"exported, not {type(generator).__name__}"
+        raise UserError(
+            f"{type(generator).__name__} can't be exported, only SRResNet and ECBSR, that is, the "
+            "srresnet- and srgan- generators"
         )
 
 
 def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
-    """The graph of a built generator.
+    """Return the graph of a built generator.
 
     Args:
-        eight_bit: in a form whose weights and activations 8 bits can hold. Of the first and the
-            last kernel the large centre taps, which carry the colours through, are computed
-            apart: beside them all others would round to nothing. And the last convolution
-            comes before the last pixel shuffle, on a quarter of the positions, which integer
-            kernels are fastest at; else it is computed in columns as in `NarrowConv2D`.
+        generator: an SRResNet or ECBSR.
+        eight_bit: in a form suited to 8-bit weights and activations: large centre taps of the
+            first and the last kernel, which pass colours through, are computed separately, as all
+            other taps would round to zero beside them; and the last convolution comes before the
+            last pixel shuffle, on a quarter of the positions, which is fastest with integer
+            kernels. Otherwise it is computed in columns as in `NarrowConv2D`.
 
     Raises:
-        RequestError: neither an SRResNet nor an ECBSR.
+        UserError: another generator.
     """
     require_rgb(generator)
     if isinstance(generator, ECBSR):
@@ -174,10 +174,10 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     for index, (conv, prelu) in enumerate(
         zip(generator.upsample_convs, generator.upsample_prelus, strict=True)
     ):
-        slopes = np.tile(_slopes(prelu), 4)  # before the shuffle there are 4 phases of each
+        slopes = np.tile(_slopes(prelu), 4)  # 4 phases of each before the shuffle
         kernel, bias = _numpy(conv.kernel), _numpy(conv.bias)
         layers.append(Layer(f"upsample{index}", kernel, bias, slopes=slopes, shuffle=2))
-    # The output range becomes [0, 1] on the way.
+    # Change the output range to [0, 1].
     kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
     tail = Layer("tail", *_split(kernel, bias, eight_bit))
     if generator.one_shuffle:
@@ -186,14 +186,15 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers[-1] = replace(layers[-1], shuffle=1)
         layers.append(_before_shuffle(tail, 2))
     else:
-        layers.append(_in_columns(tail))
+        layers.append(_to_columns(tail))
     return _graph(generator, layers)
 
 
 def parts(graph: Graph) -> tuple[Graph, Graph] | None:
-    """Return the layers at low resolution and those from the first pixel shuffle on.
+    """Split a graph before the first layer with a pixel shuffle.
 
-    None: all of the layers are at low resolution.
+    Returns:
+        The layers at low resolution and the rest; None if all are at low resolution.
     """
     first = next(index for index, layer in enumerate(graph.layers) if layer.shuffle > 1)
     if first == len(graph.layers) - 1:
@@ -208,7 +209,7 @@ def _graph(generator: Generator, layers: Sequence[Layer]) -> Graph:
 
 
 def _chain(generator: ECBSR) -> Graph:
-    """The graph of an ECBSR; colours pass around its kernels, so 8 bits need no other form."""
+    """Return the graph of an ECBSR, whose kernels don't pass colours: it suits 8 bits as it is."""
     channels = 3 * generator.scale**2
     layers = [
         Layer(f"block{index - 1}" if index else "head", *_plain(conv), slopes=_slopes(prelu))
@@ -224,14 +225,15 @@ def _plain(conv: EdgeConv2D) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:
-    """Multiplies the channels of what layers give out; what follows divides by the same.
+    """Multiply the channels of layers' outputs by factors that the following layers divide by.
 
     max(·, a·) commutes with positive factors. A negative one, on a channel with a positive
     slope, makes the slope 1/a.
 
     Args:
-        factors: for each layer [channels of its output] or None for ones; layers that are
-            added up have the same.
+        graph: to rescale.
+        factors: for each layer [channels of its output], or None for ones; layers that are
+            added need the same factors.
     """
     layers = []
     before = np.ones(graph.layers[0].kernel.shape[2])
@@ -257,26 +259,27 @@ def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:
 
 
 def streams(graph: Graph) -> list[int]:
-    """For each layer the first of those that its output is added up with, or its own index."""
+    """Return for each layer the index of the first layer that it is added to, or its own."""
     firsts: list[int] = []
     for index, layer in enumerate(graph.layers):
         firsts.append(index if layer.add is None else firsts[layer.add])
     return firsts
 
 
-def with_low_slopes(graph: Graph, but: Collection[str] = ()) -> Graph:
-    """Turns the sign of channels whose slope is above 1: max(x, a·x) is PReLU up to 1 only.
+def with_low_slopes(graph: Graph, keep: Collection[str] = ()) -> Graph:
+    """Flip the sign of channels with a slope above 1, for which max(x, a·x) is not PReLU.
 
     Args:
-        but: names of layers that stay as they are.
+        graph: to change.
+        keep: names of layers to leave unchanged.
     """
     factors: list[np.ndarray | None] = []
     for first in streams(graph):
         layer = graph.layers[first]
-        if layer.slopes is None or layer.name in but:
+        if layer.slopes is None or layer.name in keep:
             factors.append(None)
             continue
-        # Phases of a channel have one slope.
+        # The phases of a channel have the same slope.
         channels = graph.layers[first + 1].kernel.shape[2]
         period = min(channels, layer.slopes.size)
         factors.append(np.where(layer.slopes[:period] > 1, -1.0, 1.0))
@@ -286,31 +289,31 @@ def with_low_slopes(graph: Graph, but: Collection[str] = ()) -> Graph:
 def _fold(
     conv: keras.layers.Conv2D, bn: keras.layers.BatchNormalization
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution without bias and the batch normalization behind it."""
+    """Return kernel and bias of a convolution with the batch normalization after it folded in."""
     scale = _numpy(bn.gamma) / np.sqrt(_numpy(bn.moving_variance) + bn.epsilon)
     return _numpy(conv.kernel) * scale, _numpy(bn.beta) - _numpy(bn.moving_mean) * scale
 
 
 def _split(
-    kernel: np.ndarray, bias: np.ndarray, apart: bool
+    kernel: np.ndarray, bias: np.ndarray, separate: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Kernel, bias, and large centre taps in a kernel of their own."""
+    """Return kernel, bias, and, if `separate`, the large centre taps in a separate kernel."""
     centre = kernel.shape[0] // 2
     taps = kernel[centre, centre]
     rest = kernel.copy()
     rest[centre, centre] = 0.0
     large = np.abs(taps) > _OUTLIER * np.quantile(np.abs(rest), 0.999)
-    if not (apart and large.any()):
+    if not (separate and large.any()):
         return kernel, bias, None
     rest[centre, centre] = np.where(large, 0.0, taps)
     return rest, bias, np.where(large, taps, 0.0)[None, None]
 
 
 def _before_shuffle(layer: Layer, factor: int) -> Layer:
-    """A k×k convolution behind a pixel shuffle as a smaller one before it.
+    """Convert a k×k convolution after a pixel shuffle to a smaller one before it.
 
-    Outputs are a channel group a phase; the kernel's position t, counted from the centre,
-    reads for phase p the phase (p + t) mod factor of the pixel ⌊(p + t) / factor⌋ further.
+    Outputs have one channel group per phase; tap t, counted from the centre, reads for phase p
+    the phase (p + t) mod factor of the pixel at offset ⌊(p + t) / factor⌋.
     """
     size, _, inputs, outputs = layer.kernel.shape
     reach = -(-(size // 2) // factor)
@@ -334,17 +337,17 @@ def _before_shuffle(layer: Layer, factor: int) -> Layer:
     )
 
 
-def _in_columns(layer: Layer) -> Layer:
-    """A k×k convolution to few channels as a k×1 one to k·channels, whose columns are added up."""
+def _to_columns(layer: Layer) -> Layer:
+    """Convert a k×k convolution to few channels to k×1 with k·channels and a sum."""
     size, _, inputs, outputs = layer.kernel.shape
     kernel = layer.kernel.transpose(0, 2, 1, 3).reshape(size, 1, inputs, size * outputs)
     bias = np.zeros((size, outputs), np.float32)
-    bias[size // 2] = layer.bias  # the column that is not shifted is there at the borders too
+    bias[size // 2] = layer.bias  # the unshifted column, which is not padded at borders
     return replace(layer, kernel=kernel, bias=bias.reshape(-1), columns=size)
 
 
 def _add_columns(x: tf.Tensor, columns: int) -> tf.Tensor:
-    """Shifts by a depthwise convolution, then sums by a 1×1 one: faster than one 1×k for both."""
+    """Shift by a depthwise convolution, then sum by a 1×1 one: faster than one 1×k for both."""
     channels = x.shape[3]
     group = np.arange(channels) // (channels // columns)
     shifts = _float32(group == np.arange(columns)[:, None])[None, :, :, None]

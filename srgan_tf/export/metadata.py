@@ -1,8 +1,8 @@
-"""What a .tflite file says of itself, in the TensorFlow Lite Metadata format.
+"""Metadata of .tflite files in the TensorFlow Lite Metadata format.
 
-Android Studio, MediaPipe and the TFLite Support library read it. The format is a FlatBuffer of
-its own (metadata_schema.fbs, identifier M001) inside the model's; its Python package is no longer
-made for new versions of Python, so the few tables needed are written slot by slot here.
+Android Studio, MediaPipe and the TFLite Support library read it. The format is a FlatBuffer
+(metadata_schema.fbs, identifier M001) inside the model's. Its Python package, tflite-support, has
+no releases for new versions of Python, so the few tables needed are written slot by slot here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IMAGE_PROPERTIES, _RGB, _NORMALIZATION = 2, 1, 1
 
 
 def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
-    """A .tflite model with its metadata.
+    """Return a .tflite model with its metadata.
 
     Args:
         uint8: tensors hold grey levels in [0, 255], else float32 in [0, 1].
@@ -50,7 +50,7 @@ def _standard_metadata(info: ModelInfo, highest: float) -> bytes:
     def image(name: str, description: str) -> int:
         properties = table({0: ("byte", _RGB)})
         content = table({0: ("byte", _IMAGE_PROPERTIES), 1: ("table", properties)})
-        # (x - mean) / std: none.
+        # (x - mean) / std: no normalization.
         options = table({0: ("floats", [0.0]), 1: ("floats", [1.0])})
         unit = table({0: ("byte", _NORMALIZATION), 1: ("table", options)})
         stats = table({0: ("floats", [highest] * 3), 1: ("floats", [0.0] * 3)})
@@ -100,7 +100,7 @@ class _Tables:
 
     def table(self, fields: dict[int, tuple[str, object]]) -> int:
         builder = self._builder
-        # Vectors can't be begun within a table.
+        # Vectors must be finished before a table is started.
         done = {
             slot: ("table", self._floats(value)) if kind == "floats" else (kind, value)
             for slot, (kind, value) in fields.items()

@@ -1,15 +1,15 @@
-"""Eight-bit arithmetic: a graph's ranges on real photos, and the graph with its numbers rounded.
+"""8-bit quantization: ranges measured on photos, and graphs with rounded numbers.
 
-What is rounded where, and why (figures of srresnet-mse in docs/export.md):
+Rounding is as follows (docs/export.md has its effects on srresnet-mse):
 
-- weights to 8 bits with a scale for each output channel, up or down, whichever way their errors
-  cancel on photos;
-- what convolutions read to 8 bits with one scale for each tensor, over the whole range met:
-  ranges cut at quantiles or by least squares cost 0.1 to 0.2 dB more;
-- with PReLU and residual blocks the first layer, which makes 1% of the work, and the blocks' sums,
-  each of which would add its error, are in float (the first layer's weights lie on their levels
-  even so). A generator with ReLU is made for hardware that has integers alone: all of it is
-  rounded, as it is of a chain without sums, where nothing would keep a float layer's numbers.
+- Weights are rounded to 8 bits with one scale per output channel, up or down such that their
+  errors cancel on photos.
+- The inputs of convolutions are rounded to 8 bits with one scale per tensor, over the full range:
+  ranges clipped at quantiles or by least squares cost 0.1 to 0.2 dB more.
+- With PReLU and residual blocks, the first layer (1% of the work) and the blocks' sums, each of
+  which would add an error, stay in float (the first layer's weights are rounded nevertheless). A
+  generator with ReLU is meant for integer hardware: all of it is rounded. So is a chain without
+  sums, where the next layer would round a float layer's output anyway.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from srgan_tf.export.graph import Graph
 Ranges = dict[str, tuple[float, float]]
 
 _FLOAT_LAYER = "head"
-# What is always zero has a range too: the residual blocks of a new generator.
-_LEAST_RANGE = 1e-6
+# For tensors that are always zero, as the residual blocks of a new generator.
+_MIN_RANGE = 1e-6
 _SWEEPS = 4
-# Every third row and column of positions is enough, of either phase of a pixel shuffle.
+# Every third row and column is enough, and covers both phases of a pixel shuffle.
 _STRIDE = 3
-# Power that every input has more, of the mean: few photos must not draw weights far away.
+# Added to every input's power, as a share of the mean, so that few photos can't move weights far.
 _DAMPING = 1e-2
 
 
 def float_layers(graph: Graph) -> list[str]:
-    """Names of the layers that 8-bit arithmetic leaves in float."""
+    """Return the names of the layers that stay in float."""
     slopes = any(layer.slopes is not None and layer.slopes.any() for layer in graph.layers)
     sums = any(layer.add is not None for layer in graph.layers)
     return [_FLOAT_LAYER] if slopes and sums else []
 
 
 def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
-    """The lowest and highest value of every tensor (`Graph`'s taps) on photos, and 0.
+    """Measure the range, including 0, of every tensor of a graph (see `Graph`'s tap) on photos.
 
     Args:
+        graph: to measure.
         photos: batches, float32 [N, H, W, 3] in [0, 1].
     """
     ranges: Ranges = {}
@@ -60,14 +61,15 @@ def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
 
 
 def round_weights(graph: Graph, photos: Iterable[np.ndarray]) -> Graph:
-    """The graph with its kernels on the 255 levels that 8 bits have for each output channel.
+    """Round a graph's kernels to the 255 levels of 8 bits, with one scale per output channel.
 
-    A weight goes up or down so that a layer's outputs on the photos change the least: of the
-    errors e of an output channel's weights eᵀHe is minimized, H the second moments of what they
-    are multiplied with, by one weight after the other (Nagel et al. 2020, Up or Down?, section
-    3.2, and Behdin et al. 2023, QuantEase). The largest weight, which sets the levels, stays.
+    Weights are rounded such that a layer's outputs on the photos change least: coordinate descent
+    minimizes eᵀHe, with the errors e of an output channel's weights and the second moments H of
+    their inputs (Nagel et al. 2020, Up or Down?, section 3.2, and Behdin et al. 2023, QuantEase).
+    The largest weight, which sets the scale, is fixed.
 
     Args:
+        graph: to round.
         photos: batches, float32 [N, H, W, 3] in [0, 1].
     """
     moments = _second_moments(graph, photos)
@@ -81,7 +83,7 @@ def round_weights(graph: Graph, photos: Iterable[np.ndarray]) -> Graph:
 
 
 def _second_moments(graph: Graph, photos: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """For each layer float64 [kh·kw·channels in] squared, of what its kernel lies upon."""
+    """Compute the second moments of each layer's patches, float64 [n, n], n = kh·kw·channels in."""
     after = {"input": (graph.layers[0], 1)}
     for layer, following in zip(graph.layers, graph.layers[1:], strict=False):
         after[layer.name] = following, layer.shuffle
@@ -120,20 +122,20 @@ def _rounded(kernel: np.ndarray, moments: np.ndarray) -> np.ndarray:
 
 
 def _limits(kernel: np.ndarray) -> np.ndarray:
-    """The largest absolute value of a channel's weights."""
-    return np.maximum(np.abs(kernel).max((0, 1, 2)), _LEAST_RANGE)
+    """Return the largest absolute weight of each output channel."""
+    return np.maximum(np.abs(kernel).max((0, 1, 2)), _MIN_RANGE)
 
 
 class EightBit:
-    """A graph with its numbers rounded as an 8-bit runtime rounds them.
+    """A graph with numbers rounded as in an 8-bit runtime.
 
-    Made of `tf.quantization.fake_quant_*` operations, which TensorFlow Lite's converter turns
+    It uses `tf.quantization.fake_quant_*` operations, which TensorFlow Lite's converter turns
     into integer kernels.
 
     Args:
         graph: in its 8-bit form.
         ranges: of its tensors.
-        only: the taps, and LAYER.weights, to round; None: all.
+        only: names of tensors, or LAYER.weights, to round; None for all.
     """
 
     def __init__(self, graph: Graph, ranges: Ranges, only: set[str] | None = None):
@@ -142,20 +144,20 @@ class EightBit:
         self._ranges = dict(ranges)
         for layer in graph.layers:
             before = f"{layer.name}.conv"
-            # max(·, ·) is of integers of one scale.
+            # The integer max(·, ·) needs operands of one scale.
             if before in self._ranges and not self._is_float(layer.name):
                 both = self._ranges[before], self._ranges[layer.name]
                 union = min(low for low, _ in both), max(high for _, high in both)
                 self._ranges[before] = self._ranges[layer.name] = union
         self._ranges["input"] = self._ranges[graph.layers[-1].name] = 0.0, 1.0
         for layer in graph.layers:
-            if layer.anchor is not None:  # the input itself, without a second rounding
+            if layer.anchor is not None:  # with the input's scale, so it is not rounded again
                 self._ranges[f"{layer.name}.anchor"] = 0.0, 1.0
         for name, (low, high) in self._ranges.items():
-            self._ranges[name] = low, max(high, low + _LEAST_RANGE)
+            self._ranges[name] = low, max(high, low + _MIN_RANGE)
 
     def __call__(self, lr: tf.Tensor) -> tf.Tensor:
-        """float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""
+        """Enlarge float32 [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [0, 1]."""
         return self._graph(
             lr, self._round, self._round_weights, exact_sums=bool(self._float_layers)
         )

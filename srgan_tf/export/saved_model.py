@@ -1,7 +1,7 @@
-"""A SavedModel for TensorFlow Serving: its signatures, warm-up requests, limits on what comes in.
+"""SavedModels for TensorFlow Serving, with signatures, warm-up requests and input limits.
 
-A server may put requests together: results don't depend on what else is in a batch, limits are on
-each image, and a large batch is carried out image by image, in the memory of one.
+A server may batch requests: results don't depend on the rest of a batch, limits apply to each
+image, and a large batch is processed image by image, in the memory of one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
 from srgan_tf.files import TensorFlowPath
 from srgan_tf.models import Generator
 
-# The working memory is some 4 kB a pixel at ×4: 1 GB.
+# The working memory is about 4 kB per pixel at ×4: 1 GB.
 MAX_PIXELS = 2**18
 MAX_FILES = 64
 INFO_FILE = Path("assets.extra") / "srgan_tf.json"
@@ -34,14 +34,14 @@ _WARM_UP_SIDE = 64
 
 @dataclass(frozen=True)
 class ServableInfo:
-    """What clients need to know of a SavedModel beside its signatures.
+    """Properties of a SavedModel that clients need.
 
     Attributes:
         name: of the generator.
-        scale: how many times as wide and high a result is.
-        radius: how many LR pixels to each side an output pixel depends on.
-        max_pixels: the most pixels, H·W, of an image.
-        version: of srgan-tf that wrote it.
+        scale: ratio of the output's side to the input's.
+        radius: of the receptive field, in LR pixels.
+        max_pixels: largest number of pixels, H·W, of an image.
+        version: of srgan-tf.
     """
 
     name: str
@@ -57,7 +57,7 @@ def write_saved_model(
     name: str,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
-    """Writes a generator as a SavedModel with signatures for TensorFlow Serving.
+    """Write a generator as a SavedModel with signatures for TensorFlow Serving.
 
     - `serving_default`: `images` float32 [N, H, W, 3] in [0, 1] to `enlarged`
       [N, scale·H, scale·W, 3] in [0, 1];
@@ -67,26 +67,29 @@ def write_saved_model(
     - `info`: any `request` int32 [N] to `scale`, `radius` and `max_pixels`, int32 [N], which
       clients need to cut tiles (see `ServableInfo`).
 
-    What is too large, empty or no image is refused with INVALID_ARGUMENT before it takes memory.
+    Images that are too large, empty or invalid fail with INVALID_ARGUMENT before memory is
+    allocated.
 
     Args:
-        folder: of this version, NAME/1 for a server; replaced when it exists.
-        max_pixels: the most pixels, H·W, of an image.
+        generator: an SRResNet or ECBSR.
+        folder: of this version, NAME/1 for a server; an existing SavedModel is replaced.
+        name: of the generator.
+        max_pixels: largest number of pixels, H·W, of an image.
 
     Raises:
-        RequestError: neither an SRResNet nor an ECBSR, tensorflow-serving-api is missing, or the
-            folder holds something else than a SavedModel.
+        UserError: another generator, tensorflow-serving-api is missing, or the folder exists
+            and is not a SavedModel.
     """
     require_serving_api()
     if folder.exists() and not (folder / "saved_model.pb").is_file():
-        raise RequestError(f"{folder}: exists and is no SavedModel; give another --out")
+        raise UserError(f"{folder}: exists and is not a SavedModel; give another --out")
     graph = with_low_slopes(inference_graph(generator))
     servable = _Servable(graph, max_pixels)
     info = ServableInfo(
         name, graph.scale, graph.radius, max_pixels, importlib.metadata.version("srgan-tf")
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # A server that watches the parent takes folders whose name is a number: this one is none.
+    # The temporary name is not a number, so a server that watches the parent ignores it.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary:
         whole = Path(temporary) / "saved_model"
         signatures = {
@@ -109,25 +112,23 @@ def write_saved_model(
 
 
 def read_servable_info(folder: Path) -> ServableInfo:
-    """What `write_saved_model` wrote beside the model.
+    """Read the `ServableInfo` of a SavedModel.
 
     Raises:
-        RequestError: a SavedModel of another make.
+        UserError: `write_saved_model` did not write this SavedModel.
     """
     try:
         return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise RequestError(
+        raise UserError(
             f"{folder}: a SavedModel that `srgan export --saved-model` didn't write"
         ) from None
 
 
 def require_serving_api() -> None:
-    """Raises RequestError when tensorflow-serving-api, which has the messages, is missing."""
+    """Raise UserError if tensorflow-serving-api is not installed."""
     if importlib.util.find_spec("tensorflow_serving") is None:
-        raise RequestError(
-            "TensorFlow Serving's messages are missing: pip install 'srgan-tf[serving]'"
-        )
+        raise UserError("tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'")
 
 
 class _Servable(tf.Module):
@@ -139,14 +140,14 @@ class _Servable(tf.Module):
         input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)], autograph=False
     )
     def _enlarge(self, images):
-        # The one place where the weights are: all signatures call it.
+        # All signatures call this function, so the weights are stored once.
         return tf.clip_by_value(self._graph(images), 0.0, 1.0)
 
     def _enlarge_batch(self, images):
         with tf.control_dependencies(self._check(tf.shape(images)[1:3])):
             images = tf.identity(images)
         return tf.cond(
-            # In floating point the product of sizes can't overflow.
+            # In floating point the product can't overflow.
             tf.reduce_prod(tf.cast(tf.shape(images)[:3], tf.float64)) <= float(self._max_pixels),
             lambda: self._enlarge(images),
             lambda: tf.map_fn(lambda x: self._enlarge(x[None])[0], images, parallel_iterations=1),
@@ -172,7 +173,7 @@ class _Servable(tf.Module):
             tf.size(image_bytes), MAX_FILES, f"at most {MAX_FILES} images a request"
         )
         with tf.control_dependencies([few]):
-            # One after the other: they differ in size, and memory stays that of one.
+            # One by one, as they differ in size, and to limit memory.
             files = tf.map_fn(self._enlarge_file, image_bytes, parallel_iterations=1)
         return {"enlarged_bytes": files}
 
@@ -196,7 +197,7 @@ class _Servable(tf.Module):
                 lambda: _png_shape(content),
                 lambda: tf.io.extract_jpeg_shape(content)[:2],
             )
-        # Before it is decoded: a file of some kilobytes can claim gigapixels.
+        # Before decoding, as a file of some kilobytes can claim gigapixels.
         with tf.control_dependencies(self._check(shape)):
             image = tf.cond(
                 is_png,
@@ -207,7 +208,7 @@ class _Servable(tf.Module):
         return tf.io.encode_png(_to_uint8(enlarged))
 
     def _check(self, sides):
-        """Assertions, which TensorFlow raises as INVALID_ARGUMENT, on (height, width)."""
+        """Return assertions on (height, width), which fail with INVALID_ARGUMENT."""
         return [
             tf.debugging.assert_positive(sides, "an image without pixels"),
             tf.debugging.assert_less_equal(
@@ -219,7 +220,7 @@ class _Servable(tf.Module):
 
 
 def _png_shape(content) -> tf.Tensor:
-    """(height, width) from the header, whose presence `decode_png` checks."""
+    """Read (height, width) from a PNG's header."""
     whole = tf.debugging.assert_greater_equal(tf.strings.length(content), 24, "a truncated PNG")
     with tf.control_dependencies([whole]):
         sides = tf.strings.substr(content, 16, 8)
@@ -236,7 +237,7 @@ def _to_uint8(images) -> tf.Tensor:
 
 
 def _write_warm_up(path: Path, info: ServableInfo) -> None:
-    """One request a signature, which a server carries out before it takes others."""
+    """Write one request per signature, which a server runs before it accepts others."""
     from tensorflow_serving.apis import prediction_log_pb2
 
     side = min(_WARM_UP_SIDE, math.isqrt(info.max_pixels))

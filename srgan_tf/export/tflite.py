@@ -1,4 +1,4 @@
-"""TensorFlow Lite models of a generator, with float or with 8-bit numbers."""
+"""Conversion of generators to TensorFlow Lite models, in float or 8 bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weig
 from srgan_tf.inference.litert import FEATURES, UPSAMPLE, WHOLE, ModelInfo, require_litert
 from srgan_tf.models import Generator
 
-# In the form for 8 bits, with weights rounded on photos.
+# Modes that need calibration photos.
 CALIBRATED = ("dynamic", "int8", "int16x8")
 
 Function = Callable[[tf.Tensor], tf.Tensor]
@@ -30,30 +30,31 @@ def convert(
     calibration: Sequence[np.ndarray] = (),
     rounded: Graph | None = None,
 ) -> bytes:
-    """A generator as the content of a .tflite file, with metadata.
+    """Convert a generator to the content of a .tflite file, with metadata.
 
     Args:
+        generator: an SRResNet or ECBSR.
         mode: how numbers are stored and computed:
             float32;
-            float16: weights of 16 bits, arithmetic as float32;
-            dynamic: weights of 8 bits, activations rounded to 8 bits when met;
-            int8: integer arithmetic; uint8 [1, H, W, 3] in and [1, scale·H, scale·W, 3] out;
-            int16x8: weights of 8 and activations of 16 bits.
-            Except with int8, float32 [1, H, W, 3] in [0, 1] goes in and the same comes out.
-            Of any size, the first three have the signatures `to_features` and `upsample` beside
-            that of the whole, with the same weights: for large photos, see `LiteRTEngine`.
+            float16: 16-bit weights, float32 arithmetic;
+            dynamic: 8-bit weights, activations are rounded to 8 bits on the fly;
+            int8: integer arithmetic, uint8 [1, H, W, 3] in and [1, scale·H, scale·W, 3] out;
+            int16x8: 8-bit weights and 16-bit activations.
+            Except for int8, inputs and outputs are float32 in [0, 1].
+            Without a fixed size the first three have two more signatures, `to_features` and
+            `upsample`, with the same weights: for large photos, see `LiteRTEngine`.
         name: of the generator, for the metadata.
-        size: (height, width) of the input; None: any, chosen when the model is run.
+        size: (height, width) of the input; None for any size, chosen at run time.
         calibration: LR photos, float32 [N, H, W, 3] in [0, 1], on which dynamic, int8 and int16x8
-            find which way to round weights, and the last two the ranges of numbers.
-        rounded: what `rounded_graph` made with these photos, which several modes can share.
+            round weights, and the last two measure ranges.
+        rounded: the result of `rounded_graph` for these photos, which several modes can share.
 
     Raises:
-        RequestError: neither an SRResNet nor an ECBSR, or ai-edge-litert is missing.
+        UserError: another generator, or ai-edge-litert is missing.
         ValueError: dynamic, int8 or int16x8 without photos, or another mode.
     """
     if mode not in MODES:
-        raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode}")
     if mode in CALIBRATED and not len(calibration):
         raise ValueError(f"{mode} needs photos to calibrate on")
     require_litert()
@@ -67,8 +68,8 @@ def convert(
     signatures = {}
     whole: Function
     if mode == "int8":
-        # Its sign turned, a channel that carries a colour would need a range twice as wide.
-        graph = with_low_slopes(graph, but=float_layers(graph))
+        # Flipping the sign of a channel that carries a colour would double its range.
+        graph = with_low_slopes(graph, keep=float_layers(graph))
         whole = EightBit(graph, measure(graph, calibration))  # clips too
     elif mode == "int16x8":
         whole = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
@@ -89,7 +90,7 @@ def convert(
 
 
 def rounded_graph(generator: Generator, calibration: Sequence[np.ndarray]) -> Graph:
-    """A generator's graph in the form for 8 bits, with weights rounded on photos: half a minute."""
+    """Return a generator's 8-bit graph with weights rounded on photos; takes half a minute."""
     return round_weights(inference_graph(generator, eight_bit=True), calibration)
 
 
@@ -135,7 +136,7 @@ def _clipped(graph: Function) -> Function:
 
 
 def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:
-    """`depth_to_space` of operations that exist with 16 bits, in four dimensions at most."""
+    """Compute `depth_to_space` by operations that support 16 bits, in at most four dimensions."""
     shape = tf.shape(x)
     height, width, channels = shape[1], shape[2], x.shape[3] // factor**2
     x = tf.reshape(x, [height, width, factor, factor * channels])
@@ -146,7 +147,7 @@ def _shuffle_by_transposing(x: tf.Tensor, factor: int) -> tf.Tensor:
 def _single_photos(
     photos: Sequence[np.ndarray], size: tuple[int | None, ...]
 ) -> Iterator[list[np.ndarray]]:
-    """Photos one by one, repeated or cut to the size of the model's input."""
+    """Yield single photos, repeated or cropped to the size of the model's input."""
     for photo in np.concatenate(photos):
         for axis, length in enumerate(size):
             if length is not None:

@@ -1,1 +1,1 @@
-"""What image files hold around their pixels: containers, EXIF and colour."""
+"""Image file formats: containers, EXIF, colour and decoding."""

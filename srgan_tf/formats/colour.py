@@ -1,4 +1,4 @@
-"""Colour that a file states otherwise than by an ICC profile, as an ICC profile."""
+"""ICC profiles for colour that a file states in another way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Primaries = tuple[tuple[float, float], ...]
 
 SRGB: Primaries = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06), _D65)
 ADOBE_RGB: Primaries = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), _D65)
-# By ITU-T H.273's numbers.
+# By the numbers of ITU-T H.273.
 _PRIMARIES: dict[int, Primaries] = {
     1: SRGB,
     4: ((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), (0.310, 0.316)),
@@ -30,25 +30,25 @@ _PRIMARIES: dict[int, Primaries] = {
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _D65),
 }
-# Of ICC's parametric curves (γ, a, b, c, d): (a·x + b)^γ from d on, c·x below.
+# ICC's parametric curves (γ, a, b, c, d): (a·x + b)^γ from d on, c·x below.
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _BT709_CURVE = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 _CURVES: dict[int, tuple[float, ...]] = {1: _BT709_CURVE, 6: _BT709_CURVE, 14: _BT709_CURVE}
 _CURVES |= {15: _BT709_CURVE, 4: (2.2,), 5: (2.8,), 8: (1.0,), 13: _SRGB_CURVE}
 _HDR = {16: "PQ", 18: "HLG"}
-# libpng's: below it an exponent is meant to be the same.
+# libpng's threshold for equal exponents.
 _SAME_GAMMA = 0.05
 
 
-def profile_of_cicp(cicp: tuple[int, ...], grey: bool) -> bytes:
-    """The ICC profile of a PNG file's coding-independent code points (ITU-T H.273).
+def cicp_profile(cicp: tuple[int, ...], grey: bool) -> bytes:
+    """Return the ICC profile of a PNG file's coding-independent code points (ITU-T H.273).
 
     Returns:
-        The profile; empty: sRGB.
+        The profile; empty for sRGB.
 
     Raises:
         ImageError: HDR.
-        ValueError: no RGB of the full range, or none that is known here.
+        ValueError: not full-range RGB, or unknown code points.
     """
     primaries, transfer, matrix, full = cicp
     _refuse_hdr(transfer)
@@ -59,11 +59,11 @@ def profile_of_cicp(cicp: tuple[int, ...], grey: bool) -> bytes:
     return _profile(_PRIMARIES[primaries], _parametric(_CURVES[transfer]), grey)
 
 
-def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes:
-    """The ICC profile of an encoding exponent, such as 1/2.2, and primaries.
+def gamma_profile(gamma: float | None, primaries: Primaries | None, grey: bool) -> bytes:
+    """Return the ICC profile of an encoding exponent, such as 1/2.2, and primaries.
 
     Returns:
-        The profile; empty: as good as sRGB.
+        The profile; empty if it is sRGB or nearly so.
     """
     usual = gamma is None or abs(gamma * 2.2 - 1) < _SAME_GAMMA
     if usual and (primaries is None or grey or np.allclose(primaries, SRGB, atol=0.005)):
@@ -72,19 +72,20 @@ def profile_of_gamma(gamma: float | None, primaries: Primaries | None, grey: boo
     return _profile(primaries or SRGB, _parametric(curve), grey)
 
 
-def profile_of_adobe_rgb(grey: bool) -> bytes:
-    """The ICC profile of Adobe RGB (1998)."""
+def adobe_rgb_profile(grey: bool) -> bytes:
+    """Return the ICC profile of Adobe RGB (1998)."""
     return _profile(ADOBE_RGB, _parametric((563 / 256,)), grey, "Compatible with Adobe RGB (1998)")
 
 
-def checked_profile(profile: bytes, grey: bool) -> bytes:
-    """An ICC profile for such pixels, without what a file has after it.
+def validate_profile(profile: bytes, grey: bool) -> bytes:
+    """Return a valid ICC profile for the pixels, without trailing bytes.
 
-    Grey with an RGB profile gets one of grey with its green curve: few formats hold the former.
+    An RGB profile of grey pixels is replaced by a grey one with its green curve, as few formats
+    support the former.
 
     Raises:
         ImageError: HDR.
-        ValueError: damaged, or of other pixels.
+        ValueError: damaged, or for another kind of pixels.
     """
     size = int.from_bytes(profile[:4])
     if not 132 <= size <= len(profile) or profile[36:40] != b"acsp":
@@ -101,7 +102,7 @@ def checked_profile(profile: bytes, grey: bool) -> bytes:
 
 
 def rgb_profile(profile: bytes) -> bytes:
-    """A profile for RGB of equal channels in place of one of grey."""
+    """Return a grey profile converted to RGB, or an RGB profile unchanged."""
     return _grey_or_rgb(_tag(profile, b"kTRC"), False) if profile[16:20] == b"GRAY" else profile
 
 
@@ -112,7 +113,7 @@ def _grey_or_rgb(transfer: bytes, grey: bool) -> bytes:
 
 
 def _tag(profile: bytes, name: bytes) -> bytes:
-    """A profile's value of a name; empty if there is none."""
+    """Return the value of a profile's tag; empty if there is none."""
     for index in range(int.from_bytes(profile[128:132])):
         entry = profile[132 + 12 * index : 144 + 12 * index]
         if entry[:4] == name or len(entry) < 12:
@@ -123,7 +124,7 @@ def _tag(profile: bytes, name: bytes) -> bytes:
 
 def _refuse_hdr(transfer: int) -> None:
     if transfer in _HDR:
-        raise ImageError(f"an HDR picture ({_HDR[transfer]}); convert it to sRGB or Display P3")
+        raise ImageError(f"an HDR image ({_HDR[transfer]}); convert it to sRGB or Display P3")
 
 
 def _parametric(curve: tuple[float, ...]) -> bytes:
@@ -131,7 +132,7 @@ def _parametric(curve: tuple[float, ...]) -> bytes:
 
 
 def _profile(primaries: Primaries, transfer: bytes, grey: bool, name: str = "") -> bytes:
-    """An ICC profile, version 4.3, of a display's grey or RGB."""
+    """Build an ICC profile, version 4.3, for a grey or RGB display."""
     xyz = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in primaries]).T
     colorants, white = xyz[:, :3], xyz[:, 3]
     cone = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))

@@ -1,7 +1,6 @@
-"""PNG, JPEG and WebP files taken apart: what decodes to pixels, and all the rest.
+"""Splitting PNG, JPEG and WebP files into pixel data and metadata.
 
-A decoder gets only what it needs for the pixels, so that what else a file holds, damaged or
-huge, can't keep it from them.
+Decoders get only the pixel data, so that damaged or huge metadata can't make them fail.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from srgan_tf.formats.colour import Primaries
 
 PNG_HEAD = 33  # signature and IHDR
 JPEG_HEAD = 2  # SOI
-_LONGEST_SEGMENT = 2**16 - 3
-_LONGEST_TEXT = 2**26
+_MAX_SEGMENT = 2**16 - 3
+_MAX_TEXT = 2**26
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_IN_PNG = b"XML:com.adobe.xmp"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _RAW_PROFILE = b"Raw profile type "  # as ImageMagick and ExifTool write them
-# By kind: what one that is read starts with.
+# Chunks that are read, and the prefix of their content.
 _METADATA_CHUNKS = dict.fromkeys(
     (b"acTL", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"iCCP", b"eXIf"), b""
 )
 _METADATA_CHUNKS |= {b"iTXt": _XMP_IN_PNG + b"\0", b"tEXt": _RAW_PROFILE, b"zTXt": _RAW_PROFILE}
 _GAIN_MAPS = (b"hdrgm:Version", b"urn:iso:std:iso:ts:21496:-1", b"aux:hdrgainmap")
-# What no longer holds of a result, and previews.
+# Properties that don't apply to a result, and previews.
 _STALE = rb"tiff:(?:Orientation|ImageWidth|ImageLength|[XY]Resolution|ResolutionUnit)"
 _STALE += rb"|exif:Pixel[XY]Dimension|hdrgm:\w+"
 _STALE_XMP = re.compile(
@@ -50,16 +49,16 @@ _WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 
 @dataclass
 class Parts:
-    """An image file taken apart.
+    """The parts of an image file.
 
     Attributes:
-        stream: a file of the same format with nothing but the pixels.
-        notes: what was found damaged and left out.
-        exif, xmp, iptc, icc: as they are in the file; IPTC without Photoshop's wrapping.
-        dpi: as stored, by the format's own field.
-        cicp, gamma, primaries, srgb: a PNG's colour.
-        rows: of a JPEG of one scan: where in the stream its height stands, that height, and the
-            rows of a unit of its coding.
+        stream: a file of the same format with the pixel data only.
+        notes: messages on damaged parts that were dropped.
+        exif, xmp, iptc, icc: as in the file; IPTC without Photoshop's wrapping.
+        dpi: from the format's own field.
+        cicp, gamma, primaries, srgb: a PNG's colour space.
+        rows: of a JPEG of one scan: the offset of its height in the stream, that height, and the
+            number of rows of a coding unit.
     """
 
     stream: bytes = b""
@@ -77,18 +76,18 @@ class Parts:
 
     @property
     def orientation(self) -> int:
-        """1 to 8, by EXIF, else by XMP."""
+        """Orientation, 1 to 8, from EXIF, else from XMP."""
         found = _XMP_ORIENTATION.search(self.xmp)
         return self.exif.orientation() or (int(found[1]) if found else 1)
 
 
-def without_stale(xmp: bytes) -> bytes:
-    """XMP for a photo that was turned and enlarged: no orientation, sizes and previews."""
+def strip_stale_xmp(xmp: bytes) -> bytes:
+    """Remove orientation, sizes and previews from XMP."""
     return _STALE_XMP.sub(b"", xmp)
 
 
-def iptc_of_photoshop(resources: bytes) -> bytes:
-    """The IPTC records in Photoshop's image resources; empty if there are none."""
+def extract_iptc(resources: bytes) -> bytes:
+    """Extract the IPTC records from Photoshop's image resources; empty if there are none."""
     position = 0
     while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
         (kind,) = struct.unpack_from(">H", resources, position + 4)
@@ -102,25 +101,25 @@ def iptc_of_photoshop(resources: bytes) -> bytes:
 
 
 def read_png(data: bytes) -> Parts:
-    """Takes a PNG apart.
+    """Split a PNG.
 
     Raises:
-        ImageError: a chunk of the pixels is damaged, or it is animated.
+        ImageError: a chunk of the pixels is damaged, or the PNG is animated.
     """
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ImageError("a damaged PNG: its first bytes are wrong, as after a transfer as text")
+        raise ImageError("a damaged PNG: wrong signature, as after a transfer as text")
     parts, stream, position = Parts(), [data[:8]], 8
     while position < len(data):
         head = data[position : position + 8]
         length, kind = int.from_bytes(head[:4]), head[4:]
         payload = data[position + 8 : position + 8 + length]
         end = position + 12 + length
-        # A first letter in upper case: what can't be done without.
+        # An upper-case first letter marks critical chunks.
         of_pixels = kind[:1].isupper() or kind == b"tRNS"
         if kind == b"IEND":
             break
         if end > len(data) and (of_pixels or len(kind) < 4):
-            raise ImageError("a damaged PNG: cut off")
+            raise ImageError("a damaged PNG: truncated")
         intact = int.from_bytes(data[end - 4 : end]) == zlib.crc32(kind + payload)
         name = kind.decode("latin-1")
         if of_pixels:
@@ -133,14 +132,14 @@ def read_png(data: bytes) -> Parts:
                     raise ValueError
                 _read_chunk(parts, kind, payload)
             except (ValueError, struct.error, zlib.error, IndexError):
-                parts.notes.append(f"its {name} is damaged and left out")
+                parts.notes.append(f"its {name} is damaged and ignored")
         position = end
     parts.stream = b"".join([*stream, _chunk(b"IEND", b"")])
     return parts
 
 
 def png_chunks(exif: ifd.Directory, xmp: bytes, iptc: bytes) -> bytes:
-    """What goes in after a PNG's first `PNG_HEAD` bytes."""
+    """Encode metadata as the chunks that follow a PNG's first `PNG_HEAD` bytes."""
     chunks = b""
     if exif:
         chunks += _chunk(b"eXIf", ifd.write_exif(exif))
@@ -154,22 +153,22 @@ def png_chunks(exif: ifd.Directory, xmp: bytes, iptc: bytes) -> bytes:
 
 
 def read_jpeg(data: bytes) -> Parts:
-    """Takes a JPEG apart.
+    """Split a JPEG.
 
     Raises:
-        ImageError: it is cut off or damaged, or not of 8 bits a channel, or lossless.
+        ImageError: truncated, damaged, lossless, or not of 8 bits per channel.
     """
     parts, frame, scans = Parts(), b"", 0
     stream, position = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2
-    whole: set[int] = set()  # components that are there to their last bits
+    whole: set[int] = set()  # components that are complete to their last bits
     while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
         if not scans and data[position : marker.start()].strip(b"\xff"):  # padding
-            raise ImageError("a damaged JPEG: its segments don't follow one another")
+            raise ImageError("a damaged JPEG: unexpected bytes between its segments")
         kind, start = marker[1][0], marker.end()
         end = start + int.from_bytes(data[start : start + 2])
         payload = data[start + 2 : end]
         if end > len(data):
-            raise ImageError("a damaged JPEG: cut off")
+            raise ImageError("a damaged JPEG: truncated")
         if scans:
             stream.append(data[position : marker.start()])
         of_pixels = kind not in _APPLICATION or payload.startswith((b"JFIF\0", b"Adobe"))
@@ -189,9 +188,9 @@ def read_jpeg(data: bytes) -> Parts:
             _read_segment(parts, kind, payload)
         position = end
     if not scans or not frame:
-        raise ImageError("a damaged JPEG: without a picture")
+        raise ImageError("a damaged JPEG: it has no image")
     if not marker and whole != set(frame[7 : 7 + 3 * frame[6] : 3]):
-        raise ImageError("a damaged JPEG: cut off")
+        raise ImageError("a damaged JPEG: truncated")
     scan = data[position : marker.start() if marker else len(data)]
     if not marker and scan.endswith(bytes(16)):
         scan = scan.rstrip(b"\0")  # the end was never written
@@ -199,19 +198,19 @@ def read_jpeg(data: bytes) -> Parts:
     parts.stream = b"".join([*stream, b"\xff\xd9"])
     if scans > 1 or frame[0] in _PROGRESSIVE:
         parts.rows = None
-    parts.iptc = iptc_of_photoshop(parts.iptc)
+    parts.iptc = extract_iptc(parts.iptc)
     if any(name in data for name in _GAIN_MAPS):
-        parts.notes.append("its HDR gain map is left out, the standard picture is taken")
+        parts.notes.append("its HDR gain map is ignored; the standard image is used")
     return parts
 
 
 def jpeg_segments(dpi: tuple[float, float], exif: ifd.Directory, xmp: bytes, iptc: bytes) -> bytes:
-    """What goes in after a JPEG's first `JPEG_HEAD` bytes; without what is too long for it."""
+    """Encode metadata as segments after a JPEG's first `JPEG_HEAD` bytes, dropping long ones."""
     x, y = (max(1, min(round(dots), 2**16 - 1)) for dots in dpi)
     segments = _segment(0xE0, b"JFIF\0\1\1\1" + struct.pack(">HH", x, y) + bytes(2))
     if exif:
         data = ifd.write_exif(exif)
-        if len(data) > _LONGEST_SEGMENT - 6 and ifd.MAKER_NOTE in exif.directory(ifd.EXIF):
+        if len(data) > _MAX_SEGMENT - 6 and ifd.MAKER_NOTE in exif.directory(ifd.EXIF):
             del exif.directory(ifd.EXIF)[ifd.MAKER_NOTE]
             data = ifd.write_exif(exif)
         segments += _segment(0xE1, b"Exif\0\0" + data)
@@ -223,10 +222,10 @@ def jpeg_segments(dpi: tuple[float, float], exif: ifd.Directory, xmp: bytes, ipt
 
 
 def read_webp(data: bytes) -> Parts:
-    """Takes a WebP apart.
+    """Split a WebP.
 
     Raises:
-        ImageError: it is cut off.
+        ImageError: truncated.
     """
     parts, stream = Parts(), []
     for kind, payload in _riff_chunks(data):
@@ -239,7 +238,7 @@ def read_webp(data: bytes) -> Parts:
         elif kind == b"ICCP":
             parts.icc = payload
         elif kind == b"VP8X" and payload:
-            # Alpha and animation, but none of what is left out.
+            # Keep the flags of alpha and animation only.
             stream.append((kind, bytes([payload[0] & 0x12]) + payload[1:]))
         else:
             stream.append((kind, payload))
@@ -247,10 +246,10 @@ def read_webp(data: bytes) -> Parts:
     return parts
 
 
-def webp_with(
+def add_webp_metadata(
     data: bytes, size: tuple[int, int], alpha: bool, exif: ifd.Directory, xmp: bytes
 ) -> bytes:
-    """A WebP file, of width and height, with EXIF and XMP."""
+    """Add EXIF and XMP to a WebP file of the given width and height."""
     chunks = dict(_riff_chunks(data))
     flags = 0x20 * (b"ICCP" in chunks) | 0x10 * alpha | 0x08 | 0x04 * bool(xmp)
     width, height = (struct.pack("<I", side - 1)[:3] for side in size)
@@ -299,7 +298,7 @@ def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
     elif kind == b"cICP":
         parts.cicp = struct.unpack(">4B", payload)
     elif kind == b"iCCP":
-        parts.icc = _inflated(payload.partition(b"\0")[2][1:])
+        parts.icc = _inflate(payload.partition(b"\0")[2][1:])
     elif kind == b"eXIf":
         parts.exif = ifd.read_exif(payload)
         if not parts.exif:
@@ -307,22 +306,22 @@ def _read_chunk(parts: Parts, kind: bytes, payload: bytes) -> None:
     elif kind == b"iTXt":
         compressed = payload[len(_XMP_IN_PNG) + 1]
         text = payload[len(_XMP_IN_PNG) + 3 :].split(b"\0", 2)[2]
-        parts.xmp = _inflated(text) if compressed else text
+        parts.xmp = _inflate(text) if compressed else text
     else:
         name, _, text = payload.partition(b"\0")
-        _, _, *digits = (_inflated(text[1:]) if kind == b"zTXt" else text).split()
+        _, _, *digits = (_inflate(text[1:]) if kind == b"zTXt" else text).split()
         profile = bytes.fromhex(b"".join(digits).decode())
         if name.endswith((b"exif", b"APP1")) and profile.startswith(b"Exif") and not parts.exif:
             parts.exif = ifd.read_exif(profile)
         elif name.endswith((b"iptc", b"8bim")):
-            parts.iptc = iptc_of_photoshop(profile)
+            parts.iptc = extract_iptc(profile)
         elif name.endswith(b"xmp") and not parts.xmp:
             parts.xmp = profile
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflate(data: bytes) -> bytes:
     inflater = zlib.decompressobj()
-    text = inflater.decompress(data, _LONGEST_TEXT)
+    text = inflater.decompress(data, _MAX_TEXT)
     if not inflater.eof:
         raise ValueError
     return text
@@ -335,15 +334,15 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 
 def _check_frame(frame: bytes) -> None:
     if len(frame) < 7 or len(frame) < 7 + 3 * frame[6]:
-        raise ImageError("a damaged JPEG: its header is cut off")
+        raise ImageError("a damaged JPEG: its header is truncated")
     if frame[0] not in _READABLE_SOF:
-        raise ImageError("a lossless or hierarchical JPEG, which can't be read")
+        raise ImageError("a lossless or hierarchical JPEG, which is not supported")
     if frame[1] != 8:
-        raise ImageError(f"a {frame[1]}-bit JPEG; only those of 8 bits a channel can be read")
+        raise ImageError(f"a {frame[1]}-bit JPEG; only 8 bits per channel are supported")
 
 
 def _segment(kind: int, payload: bytes) -> bytes:
-    if len(payload) > _LONGEST_SEGMENT:
+    if len(payload) > _MAX_SEGMENT:
         return b""
     return struct.pack(">BBH", 0xFF, kind, len(payload) + 2) + payload
 
@@ -359,7 +358,7 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind, length = struct.unpack_from("<4sI", data, position)
         payload = data[position + 8 : position + 8 + length]
         if len(payload) < length and kind not in _WEBP_METADATA:
-            raise ImageError("a damaged WebP: cut off")
+            raise ImageError("a damaged WebP: truncated")
         yield kind, payload
         position += 8 + length + length % 2
 

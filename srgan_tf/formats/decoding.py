@@ -1,4 +1,4 @@
-"""Image files to pixels, by one strict decoder, libvips, and Pillow for what that can't read."""
+"""Decoding of image files, strictly, by libvips, or by Pillow where libvips can't."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ _OTHER_PHOTOMETRICS = {
 }
 _OTHER_NUMBERS = {2: "signed integers", 3: "floating point"}
 _SUB_DIRECTORIES = 330
-# LZMA and ZSTD, which PyPI's libvips is built without.
+# PyPI's libvips is built without these.
 _COMPRESSIONS_OF_PILLOW = {34925: "LZMA", 50000: "ZSTD"}
 _DEFLATE = (8, 32946)
-# Of ITU-T H.273 what is shown as sRGB: curves of video, and primaries that are not stated or old.
+# ITU-T H.273: shown as sRGB are the curves of video, and primaries that are not stated or old.
 _VIDEO_CURVES, _VIDEO_PRIMARIES, _SRGB_CURVE, _BT709 = (1, 2, 6, 14, 15), (2, 5, 6), 13, 1
 _NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
 _PIECE = 2**20
-# What libvips' modules and zlib put before their messages.
+# Prefixes of libvips' and zlib's messages.
 _SPEAKER = re.compile(r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )")
 _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
-# libvips would hand out a file's former pixels after it has changed.
+# With its cache libvips would return a file's old pixels after it has changed.
 pyvips.cache_set_max(0)
 
 
 def decode(data: bytes) -> tuple[np.ndarray, Parts]:
-    """Pixels as `srgan_tf.images.Photo` has them, not yet turned, and what else a file holds.
+    """Decode a file to pixels as in `srgan_tf.images.Photo`, without applying the orientation.
 
     Raises:
-        ImageError: what it is instead of a readable picture, without the file's name.
+        ImageError: not a readable image; the message does not have the file's name.
     """
     kind = _kind(data)
     if kind is None:
@@ -64,7 +64,7 @@ def decode(data: bytes) -> tuple[np.ndarray, Parts]:
         return _DECODERS[kind](data)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # decoders raise nearly anything at a broken file
+    except Exception as error:  # decoders raise nearly anything on damaged files
         reason = _reason(error)
         if "not configured" in reason:
             raise ImageError(f"a {kind} that can't be read: {reason}") from None
@@ -79,7 +79,7 @@ def _kind(data: bytes) -> str | None:
     if data[4:8] == b"ftyp":
         brands = data[8 : int.from_bytes(data[:4])]
         return "AVIF" if b"avi" in brands else "HEIC" if b"he" in brands else None
-    if data[1:4] == b"PNG":  # a damaged one may have lost a bit before it
+    if data[1:4] == b"PNG":  # a transfer as text may have damaged the byte before
         return "PNG"
     if b"\xff\xd8\xff" in data[:16]:  # some have a byte before
         return "JPEG"
@@ -95,7 +95,7 @@ def _reason(error: Exception) -> str:
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = containers.read_png(data)
     image = pyvips.Image.pngload_buffer(parts.stream, fail_on="warning", unlimited=True)
-    return _decoded(image), parts
+    return _to_array(image), parts
 
 
 def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -106,7 +106,7 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
     if parts.rows:
         _check_end(parts.stream, parts.rows)
         if parts.rows[2] == 8:
-            # libvips asks for warnings before each 8 rows, and so misses those of the last ones.
+            # libvips checks for warnings before every 8 rows, so it misses those of the last rows.
             image = _load_jpeg(_with_rows(parts.stream, parts.rows))
     if image.interpretation == "cmyk":
         image = _to_srgb(_with_profile(image, parts.icc), parts)
@@ -125,17 +125,17 @@ def _load_jpeg(stream: bytes) -> pyvips.Image:
 
 
 def _with_rows(stream: bytes, rows: tuple[int, int, int]) -> bytes:
-    """A JPEG with a height that ends with a unit, and 8 rows more if a unit is no more."""
+    """Round up a JPEG's height to a multiple of its coding unit, plus 8 rows if a unit has 8."""
     place, height, unit = rows
     more = -(-height // unit) * unit + (8 if unit == 8 else 0)
     return stream[:place] + struct.pack(">H", min(more, 65500)) + stream[place + 2 :]
 
 
 def _check_end(stream: bytes, rows: tuple[int, int, int]) -> None:
-    """Raises ImageError when a JPEG's picture ends well before its data do.
+    """Raise ImageError if a JPEG's image ends well before its data.
 
-    Wrong bits in a scan decode to other pixels, and to more or fewer than there are; libjpeg tells
-    of too few only. So without its end, padding apart, a good scan must be too short.
+    Wrong bits in a scan decode to other pixels, and to too many or too few; libjpeg detects only
+    too few. So an undamaged scan must become too short when its end (besides padding) is removed.
     """
     cut = stream[:-2].rstrip(b"\0\xff")[:-8] + b"\xff\xd9"
     with suppress(pyvips.Error):
@@ -148,7 +148,7 @@ def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
     image = pyvips.Image.webpload_buffer(parts.stream, fail_on="warning")
     frames = image.get("n-pages") if image.get_typeof("n-pages") else 1
     _check_frames(frames)
-    return _decoded(image), parts
+    return _to_array(image), parts
 
 
 def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
@@ -159,13 +159,13 @@ def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
         _check_size(image.width, image.height)
         return image.numpy(), parts
     except pyvips.Error as error:
-        # Above it stands how libvips sought in the data.
+        # The lines above it are about libvips' loaders.
         reason = re.findall(r"^heif: (?:Invalid input: |Unspecified: )*(.*)", error.detail, re.M)
         if not reason or "not been built in" not in reason[-1]:
             raise ImageError(
                 f"a damaged {kind}: {(reason or ['its header is wrong'])[-1]}"
             ) from None
-    # PyPI's libvips has no decoder of HEVC.
+    # PyPI's libvips has no HEVC decoder.
     if importlib.util.find_spec("pillow_heif") is None:
         raise ImageError(
             f"a {kind} photo, which needs: pip install 'srgan-tf[heic]'; or save it as JPEG or PNG"
@@ -176,7 +176,7 @@ def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
 
 
 def _parts_of_heif(image: pyvips.Image, data: bytes) -> Parts:
-    """What else a HEIF file holds; libvips has turned the pixels already."""
+    """Return a HEIF file's metadata; libvips has applied the orientation."""
 
     def field(name: str) -> bytes:
         return image.get(name) if image.get_typeof(name) else b""
@@ -198,14 +198,14 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
     if not pictures and len(pages) == 1 and _SUB_DIRECTORIES not in pages[0]:
         pictures = [0]
     if not pictures:
-        raise ImageError("a TIFF with previews only, such as a raw photo")
+        raise ImageError("a TIFF with only previews, such as a raw photo")
     _check_frames(len(pictures))
     page = pages[pictures[0]]
     photometric, bits = _check_page(page)
     parts = Parts(
         exif=page,
         xmp=page.raw(ifd.XMP),
-        iptc=page.raw(ifd.IPTC) or containers.iptc_of_photoshop(page.raw(ifd.PHOTOSHOP)),
+        iptc=page.raw(ifd.IPTC) or containers.extract_iptc(page.raw(ifd.PHOTOSHOP)),
         icc=page.raw(ifd.ICC),
     )
     compression = int(page.number(ifd.COMPRESSION, 1))
@@ -215,26 +215,26 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
         except UnidentifiedImageError:
             name = _COMPRESSIONS_OF_PILLOW.get(compression, "no")
             raise ImageError(
-                f"a {bits}-bit TIFF with {name} compression, which can't be read; "
-                "save it with deflate"
+                f"a {bits}-bit TIFF with {name} compression, which is not supported; save it with "
+                "deflate"
             ) from None
         if photometric == _CMYK:
             image = pyvips.Image.new_from_array(pixels, interpretation="cmyk")
-            pixels = _decoded(_to_srgb(_with_profile(image, parts.icc), parts))
+            pixels = _to_array(_to_srgb(_with_profile(image, parts.icc), parts))
         if photometric == _LAB:
             parts.icc = b""
         if photometric == 0 and pixels.dtype == np.uint16:
-            pixels = 65535 - pixels  # which Pillow leaves as they are
-        page.pop(ifd.ORIENTATION, None)  # Pillow has turned it
+            pixels = 65535 - pixels  # Pillow does not invert 16 bits
+        page.pop(ifd.ORIENTATION, None)  # Pillow has applied it
         return pixels, parts
     image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
     if compression in _DEFLATE:
         _check_deflated(data, page)
-    return _decoded(_channels(image, page, parts)), parts
+    return _to_array(_channels(image, page, parts)), parts
 
 
 def _check_deflated(data: bytes, page: ifd.Directory) -> None:
-    """Raises zlib.error when a checksum is wrong, to which libtiff does not always get."""
+    """Raise zlib.error if a checksum is wrong, which libtiff does not always check."""
     for offsets, lengths in ((ifd.STRIPS, ifd.STRIP_LENGTHS), (ifd.TILES, ifd.TILE_LENGTHS)):
         for offset, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False):
             inflater, rest = zlib.decompressobj(), data[int(offset) : int(offset + length)]
@@ -244,35 +244,35 @@ def _check_deflated(data: bytes, page: ifd.Directory) -> None:
 
 
 def _is_picture(page: ifd.Directory) -> bool:
-    """Whether a page is none that is a smaller copy or a mask of another."""
+    """Return whether a page is neither a smaller copy nor a mask of another."""
     copy_or_mask = int(page.number(ifd.SUBFILE_TYPE, 0)) & 0b101
     return not copy_or_mask and page.number(ifd.OLD_SUBFILE_TYPE, 0) != 2
 
 
 def _check_page(page: ifd.Directory) -> tuple[int, int]:
-    """(photometric interpretation, bits a channel) of a page that can be read."""
-    photometric = int(page.number(ifd.PHOTOMETRIC, -1))  # as no TIFF has
+    """Return (photometric interpretation, bits per channel). Raises ImageError if unsupported."""
+    photometric = int(page.number(ifd.PHOTOMETRIC, -1))  # -1: not stated
     bits = {int(depth) for depth in page.numbers(ifd.BITS) or [1]}
     numbers = {int(number) for number in page.numbers(ifd.SAMPLE_FORMAT)}
     if photometric not in _CHANNELS:
         what = _OTHER_PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")
-        raise ImageError(f"a TIFF of {what}, which can't be read")
+        raise ImageError(f"a TIFF of {what}, which is not supported")
     for number, what in _OTHER_NUMBERS.items():
         if number in numbers:
-            raise ImageError(f"a TIFF of {max(bits)}-bit {what}, not 8 or 16 bits a channel")
+            raise ImageError(f"a TIFF of {max(bits)}-bit {what}, not 8 or 16 bits per channel")
     if len(bits) != 1 or not bits <= {1, 2, 4, 8, 16}:
         depths = ", ".join(map(str, sorted(bits)))
-        raise ImageError(f"a TIFF of {depths}-bit integers, not 8 or 16 bits a channel")
+        raise ImageError(f"a TIFF of {depths}-bit integers, not 8 or 16 bits per channel")
     return photometric, bits.pop()
 
 
 def _channels(image: pyvips.Image, page: ifd.Directory, parts: Parts) -> pyvips.Image:
-    """Grey or RGB with alpha, if there is one, of a TIFF's channels."""
+    """Extract grey or RGB, and alpha if there is one, from a TIFF's channels."""
     photometric = int(page.number(ifd.PHOTOMETRIC, 0))
     extra = int(page.number(ifd.SAMPLES, 1)) - _CHANNELS[photometric]
     kinds = [int(number) for number in page.numbers(ifd.EXTRA_SAMPLES)]
     if not kinds and extra == 1:
-        kinds = [2]  # as older programs wrote alpha
+        kinds = [2]  # older programs wrote alpha like this
     alpha = next(
         (index for index, kind in enumerate(kinds[: max(extra, 0)]) if kind in (1, 2)), None
     )
@@ -291,9 +291,9 @@ def _channels(image: pyvips.Image, page: ifd.Directory, parts: Parts) -> pyvips.
 
 
 def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
-    """CMYK to sRGB, by its profile if it has a good one."""
+    """Convert CMYK to sRGB, by its profile if it has a valid one."""
     parts.icc = b""
-    # An EXIF that says otherwise would contradict.
+    # EXIF must not contradict.
     details = parts.exif.directory(ifd.EXIF)
     if ifd.COLOR_SPACE in details:
         details[ifd.COLOR_SPACE] = ifd.Value(ifd.SHORT, struct.pack("<H", 1))
@@ -305,7 +305,7 @@ def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
     )
 
 
-def _decoded(image: pyvips.Image) -> np.ndarray:
+def _to_array(image: pyvips.Image) -> np.ndarray:
     _check_size(image.width, image.height)
     return image.numpy()
 
@@ -344,12 +344,12 @@ def _decode_with_pillow(kind: str, data: bytes, page: int = 0) -> np.ndarray:
                 return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
             if image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
                 return np.asarray(image.convert("RGBA" if alpha else "RGB"))
-            raise ImageError(f"a {kind} of pixels of kind {image.mode}, which can't be read")
+            raise ImageError(f"a {kind} with pixels of mode {image.mode}, which is not supported")
     except Image.DecompressionBombError:
         raise ImageError(_TOO_LARGE) from None
 
 
-_TOO_LARGE = "more pixels than Pillow takes for an attack, a decompression bomb"
+_TOO_LARGE = "more pixels than Pillow's limit against decompression bombs"
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,7 +1,7 @@
-"""Image file directories, of which TIFF files and EXIF are made.
+"""Image file directories (IFD), the structure of TIFF files and EXIF.
 
-Values stay the bytes that they are, so that what is not understood is kept, too. Entries that
-can't be read are left out: metadata is never a reason to refuse a picture.
+Values are kept as bytes, so that unknown ones are preserved. Unreadable entries are dropped:
+damaged metadata is never a reason to refuse an image.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ STRIPS, STRIP_LENGTHS, TILES, TILE_LENGTHS = 273, 279, 324, 325
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 
-# As tifffile, ImageJ and microscopes describe a file's pages.
+# Descriptions of a file's pages by tifffile, ImageJ and microscopes.
 _LAYOUTS = (b'{"shape":', b"ImageJ=", b"<?xml", b"<OME")
 _POINTERS = (EXIF, GPS, INTEROP)
-# Of a first directory, those that tell of a photo and not of how its pixels are stored: name of the
-# document, description, make, model, software, date, artist, computer, ratings, copyright, XP*.
+# Tags of a first directory that describe the photo, not how its pixels are stored: document name,
+# description, make, model, software, date, artist, computer, ratings, copyright, XP*.
 _DESCRIPTIVE = {269, 270, 271, 272, 305, 306, 315, 316, 0x4746, 0x4749, 0x8298, EXIF, GPS}
 _DESCRIPTIVE |= {0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F}
-# Bytes of a value, and of the number that has an order of bytes, by type.
+# Bytes of a value, and of the numbers it consists of, by type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
 _NUMBERS = {kind: 4 if kind in (5, 10) else size for kind, size in _SIZES.items()}
@@ -37,13 +37,13 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 1
 
 @dataclass(frozen=True)
 class Value:
-    """A type as TIFF numbers them, and the values' bytes, little-endian."""
+    """A TIFF type number, and the values' bytes, little-endian."""
 
     kind: int
     data: bytes
 
     def numbers(self) -> list[float]:
-        """The values, if they are integers or ratios of them; a ratio to 0 is 0."""
+        """Return integer or rational values; empty for other types; x/0 is 0."""
         if self.kind in (5, 10):
             pairs = struct.iter_unpack("<II" if self.kind == 5 else "<ii", self.data)
             return [numerator / (denominator or np.inf) for numerator, denominator in pairs]
@@ -53,18 +53,18 @@ class Value:
 
 
 class Directory(dict[int, "Value | Directory"]):
-    """Values by tag; that of a pointer to a further directory is the directory."""
+    """Values by tag; a pointer to another directory is replaced by that directory."""
 
     def numbers(self, tag: int) -> list[float]:
         value = self.get(tag)
         return value.numbers() if isinstance(value, Value) else []
 
     def number(self, tag: int, default: float) -> float:
-        """The first of a tag's numbers, or the default where there is none."""
+        """Return the first of a tag's numbers, or the default if there is none."""
         return (self.numbers(tag) or [default])[0]
 
     def raw(self, tag: int) -> bytes:
-        """The bytes of a tag's value, empty where there is none."""
+        """Return the bytes of a tag's value; empty if there is none."""
         value = self.get(tag)
         return value.data if isinstance(value, Value) else b""
 
@@ -73,12 +73,12 @@ class Directory(dict[int, "Value | Directory"]):
         return value if isinstance(value, Directory) else Directory()
 
     def orientation(self) -> int | None:
-        """1 to 8 as EXIF numbers them."""
+        """Return EXIF's orientation, 1 to 8; None if there is none."""
         orientation = self.number(ORIENTATION, 0)
         return int(orientation) if 1 <= orientation <= 8 else None
 
     def dpi(self) -> tuple[float, float] | None:
-        """Horizontal and vertical, as stored."""
+        """Return the horizontal and vertical resolution; None if there is none."""
         dots_a_unit = {2: 1.0, 3: 2.54}.get(int(self.number(RESOLUTION_UNIT, 2)), 0.0)
         return plausible_dpi(
             dots_a_unit * self.number(X_RESOLUTION, 0), dots_a_unit * self.number(Y_RESOLUTION, 0)
@@ -86,12 +86,12 @@ class Directory(dict[int, "Value | Directory"]):
 
 
 def plausible_dpi(x: float, y: float) -> tuple[float, float] | None:
-    """A resolution that all formats can hold, or None: a value beyond that is a fault."""
+    """Return a resolution, or None if it is outside the range that all formats support."""
     return (x, y) if 1 <= x < 2**16 and 1 <= y < 2**16 else None
 
 
 def read_exif(data: bytes) -> Directory:
-    """EXIF's first directory, without the thumbnail's, which is the second; empty if damaged."""
+    """Read EXIF's first directory, without the thumbnail's, the second; empty if damaged."""
     if data.startswith(b"Exif\0"):
         data = data[6:]
     try:
@@ -101,14 +101,14 @@ def read_exif(data: bytes) -> Directory:
 
 
 def write_exif(directory: Directory) -> bytes:
-    """EXIF as it is in a PNG or WebP file; empty for an empty directory."""
+    """Encode EXIF as in a PNG or WebP file; empty for an empty directory."""
     if not directory:
         return b""
     return b"II*\0\x08\0\0\0" + _directory_bytes(directory, 8, "<", big=False)
 
 
-def descriptive(directory: Directory) -> Directory:
-    """What of a first directory is of the photo, and not of how its pixels are stored."""
+def keep_descriptive(directory: Directory) -> Directory:
+    """Return a first directory without the tags of how pixels are stored."""
     kept = Directory({tag: value for tag, value in directory.items() if tag in _DESCRIPTIVE})
     if kept.raw(DESCRIPTION).startswith(_LAYOUTS):
         del kept[DESCRIPTION]
@@ -116,16 +116,16 @@ def descriptive(directory: Directory) -> Directory:
 
 
 def read_pages(data: bytes) -> list[Directory]:
-    """The directories of a TIFF file's pages.
+    """Read the directories of a TIFF file's pages.
 
     Raises:
-        ValueError: they aren't all there.
+        ValueError: truncated.
     """
     return list(_directories(data))
 
 
 def add_to_tiff(file, added: Directory) -> None:
-    """Adds values to the only page of a TIFF file, open for reading and writing, without a copy."""
+    """Add values to the only page of a TIFF file, opened for reading and writing, in place."""
     file.seek(0)
     order, big = _kind(file.read(4))
     layout = _Layout(order, big)
@@ -134,7 +134,7 @@ def add_to_tiff(file, added: Directory) -> None:
     file.seek(start)
     (count,) = struct.unpack(layout.count, file.read(layout.count_width))
     entries = [file.read(layout.entry) for _ in range(count)]
-    # As if alone, to have its entries, whose offsets hold in the whole file.
+    # Encode the new directory on its own for its entries, whose offsets are those in the file.
     end = file.seek(0, 2)
     padding = -end % 8
     offset = end + padding
@@ -152,7 +152,7 @@ def add_to_tiff(file, added: Directory) -> None:
 
 
 class _Layout:
-    """Sizes and formats of a directory's parts: 4-byte offsets, or BigTIFF's of 8 bytes."""
+    """Sizes and formats of a directory's fields: 4-byte offsets, or BigTIFF's of 8 bytes."""
 
     def __init__(self, order: str, big: bool):
         self.width, self.offset = (8, f"{order}Q") if big else (4, f"{order}I")
@@ -162,11 +162,11 @@ class _Layout:
 
 
 def _kind(start: bytes) -> tuple[str, bool]:
-    """(order of bytes, whether it is BigTIFF) by a file's first four bytes."""
+    """Return (byte order, whether it is BigTIFF) from a file's first four bytes."""
     kinds = {b"II*\0": ("<", False), b"MM\0*": (">", False)}
     kinds |= {b"II+\0": ("<", True), b"MM\0+": (">", True)}
     if start not in kinds:
-        raise ValueError("no TIFF structure")
+        raise ValueError("not a TIFF structure")
     return kinds[start]
 
 
@@ -183,7 +183,7 @@ def _directories(data: bytes) -> Iterator[Directory]:
             end = start + layout.count_width + count * layout.entry
             (start,) = struct.unpack_from(layout.offset, data, end)
     except struct.error:
-        raise ValueError("a directory is cut off") from None
+        raise ValueError("a directory is truncated") from None
 
 
 def _directory(data: bytes, start: int, order: str, big: bool, depth: int = 0) -> Directory:
@@ -199,7 +199,7 @@ def _directory(data: bytes, start: int, order: str, big: bool, depth: int = 0) -
                 (at,) = struct.unpack_from(layout.offset, data, at)
             if not 0 < size <= len(data) - at:
                 continue
-            value = Value(kind, _swapped(data[at : at + size], kind, order))
+            value = Value(kind, _swap_bytes(data[at : at + size], kind, order))
             if tag not in _POINTERS:
                 directory[tag] = value
             elif depth < 2 and value.numbers():
@@ -207,7 +207,7 @@ def _directory(data: bytes, start: int, order: str, big: bool, depth: int = 0) -
                 if inner:
                     directory[tag] = inner
     except struct.error:
-        pass  # what could be read
+        pass  # keep the entries read so far
     return directory
 
 
@@ -224,7 +224,7 @@ def _directory_bytes(directory: Directory, start: int, order: str, big: bool) ->
             data = struct.pack(layout.offset, offset)
         else:
             kind, count = value.kind, len(value.data) // _SIZES[value.kind]
-            data = _swapped(value.data, kind, order)
+            data = _swap_bytes(value.data, kind, order)
             if len(data) > layout.width:
                 values += data
                 data = struct.pack(layout.offset, offset)
@@ -232,8 +232,8 @@ def _directory_bytes(directory: Directory, start: int, order: str, big: bool) ->
     return table + bytes(layout.width) + values
 
 
-def _swapped(data: bytes, kind: int, order: str) -> bytes:
-    """A value's bytes from an order to little-endian, or back."""
+def _swap_bytes(data: bytes, kind: int, order: str) -> bytes:
+    """Convert a value's bytes from a byte order to little-endian, or back."""
     if order == "<" or _NUMBERS[kind] == 1:
         return data
     return np.frombuffer(data, f"u{_NUMBERS[kind]}").byteswap().tobytes()

@@ -40,17 +40,17 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from tqdm import tqdm
 
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import (
     READ_SUFFIXES,
     Output,
+    atomic_write,
     find_images,
     first_line,
     is_file,
     is_folder,
     is_image_name,
-    native_messages_held_back,
-    written_whole,
+    suppress_native_output,
 )
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE
@@ -85,8 +85,8 @@ class Settings:
     size: Size | None = None
 
     def open(self) -> Upscaler:
-        """Raises RequestError as `Upscaler` does."""
-        with native_messages_held_back():
+        """Raises UserError as `Upscaler` does."""
+        with suppress_native_output():
             from srgan_tf.inference.upscaler import Upscaler
 
             with _local_model(self.model) as model:
@@ -164,14 +164,14 @@ def upscale_batch(
         output: how results are written.
 
     Raises:
-        RequestError: nothing matches, results among the inputs, no such model, no such filesystem.
+        UserError: nothing matches, results among the inputs, no such model, no such filesystem.
     """
     options = PipelineOptions(list(runner_options))
     here = options.view_as(StandardOptions).runner is None
     if here:
         options = PipelineOptions([*_local_runner(workers), *runner_options])
     elif workers is not None:
-        raise RequestError("--workers is for this machine; give the runner's own option after --")
+        raise UserError("--workers is for this machine; give the runner's own option after --")
     FileSystems.set_options(options)
     runner = None
     if here and options.view_as(DirectOptions).direct_running_mode == _PROCESSES:
@@ -204,7 +204,7 @@ def upscale_batch(
             )
         counts = _counts(result)
         if not (counts["found"] or counts["failures"]):
-            raise RequestError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
+            raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
         failures = f"{out}/{FAILURES_FILE}"
         if counts["failures"]:
             FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])
@@ -388,7 +388,7 @@ class _Record(beam.DoFn):
             return
         content = "".join(f"{line}\n" for line in sorted(element)).encode()
         if _is_here(self._path):
-            with written_whole(Path(self._path)) as temporary:
+            with atomic_write(Path(self._path)) as temporary:
                 temporary.write_bytes(content)
         else:
             with FileSystems.create(
@@ -463,7 +463,7 @@ def _local_runner(workers: int | None) -> list[str]:
     if workers is None:
         workers = max(2, (os.cpu_count() or 1) // 4)
     if workers < 1:
-        raise RequestError(f"--workers must be at least 1, not {workers}")
+        raise UserError(f"--workers must be at least 1, not {workers}")
     return [
         "--runner=DirectRunner",
         f"--direct_num_workers={workers}",
@@ -486,7 +486,7 @@ def _find(text: str, out: str) -> Input:
     """What an argument names.
 
     Raises:
-        RequestError: nothing, or only results.
+        UserError: nothing, or only results.
     """
     path = _absolute(text)
     folder = _is_folder(path)
@@ -499,11 +499,11 @@ def _find(text: str, out: str) -> Input:
         pattern = path.replace("/**/*", "/**")
         found = Input(_WILDCARD.split(pattern)[0].rpartition("/")[0], pattern)
     if f"{found.folder}/".startswith(f"{out}/"):
-        raise RequestError(f"{text}: within {out}, the folder of the results")
+        raise UserError(f"{text}: within {out}, the folder of the results")
     if folder is None and not (
         _WILDCARD.search(path) and any(problem is None for _, problem in _images(found, out))
     ):
-        raise RequestError(f"{text}: no such file or folder, and no file matches")
+        raise UserError(f"{text}: no such file or folder, and no file matches")
     return found
 
 
@@ -561,7 +561,7 @@ def _absolute(path: str) -> str:
         scheme = FileSystems.get_scheme(path)
         FileSystems.get_filesystem(path)
     except ValueError as error:
-        raise RequestError(f"{path}: {first_line(error)}") from None
+        raise UserError(f"{path}: {first_line(error)}") from None
     if scheme is not None:
         return path.rstrip("/")
     # Links resolved: no result may replace an input unnoticed. But a photo has its link's name.
@@ -575,7 +575,7 @@ def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
     try:
         (result,) = FileSystems.match([pattern], [limit])
     except BeamIOError as error:
-        raise RequestError(f"{pattern}: can't be listed: {first_line(error)}") from None
+        raise UserError(f"{pattern}: can't be listed: {first_line(error)}") from None
     return (metadata.path for metadata in result.metadata_list)
 
 
@@ -639,7 +639,7 @@ def _local_model(model: str | None) -> Iterator[str | Path | None]:
         try:
             _fetch(model, path)
         except (OSError, ValueError) as error:
-            raise RequestError(f"{model}: can't be read: {first_line(error)}") from None
+            raise UserError(f"{model}: can't be read: {first_line(error)}") from None
         yield path
 
 

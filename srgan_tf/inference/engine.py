@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference import ENGINES
 from srgan_tf.inference.tiles import cut
 from srgan_tf.weights import find_litert
@@ -54,28 +54,28 @@ def open_engine(
         together: how many images the engine will get at a time.
 
     Raises:
-        RequestError: no such model, a file of another kind, an engine that can't run the model or
+        UserError: no such model, a file of another kind, an engine that can't run the model or
             several images at a time, or a package that is missing.
     """
     if engine not in ENGINES:
-        raise RequestError(f"the engine is {', '.join(ENGINES)}, not {engine}")
+        raise UserError(f"the engine is {', '.join(ENGINES)}, not {engine}")
     opened = _open(model, precision, engine, together)
     if together > 1 and not opened.batched:
-        raise RequestError(f"{model}: gets one tile at a time; several are for Keras models")
+        raise UserError(f"{model}: gets one tile at a time; several are for Keras models")
     return opened
 
 
 def _open(model: str | Path, precision: str, engine: str, together: int) -> Engine:
     if str(model).startswith(("http://", "https://", "grpc://")):
         if importlib.util.find_spec("requests") is None:
-            raise RequestError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
+            raise UserError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
         from srgan_tf.inference.server import ServerEngine
 
         return ServerEngine(str(model))
     path = Path(model)
     if path.suffix == ".tflite":
         if engine == "tensorflow":
-            raise RequestError(f"{model}: a .tflite model runs on LiteRT, not on TensorFlow")
+            raise UserError(f"{model}: a .tflite model runs on LiteRT, not on TensorFlow")
         return _litert(path)
     folder = _saved_model_folder(path)
     if folder is None and engine != "tensorflow" and precision == "float32":
@@ -84,7 +84,7 @@ def _open(model: str | Path, precision: str, engine: str, together: int) -> Engi
         if released is not None and not wants_tensorflow:
             return _litert(released)
     if engine == "litert":
-        raise RequestError(
+        raise UserError(
             f"{model}: LiteRT runs .tflite files and released generators, in float32: "
             f"srgan export --weights {model} --tflite makes one"
         )
@@ -100,9 +100,9 @@ def _open(model: str | Path, precision: str, engine: str, together: int) -> Engi
 
 
 def require_tensorflow(purpose: str) -> None:
-    """Raise RequestError, which says how to install it, where TensorFlow is missing."""
+    """Raise UserError, which says how to install it, where TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
-        raise RequestError(
+        raise UserError(
             f"{purpose} needs TensorFlow, which `pip install -r requirements.txt` installs in a "
             "checkout of srgan-tf, and elsewhere `pip install 'srgan-tf[tensorflow]'`"
         )

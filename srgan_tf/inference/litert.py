@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 from srgan_tf.inference.engine import in_tiles
 from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE
@@ -63,7 +63,7 @@ class LiteRTEngine:
             or one for each core.
 
     Raises:
-        RequestError: not there, not such a file, or ai-edge-litert is missing.
+        UserError: not there, not such a file, or ai-edge-litert is missing.
     """
 
     batched = False
@@ -78,12 +78,12 @@ class LiteRTEngine:
             # Here, where a command holds back what LiteRT says of it.
             interpreter.allocate_tensors()
         except OSError as error:
-            raise RequestError(f"{path}: can't be read ({first_line(error)})") from None
+            raise UserError(f"{path}: can't be read ({first_line(error)})") from None
         except (ValueError, RuntimeError) as error:
-            raise RequestError(f"{path}: not a .tflite file ({first_line(error)})") from None
+            raise UserError(f"{path}: not a .tflite file ({first_line(error)})") from None
         info = read_info(content)
         if info is None:
-            raise RequestError(f"{path}: a .tflite file that `srgan export` didn't write")
+            raise UserError(f"{path}: a .tflite file that `srgan export` didn't write")
         self.scale, self.radius = info.scale, info.radius
         self._upsample_radius = info.upsample_radius
         self._runners = {
@@ -134,9 +134,9 @@ def _threads() -> int:
 
 
 def require_litert() -> None:
-    """Raise RequestError where ai-edge-litert, which runs .tflite models, is missing."""
+    """Raise UserError where ai-edge-litert, which runs .tflite models, is missing."""
     if importlib.util.find_spec("ai_edge_litert") is None:
-        raise RequestError(".tflite models need ai-edge-litert: pip install ai-edge-litert")
+        raise UserError(".tflite models need ai-edge-litert: pip install ai-edge-litert")
 
 
 def read_info(model: bytes) -> ModelInfo | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import TensorFlowPath, first_line
 from srgan_tf.inference.engine import in_tiles, tile_side
 
@@ -19,7 +19,7 @@ class SavedModelEngine:
         folder: with saved_model.pb.
 
     Raises:
-        RequestError: not such a folder.
+        UserError: not such a folder.
     """
 
     batched = False
@@ -35,7 +35,7 @@ class SavedModelEngine:
             # Kept: the signature refers to it weakly.
             self._loaded = tf.saved_model.load(str(seen.path))
         except (OSError, ValueError, tf.errors.OpError) as error:
-            raise RequestError(f"{folder}: can't be loaded ({first_line(error)})") from None
+            raise UserError(f"{folder}: can't be loaded ({first_line(error)})") from None
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
         return in_tiles(self._run, lr, self.scale, self.tile, self.radius)

@@ -15,7 +15,7 @@ from PIL import Image
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 from srgan_tf.inference.engine import in_tiles, tile_side
 
@@ -37,7 +37,7 @@ class ServerEngine:
             stand `timeout=` (seconds for an answer, 60) and `retries=` (3), joined by `&`.
 
     Raises:
-        RequestError: such a URL it is not, no server answers, it has no such model, or the model
+        UserError: such a URL it is not, no server answers, it has no such model, or the model
             is not of `srgan export`. Also when enlarging fails.
     """
 
@@ -105,7 +105,7 @@ class _RESTServer:
                 timeout=self._timeout,
             )
         except requests.RequestException as error:
-            raise RequestError(f"{self._url}: no answer ({_cause(error)})") from None
+            raise UserError(f"{self._url}: no answer ({_cause(error)})") from None
         try:
             content = answer.json()
             if answer.ok:
@@ -113,7 +113,7 @@ class _RESTServer:
             problem = content["error"]
         except (ValueError, KeyError, TypeError):
             problem = "an answer that isn't TensorFlow Serving's"
-        raise RequestError(f"{self._url}: {answer.status_code}: {problem}")
+        raise UserError(f"{self._url}: {answer.status_code}: {problem}")
 
 
 class _GRPCServer:
@@ -154,7 +154,7 @@ class _GRPCServer:
             except grpc.RpcError as error:
                 if error.code() not in busy or attempt == self._retries:
                     problem = f"{error.code().name}: {error.details()}"
-                    raise RequestError(f"{self._address}: {problem}") from None
+                    raise UserError(f"{self._address}: {problem}") from None
                 time.sleep(_FIRST_PAUSE * 2**attempt)
         raise AssertionError("unreachable")
 
@@ -173,7 +173,7 @@ def _parse(url: str) -> tuple[str, float, int]:
     except ValueError:
         complete = False
     if not complete or options or timeout <= 0 or retries < 0:
-        raise RequestError(f"{url}: a server's model is {_FORM}")
+        raise UserError(f"{url}: a server's model is {_FORM}")
     return f"{parts.scheme}://{parts.netloc}{parts.path}", timeout, retries
 
 

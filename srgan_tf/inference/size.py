@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Size:
         max_side: the longer side in pixels, where the generator makes it longer.
 
     Raises:
-        RequestError: several ways at once, or a number that is not positive.
+        UserError: several ways at once, or a number that is not positive.
     """
 
     scale: float | None = None
@@ -31,11 +31,11 @@ class Size:
     def __post_init__(self):
         box = self.width is not None or self.height is not None
         if (self.scale is not None) + box + (self.max_side is not None) > 1:
-            raise RequestError("a size is a scale, a width and height, or a longest side: one way")
+            raise UserError("a size is a scale, a width and height, or a longest side: one way")
         for name in ("scale", "width", "height", "max_side"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise RequestError(f"{name.replace('_', ' ')} must be above 0, not {value}")
+                raise UserError(f"{name.replace('_', ' ')} must be above 0, not {value}")
 
     def of(self, height: int, width: int, highest: int) -> tuple[int, int]:
         """Return (height, width) of a photo's result.

@@ -16,7 +16,7 @@ import pyvips
 from tqdm import tqdm
 
 from srgan_tf import images
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import DEFAULT_QUALITY, first_line
 from srgan_tf.inference import PRECISIONS
 from srgan_tf.inference.engine import Engine, open_engine
@@ -61,7 +61,7 @@ class Upscaler:
         scale: how many times as wide and high a result is that no `size` makes smaller.
 
     Raises:
-        RequestError: no such model, precision or engine, a tile or `together` below 1, `together`
+        UserError: no such model, precision or engine, a tile or `together` below 1, `together`
             above 1 and another kind of model, or a package is missing.
 
     Example:
@@ -82,11 +82,11 @@ class Upscaler:
         size: Size | None = None,
     ):
         if tile < 1:
-            raise RequestError(f"a tile's side must be at least 1 pixel, not {tile}")
+            raise UserError(f"a tile's side must be at least 1 pixel, not {tile}")
         if together < 1:
-            raise RequestError(f"the network gets at least 1 tile at a time, not {together}")
+            raise UserError(f"the network gets at least 1 tile at a time, not {together}")
         if precision not in PRECISIONS:
-            raise RequestError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
+            raise UserError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
         model = default_model() if model is None else model
         opened = open_engine(model, precision, engine, together)
         self.scale, self._overlap = opened.scale, opened.radius

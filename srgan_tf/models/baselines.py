@@ -1,8 +1,8 @@
-"""The baselines of the paper's table 2 that are networks: SRCNN, ESPCN and DRCN.
+"""The paper's baseline networks: SRCNN, ESPCN and DRCN.
 
-They enlarge luma; chroma is enlarged bicubically, as their papers do. In front of and behind
-that they keep SRResNet's contract, so that whatever trains, loads or carries out a generator
-takes them too. New ones compute bicubic upscaling, as a new SRResNet computes bilinear.
+They enlarge luma, and chroma by bicubic, as in their papers. Their interface is SRResNet's, so that
+they can be trained, loaded and run like any generator. New models compute bicubic upscaling, as a
+new SRResNet computes bilinear.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from srgan_tf.models.generator import PhotoModel
 from srgan_tf.models.srresnet import SCALES
 from srgan_tf.resize import cubic
 
-# A change of Y changes each of R, G and B by this much, when Cb and Cr stay.
+# Change of R, G and B per change of Y, at constant Cb and Cr.
 _RGB_PER_LUMA = 255.0 / 219.0
 
 
 def unit_luma(images: tf.Tensor) -> tf.Tensor:
-    """Y of RGB [N, H, W, 3] in [0, 1]: float32 [N, H, W, 1] in [16/255, 235/255]."""
+    """Compute Y, float32 [N, H, W, 1] in [16/255, 235/255], of RGB [N, H, W, 3] in [0, 1]."""
     images = tf.cast(images, tf.float32)
     y = tf.reduce_sum(images * BT601.astype(np.float32), axis=-1, keepdims=True)
     return y + np.float32(BLACK / 255.0)
 
 
 def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
-    """Enlarge as MATLAB's `imresize(images, scale)`, unrounded, also sizes known only in the graph.
+    """Enlarge as MATLAB's `imresize(images, scale)` does, without rounding, for any shape.
 
     Args:
         images: float [N, H, W, C].
@@ -39,7 +39,7 @@ def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
     Returns:
         [N, scale·H, scale·W, C] of the same dtype.
     """
-    # The new pixels of phase p lie (p + 0.5)/scale - 0.5 from an old one: within its 5 taps.
+    # A new pixel of phase p lies at (p + 0.5)/scale - 0.5 from an old one: 5 taps suffice.
     offsets = (np.arange(scale) + 0.5) / scale - 0.5
     phases = cubic(offsets - np.arange(-2, 3)[:, None])  # [5, scale]
     kernel = np.einsum("yp,xq->yxpq", phases, phases).reshape(5, 5, 1, scale**2)
@@ -55,7 +55,7 @@ def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 class LumaGenerator(PhotoModel):
-    """A generator whose network sees luma alone.
+    """A generator whose network enlarges luma only.
 
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
     [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
@@ -67,33 +67,33 @@ class LumaGenerator(PhotoModel):
         ValueError: another scale.
     """
 
-    features_radius = 0  # all of it counts as upsampling, of the photo itself
+    features_radius = 0  # all of it is in `upsample`
 
     def __init__(self, scale: int = 4, **kwargs):
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {SCALES}, not {scale}")
-        super().__init__(autocast=False, **kwargs)  # bicubic needs more than bfloat16
+        super().__init__(autocast=False, **kwargs)  # bicubic needs float32
         self.scale = scale
 
     def predictions(self, y: tf.Tensor) -> list[tf.Tensor]:
-        """Luma [N, H, W, 1] in [0, 1] to enlarged luma float32 [N, scale·H, scale·W, 1].
+        """Enlarge luma [N, H, W, 1] in [0, 1] to float32 [N, scale·H, scale·W, 1].
 
         Returns:
-            The result, and what else training supervises.
+            The result, and further outputs for training.
         """
         raise NotImplementedError
 
     @property
     def network_radius(self) -> int:
-        """How many pixels of the enlarged photo to each side an output pixel depends on."""
+        """Radius of the receptive field, in pixels of the enlarged photo."""
         raise NotImplementedError
 
     def features(self, inputs, training=False):
-        """The photo as it is."""
+        """Return the photo unchanged."""
         return inputs
 
     def upsample(self, x):
-        """Photos [N, H, W, 3] in [0, 1] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
+        """Enlarge photos [N, H, W, 3] in [0, 1] to [N, scale·H, scale·W, 3] in [-1, 1]."""
         x = tf.cast(x, tf.float32)
         bicubic = bicubic_interpolate(x, self.scale)
         change = self.predictions(unit_luma(x))[0] - unit_luma(bicubic)
@@ -101,7 +101,7 @@ class LumaGenerator(PhotoModel):
 
     @property
     def upsample_radius(self) -> int:
-        """How many pixels of the photo to each side an output pixel depends on."""
+        """Radius of the receptive field, in pixels of the photo."""
         return math.ceil(self.network_radius / self.scale) + 2  # 2: bicubic
 
     def get_config(self):
@@ -131,7 +131,7 @@ class SRCNN(LumaGenerator):
         self.patches.build((None, None, None, 1))
         self.mapping.build((None, None, None, 64))
         self.reconstruction.build((None, None, None, 32))
-        # One channel carries the bicubic image through to the output.
+        # One channel passes the bicubic image through to the output.
         self.reconstruction.kernel.assign(np.zeros(self.reconstruction.kernel.shape))
         for layer in (self.patches, self.mapping, self.reconstruction):
             _carry(layer, 1.0)
@@ -145,8 +145,8 @@ class SRCNN(LumaGenerator):
 class ESPCN(LumaGenerator):
     """ESPCN (Shi et al. 2016): three convolutions at low resolution, then a pixel shuffle.
 
-    A new one computes bilinear upscaling, to within the bend of its tanh: its last convolution,
-    3×3, has no room for bicubic.
+    A new model computes bilinear upscaling, up to the nonlinearity of tanh; its last convolution,
+    3×3, is too small for bicubic.
 
     Args:
         scale: 2, 4 or 8.
@@ -156,7 +156,7 @@ class ESPCN(LumaGenerator):
 
     def __init__(self, scale: int = 4, **kwargs):
         super().__init__(scale, **kwargs)
-        # Glorot's start, of 25 inputs and 1600 outputs, leaves features too faint to learn from.
+        # Glorot initialization, of 25 inputs and 1600 outputs, makes features too small to learn.
         self.head = self._conv(64, 5, activation="tanh", kernel_initializer="he_normal")
         self.mapping = self._conv(32, 3, activation="tanh", kernel_initializer="he_normal")
         self.subpixels = self._conv(scale**2, 3)
@@ -165,7 +165,7 @@ class ESPCN(LumaGenerator):
         self.head.build((None, None, None, 1))
         self.mapping.build((None, None, None, 64))
         self.subpixels.build((None, None, None, 32))
-        # One channel carries the image, in the middle of tanh and small enough for it to be linear.
+        # One channel passes the image, centred and small enough for tanh to be linear.
         gain = 0.25
         _carry(self.head, gain)
         self.head.bias.assign(-0.5 * gain * np.eye(64)[0])
@@ -188,17 +188,17 @@ class ESPCN(LumaGenerator):
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class DRCN(LumaGenerator):
-    """DRCN (Kim et al. 2016): one convolution applied again and again to a bicubic upscaling.
+    """DRCN (Kim et al. 2016): one convolution applied recursively to a bicubic upscaling.
 
-    Every recursion's features are reconstructed by the same two convolutions, as a change of
-    the bicubic image; the result is their sum with learned weights.
+    The same two convolutions reconstruct an image from every recursion's features, as a change of
+    the bicubic image; the result is a weighted sum of these images with learned weights.
 
     Args:
         scale: 2, 4 or 8.
         filters: channels, 256 in the paper.
         recursions: 16 in the paper.
-        block: side of the blocks of pixels that the convolutions take for one pixel of block²
-            channels; 1 in the paper. With 4 they cost a sixteenth and reach four times as far.
+        block: factor of space-to-depth before the convolutions, 1 in the paper. With 4 they cost a
+            sixteenth and their receptive field is four times as large.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class DRCN(LumaGenerator):
             raise ValueError(f"the scale ({scale}) must be a multiple of block ({block})")
         self.filters, self.recursions, self.block = filters, recursions, block
         self.embedding = [self._conv(filters, 3, activation="relu") for _ in range(2)]
-        # The paper's start: each recursion keeps the features.
+        # The paper's initialization: each recursion is the identity.
         self.recursion = self._conv(filters, 3, activation="relu", kernel_initializer=identity)
         self.reconstruction = [
             self._conv(filters, 3, activation="relu"),
@@ -268,14 +268,14 @@ class DRCN(LumaGenerator):
 
 
 def identity(shape, dtype=None) -> np.ndarray:
-    """The kernel of a convolution, [k, k, C, C], that keeps its input."""
+    """Return the kernel [k, k, C, C] of an identity convolution."""
     kernel = np.zeros(shape, np.float32)
     kernel[shape[0] // 2, shape[1] // 2] = np.eye(shape[2])
     return kernel
 
 
 def _carry(conv: keras.layers.Conv2D, gain: float) -> None:
-    """Makes the first output channel of a convolution `gain` times its first input channel."""
+    """Make the first output channel of a convolution `gain` times its first input channel."""
     kernel = conv.kernel.numpy()
     kernel[..., 0] = 0.0
     kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, 0, 0] = gain

@@ -1,4 +1,4 @@
-"""The discriminators: the paper's, and one that judges each place."""
+"""The discriminators: the paper's, and a U-Net with one logit per pixel."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ STRIDE = 16
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class Discriminator(keras.Model):
-    """Tell HR photos from generated ones (Ledig et al. 2017, section 2.1.1 and figure 4).
+    """The paper's discriminator (Ledig et al. 2017, section 2.1.1 and figure 4).
 
     Returns logits, not probabilities.
 
@@ -72,7 +72,7 @@ class Discriminator(keras.Model):
         return self.logits(x)
 
     def judge(self, hr, sr):
-        """Return the logits of HR and SR to train on, each normalized with its own statistics."""
+        """Return the logits of HR and SR for training D, each batch-normalized on its own."""
         return self(hr, training=True), self(sr, training=True)
 
     def judge_generated(self, sr):
@@ -89,12 +89,12 @@ class Discriminator(keras.Model):
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class SpectralConv2D(keras.layers.Conv2D):
-    """A 2D convolution whose kernel is divided by its largest singular value (Miyato et al. 2018).
+    """A 2D convolution with spectral normalization (Miyato et al. 2018).
 
-    The singular value is that of the kernel as a matrix [height·width·inputs, filters], by one
-    step of power iteration at each call with training=True. Unlike
-    `keras.layers.SpectralNormalization` it leaves the kernel itself alone, so that the gradient
-    passes through the normalization and replicas of a strategy need not agree on an assignment.
+    The kernel, as a matrix [height·width·inputs, filters], is divided by its largest singular
+    value, by one step of power iteration per call with training=True. Unlike
+    `keras.layers.SpectralNormalization` it does not assign to the kernel, so that the gradient
+    passes through the normalization and replicas need not agree on an assignment.
     """
 
     def build(self, input_shape):
@@ -106,6 +106,7 @@ class SpectralConv2D(keras.layers.Conv2D):
             trainable=False,
             aggregation="mean",
             dtype="float32",
+            autocast=False,
         )
 
     def call(self, inputs, training=False):
@@ -126,7 +127,7 @@ class SpectralConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class UNetDiscriminator(keras.Model):
-    """Tell each pixel of HR photos from generated ones (Wang et al. 2021, section 3.3).
+    """Real-ESRGAN's discriminator, with one logit per pixel (Wang et al. 2021, section 3.3).
 
     A U-Net with spectral normalization. Call it with float [N, H, W, 3] in [-1, 1], H and W
     multiples of 8; it returns logits, float32 [N, H, W, 1].
@@ -170,13 +171,13 @@ class UNetDiscriminator(keras.Model):
             skips.append(self.activation(conv(skips[-1], training=training)))
         x = skips.pop()
         for conv in self.up:
-            x = self.activation(conv(bilinear_twice(x), training=training)) + skips.pop()
+            x = self.activation(conv(upsample_bilinear(x), training=training)) + skips.pop()
         for conv in self.last:
             x = self.activation(conv(x, training=training))
         return self.logits(x)
 
     def judge(self, hr, sr):
-        """Return the logits of HR and SR to train on; one step of each power iteration."""
+        """Return the logits of HR and SR for training D, with one step of power iteration."""
         return tf.split(self(tf.concat([hr, sr], 0), training=True), 2)
 
     def judge_generated(self, sr):
@@ -187,10 +188,10 @@ class UNetDiscriminator(keras.Model):
         return {**super().get_config(), "filters": self.filters}
 
 
-def bilinear_twice(x: tf.Tensor) -> tf.Tensor:
+def upsample_bilinear(x: tf.Tensor) -> tf.Tensor:
     """Enlarge [N, H, W, C] twofold by bilinear interpolation with repeated borders.
 
-    Of adds and interleaving alone: `tf.image.resize` has no deterministic gradient on GPUs.
+    `tf.image.resize` has no deterministic gradient on GPUs.
     """
     for axis in (1, 2):
         paddings = [[0, 0]] * 4

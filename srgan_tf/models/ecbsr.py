@@ -11,22 +11,21 @@ from srgan_tf.models.srresnet import SCALES
 _SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
 _LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
 EDGES = np.stack([_SOBEL, _SOBEL.T, _LAPLACE])
-"""float32 [3, 3, 3]: the fixed kernels, one after the other, of the edge branches."""
+"""Fixed kernels of the edge branches, float32 [3, 3, 3]."""
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class EdgeConv2D(keras.layers.Layer):
-    """An edge-oriented convolution block (ECB, Zhang et al. 2021): a 3×3 convolution in training.
+    """An edge-oriented convolution block (ECB, Zhang et al. 2021) as a single 3×3 convolution.
 
-    Its kernel is the sum of a 3×3 one; of a 1×1 one to twice the channels with a 3×3 one behind;
-    and of 1×1 ones with a Sobel filter, of either direction, and a Laplacian behind. All of it is
-    linear, so the sum is taken of the kernels and one convolution carried out, in training too
-    (as in SESR, Bhardwaj et al. 2022): a step costs as much as with a plain convolution, and
-    nothing changes when a trained block is exported.
+    Its kernel is the sum of several branches: a 3×3 kernel; a 1×1 expansion to twice the channels
+    followed by 3×3; and 1×1 kernels followed by the two Sobel filters and a Laplacian. All are
+    linear, so the kernels are summed and one convolution is computed, in training too (as in SESR,
+    Bhardwaj et al. 2022): a training step costs as much as with a plain convolution.
 
     Args:
         filters: channels of the output.
-        start: standard deviation of what the output starts with, as a share of He's; 0: zeros.
+        start: standard deviation of the initial output, relative to He initialization; 0 for zeros.
     """
 
     def __init__(self, filters: int, start: float = 1.0, **kwargs):
@@ -39,7 +38,7 @@ class EdgeConv2D(keras.layers.Layer):
         he = keras.initializers.VarianceScaling(1.0)
 
         def weight(name, shape, initializer):
-            # Kernels are summed up in float32 under mixed precision too.
+            # Kernels are summed in float32 also under mixed precision.
             return self.add_weight(
                 name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False
             )
@@ -53,7 +52,7 @@ class EdgeConv2D(keras.layers.Layer):
 
     @property
     def kernel(self) -> tf.Tensor:
-        """The one kernel that the branches come to: float32 [3, 3, channels in, filters]."""
+        """Sum of the branches' kernels, float32 [3, 3, channels in, filters]."""
         expanded = tf.einsum("im,yxmo->yxio", self.expand.value, self.squeeze.value)
         edges = self.edges.value * self.edge_gains.value[:, None]
         return self.direct.value + expanded + tf.einsum("eyx,eio->yxio", EDGES, edges)
@@ -73,17 +72,17 @@ class ECBSR(PhotoModel):
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
     [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
 
-    The photo itself, repeated for each place of the pixel shuffle, is added before it; a new
-    model adds nothing to that and computes nearest-neighbour upscaling.
+    The input, repeated for each phase of the pixel shuffle, is added before it, so that a new
+    model computes nearest-neighbour upscaling.
 
     Args:
         scale: 2, 4 or 8.
-        blocks: edge-oriented convolution blocks between the first and the last.
+        blocks: number of blocks between the first and the last.
         filters: channels.
-        activation: prelu as in the paper, or relu, which 8-bit kernels have built in.
+        activation: prelu as in the paper, or relu, which is part of 8-bit kernels.
 
     Raises:
-        ValueError: a scale other than 2, 4, 8, no block, or no filter.
+        ValueError: a scale other than 2, 4 or 8, no block, or no filter.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class ECBSR(PhotoModel):
         self.tail.build(features)
 
     def features(self, inputs, training=False):
-        """The part at low resolution: [N, H, W, 3] in [0, 1] to [N, H, W, 3·scale²] in [0, 1]."""
+        """Map [N, H, W, 3] in [0, 1] to features [N, H, W, 3·scale²] in [0, 1]."""
         x = inputs
         for conv, prelu in zip(self.convs, self.prelus, strict=True):
             x = prelu(conv(x))
@@ -125,17 +124,17 @@ class ECBSR(PhotoModel):
         return anchor + tf.cast(self.tail(x), tf.float32)
 
     def upsample(self, x):
-        """Features [N, H, W, 3·scale²] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
+        """Map features [N, H, W, 3·scale²] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
         return 2.0 * tf.nn.depth_to_space(tf.cast(x, tf.float32), self.scale) - 1.0
 
     @property
     def features_radius(self) -> int:
-        """How many pixels to each side a feature depends on."""
+        """Radius of a feature's receptive field, in pixels."""
         return len(self.convs) + 1
 
     @property
     def upsample_radius(self) -> int:
-        """How many features to each side an output pixel depends on."""
+        """Radius of an output pixel's receptive field, in features."""
         return 0
 
     def get_config(self):

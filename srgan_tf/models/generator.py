@@ -1,23 +1,20 @@
-"""What all generators share."""
+"""Base class of the generators."""
 
 import keras
 
 PHOTOS = (None, None, None, 3)
-"""The shape of what generators take: RGB of any size."""
+"""Input shape of generators: RGB of any size."""
 
 
 class PhotoModel(keras.Model):
-    """A model of photos of any size, which is built without being called.
+    """A model for photos of any size, which can be built without being called.
 
-    It has two parts: `features`, at low resolution, and `upsample`, which makes the photo of them.
+    It has two parts: `features`, at low resolution, and `upsample`, from features to the photo.
     """
 
     def call(self, inputs, training=False):
         return self.upsample(self.features(inputs, training=training))
 
     def build_from_config(self, config):
-        """Builds the model for photos of any size, whichever it had been built for.
-
-        Keras asks for this shape when a model is exported (`export`, TFLite's converter).
-        """
+        """Build the model for photos of any size; Keras uses this shape for exports."""
         self.build(PHOTOS)

@@ -1,1 +1,1 @@
-"""The mean-opinion-score study: its design, its web app for raters, and its analysis."""
+"""Mean-opinion-score studies: design, web app and analysis."""

@@ -1,4 +1,4 @@
-"""Opinion scores and what can be concluded from them."""
+"""Statistics of opinion scores: means, significance and raters' consistency."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from scipy import stats
 
 SIGNIFICANT = 0.05
-# A rater who falls below or above these is worth a look.
-LEAST_CORRELATION = 0.5
-MOST_REPEAT_DIFFERENCE = 1.0
+# Raters below or above these are flagged.
+MIN_CORRELATION = 0.5
+MAX_REPEAT_DIFFERENCE = 1.0
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One score from 1 to 5; `repeat`: of a version that this rater had scored before."""
+    """One score from 1 to 5; `repeat` if this rater had scored the version before."""
 
     rater: int
     set: str
@@ -35,10 +35,10 @@ class Opinion:
 
     Attributes:
         mean: of all ratings.
-        low, high: its 95 % confidence interval; None with less than two raters.
-        count: of ratings.
-        raters: who gave them.
-        distribution: how often 1, 2, 3, 4 and 5 were given.
+        low, high: its 95 % confidence interval; None with fewer than two raters.
+        count: number of ratings.
+        raters: number of raters.
+        distribution: number of ratings of 1, 2, 3, 4 and 5.
     """
 
     mean: float
@@ -56,7 +56,7 @@ class Comparison:
     Attributes:
         first, second: the methods.
         difference: mean over raters of their mean score for first minus second.
-        raters: how many.
+        raters: number of raters.
         p: of the two-sided Wilcoxon signed-rank test over raters.
         p_corrected: by Holm's method, for all pairs of methods on the set.
     """
@@ -71,18 +71,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Consistency:
-    """How a rater agrees with themselves and with the others.
+    """A rater's agreement with themselves and with the others.
 
     Attributes:
-        rater: number.
-        count: of ratings, without repeats.
-        mean: of them.
+        rater: the rater's number.
+        count: number of ratings, without repeats.
+        mean: mean of these ratings.
         correlation: Pearson's, with the mean of the other raters' scores of the same versions;
-            None where it is not defined.
-        repeats: versions rated twice.
-        repeat_equal: part of them given the same score; None without repeats.
+            None if undefined.
+        repeats: number of versions rated twice.
+        repeat_equal: share of these given the same score; None without repeats.
         repeat_difference: mean absolute difference of the two scores; None without repeats.
-        flags: why this rater is worth a look; empty for most.
+        flags: reasons to check this rater.
     """
 
     rater: int
@@ -96,11 +96,11 @@ class Consistency:
 
 
 def opinion(ratings: Sequence[Rating]) -> Opinion:
-    """The mean opinion score of these ratings.
+    """Compute the mean opinion score of ratings.
 
-    Ratings of one rater are not independent of each other, so the interval is Student's over
-    raters: with as many ratings by each it is that of the raters' means, otherwise its
-    generalisation for clusters of unequal size.
+    Ratings of one rater are not independent, so the interval is Student's over raters: if all gave
+    the same number of ratings, that of the raters' means, otherwise its generalisation for
+    clusters of unequal size.
 
     Args:
         ratings: at least one; no repeats.
@@ -122,13 +122,12 @@ def opinion(ratings: Sequence[Rating]) -> Opinion:
 
 
 def compare(ratings: Iterable[Rating], methods: Sequence[str]) -> list[Comparison]:
-    """Compares all pairs of methods on one set.
+    """Compare all pairs of methods on one set.
 
-    The paper determines significance by paired two-sided Wilcoxon signed-rank tests, p < 0.05
-    (Ledig et al. 2017, Section 3.4). Here a pair is a rater's mean scores for the two methods,
+    The paper tests significance by paired two-sided Wilcoxon signed-rank tests, p < 0.05
+    (Ledig et al. 2017, Section 3.4). Here a pair is a rater's mean scores for the two methods
     on the images they rated with both: single ratings of a rater are not independent, and
-    pairing them would make differences look surer than they are. Less than six raters can't
-    reach p < 0.05.
+    pairing them would overstate significance. Fewer than six raters can't reach p < 0.05.
 
     Args:
         ratings: of one set, no repeats.
@@ -147,12 +146,12 @@ def compare(ratings: Iterable[Rating], methods: Sequence[str]) -> list[Compariso
 
 
 def signed_rank_p(differences: Sequence[float]) -> float:
-    """P-value of Wilcoxon's two-sided signed-rank test; zeros are left out, ties share ranks.
+    """Compute the p-value of Wilcoxon's two-sided signed-rank test, dropping zeros.
 
-    Exact up to 100 differences, ties or not, by counting the signs that give each rank sum:
-    SciPy does so without ties only, and else tries all signs, which takes seconds for 13.
+    It is exact up to 100 differences, with or without ties, by counting the signs that give each
+    rank sum. SciPy is exact without ties only; its permutation test takes seconds for 13.
     """
-    # Rounded, so that equal differences tie as they should.
+    # Rounded, so that equal differences tie.
     values = np.round(np.asarray(differences, float), 9)
     values = values[values != 0]
     if not len(values):
@@ -169,7 +168,7 @@ def signed_rank_p(differences: Sequence[float]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down method (Holm 1979)."""
+    """Correct p-values for multiple tests by Holm's step-down method (Holm 1979)."""
     corrected = [1.0] * len(p)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -179,11 +178,11 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def consistency(ratings: Sequence[Rating]) -> list[Consistency]:
-    """Each rater's agreement with themselves and the others, in the order of their numbers.
+    """Compute each rater's agreement with themselves and the others, ordered by number.
 
-    Flagged are raters whom the screening of ITU-R BT.500 rejects, whose correlation with the
-    others is below `LEAST_CORRELATION`, whose repeats differ by more than
-    `MOST_REPEAT_DIFFERENCE`, or who give one score throughout.
+    Flagged are raters rejected by the screening of ITU-R BT.500, with a correlation with the others
+    below `MIN_CORRELATION`, with repeats that differ by more than `MAX_REPEAT_DIFFERENCE`, or
+    with the same score throughout.
     """
     first = [rating for rating in ratings if not rating.repeat]
     scores: dict[tuple[str, str, str], dict[int, int]] = defaultdict(dict)
@@ -206,12 +205,12 @@ def consistency(ratings: Sequence[Rating]) -> list[Consistency]:
         flags = []
         if rater in rejected:
             flags.append("rejected by the screening of ITU-R BT.500")
-        if correlation is not None and correlation < LEAST_CORRELATION:
-            flags.append(f"correlation with the others below {LEAST_CORRELATION}")
-        if difference is not None and difference > MOST_REPEAT_DIFFERENCE:
-            flags.append(f"repeats differ by more than {MOST_REPEAT_DIFFERENCE:g} on average")
+        if correlation is not None and correlation < MIN_CORRELATION:
+            flags.append(f"correlation with the others below {MIN_CORRELATION}")
+        if difference is not None and difference > MAX_REPEAT_DIFFERENCE:
+            flags.append(f"repeats differ by more than {MAX_REPEAT_DIFFERENCE:g} on average")
         if len(values) > 1 and len(set(values)) == 1:
-            flags.append("one score throughout")
+            flags.append("the same score throughout")
         results.append(
             Consistency(
                 rater,
@@ -228,14 +227,14 @@ def consistency(ratings: Sequence[Rating]) -> list[Consistency]:
 
 
 def screen(versions: Iterable[dict[int, int]]) -> set[int]:
-    """Raters whom the screening of ITU-R BT.500 (Annex 1, § 2.3) rejects.
+    """Return the raters that the screening of ITU-R BT.500 (Annex 1, § 2.3) rejects.
 
-    A score is far off when it lies two standard deviations from the version's mean, √20 where
-    the scores' kurtosis is outside [2, 4]. Rejected are raters with more than 5 % such scores
-    who err in both directions alike: whoever is strict or mild throughout stays.
+    A score is an outlier at two standard deviations from the version's mean, or √20 if the
+    scores' kurtosis is outside [2, 4]. Raters with more than 5 % outliers are rejected if these
+    lie about equally above and below: consistently strict or mild raters are kept.
 
     Args:
-        versions: the score of each rater, a dictionary a version.
+        versions: for each version, a dictionary of scores by rater.
     """
     above: dict[int, int] = defaultdict(int)
     below: dict[int, int] = defaultdict(int)
@@ -262,7 +261,7 @@ def screen(versions: Iterable[dict[int, int]]) -> set[int]:
 def _differences(
     first: dict[int, dict[str, int]], second: dict[int, dict[str, int]]
 ) -> list[float]:
-    """Mean score of first minus second, for each rater who rated both on an image."""
+    """Compute the mean score of first minus second, for each rater who rated both on an image."""
     differences = []
     for rater in sorted(first.keys() & second.keys()):
         images = first[rater].keys() & second[rater].keys()
@@ -279,7 +278,7 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def _without(given: dict[int, int], rater: int) -> list[int]:
-    """The other raters' scores of a version that this rater rated."""
+    """Return the other raters' scores of a version that this rater rated."""
     return [score for other, score in given.items() if other != rater] if rater in given else []
 
 

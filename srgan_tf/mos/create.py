@@ -1,4 +1,4 @@
-"""Makes a study's folder: renders every version, under a file name that says nothing."""
+"""Creation of a study's folder, with every version under an anonymous file name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from srgan_tf.data.sources import open_source
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.mos.database import Database
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
-from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
 from srgan_tf.resize import bicubic_downscale
 
@@ -42,31 +42,31 @@ def create(
     database: str | None = None,
     scale: int = 4,
 ) -> Design:
-    """Makes a study, whole or not at all.
+    """Create a study atomically.
 
     Args:
         folder: of the study; must not exist.
-        data: holds SET/HR/ and, optionally, SET/LRx4/ for each set.
-        methods: the methods rated on each set.
-        paths: for methods that this project does not know or release, a model, or a folder
-            with their FOLDER/SET/IMAGE.png.
-        title, consent: shown to raters; paragraphs of the consent apart by an empty line.
-        calibration: what raters are calibrated on, a folder of photos or `samples`.
-        calibration_images: how many.
-        ratings_per_rater: how many ratings a rater gives, repeats included; None: every
-            version once, and the repeats.
-        repeats: of HR, given to each rater to measure consistency; None: 10, or a tenth of
-            the ratings where this is less.
-        invitations: how many codes to make; 0: anyone may join.
-        database: a PostgreSQL URL, None for SQLite within the folder.
+        data: folder with SET/HR/ and, optionally, SET/LRx4/ for each set.
+        methods: the methods to rate on each set.
+        paths: for methods that are not released, a model, or a folder with their results,
+            FOLDER/SET/IMAGE.png.
+        title, consent: shown to raters; paragraphs of the consent are separated by empty lines.
+        calibration: photos for calibrating raters, a folder or `samples`.
+        calibration_images: number of these photos.
+        ratings_per_rater: number of ratings per rater, repeats included; None for every version
+            once, and the repeats.
+        repeats: number of HR images each rater sees twice, to measure consistency; None for 10, or
+            a tenth of the ratings if that is less.
+        invitations: number of invitation codes; 0 lets anyone join.
+        database: a PostgreSQL URL; None for SQLite within the folder.
         scale: of the super-resolution, 2, 4 or 8.
 
     Raises:
-        RequestError: a set, image or method is missing, or the design can't be carried out.
+        UserError: a set, image or method is missing, or the design is impossible.
         ImageError: an image can't be read.
     """
     if folder.exists():
-        raise RequestError(f"{folder}: exists already; a study is made once, in a new folder")
+        raise UserError(f"{folder}: exists already; give a new folder")
     images = open_sets(data, list(methods), scale)
     names = list(dict.fromkeys(name for listed in methods.values() for name in listed))
     opened = _open_methods(names, paths, scale)
@@ -79,17 +79,18 @@ def create(
     total = len(shown) + repeats
     ratings_per_rater = total if ratings_per_rater is None else ratings_per_rater
     if not repeats < ratings_per_rater <= total:
-        raise RequestError(
-            f"a rater can give {repeats + 1} to {total} ratings in this study ({len(shown)} "
+        raise UserError(
+            f"ratings per rater must be from {repeats + 1} to {total} in this study ({len(shown)} "
             f"versions and {repeats} repeats), not {ratings_per_rater}"
         )
     if ratings_per_rater == total and not order_exists(shown):
-        raise RequestError(
-            "one image has more versions than all others together: no order keeps them apart"
+        raise UserError(
+            "one image has more versions than all others together, so no order can separate them; "
+            "add images or drop methods"
         )
 
     if database is not None:
-        Store(database, "").check_empty()
+        Database(database, "").check_empty()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
     try:
@@ -130,11 +131,11 @@ def create(
         )
         private = new_private(database)
         write_study(temporary, design, private)
-        store = Store(database_url(temporary, private), design.id)
-        store.create()
+        ratings = Database(database_url(temporary, private), design.id)
+        ratings.create()
         if invitations:
-            store.invite(invitations)
-        store.close()
+            ratings.invite(invitations)
+        ratings.close()
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -146,12 +147,12 @@ def _open_methods(names: Sequence[str], paths: Mapping[str, Path], scale: int) -
     for name in names:
         try:
             opened[name] = _open_method(name, paths.get(name), scale)
-        except RequestError as error:
+        except UserError as error:
             missing[name] = str(error)
     if missing:
         others = ",".join(f"{name}={paths[name]}" if name in paths else name for name in opened)
-        raise RequestError(
-            "the images of these methods can't be made:\n  "
+        raise UserError(
+            "these methods are not available:\n  "
             + "\n  ".join(missing.values())
             + "\nGive the results of other programs as NAME=FOLDER, with FOLDER/SET/IMAGE.png"
             + (f", or rate the others:\n  --methods {others}" if others else "")
@@ -162,7 +163,7 @@ def _open_methods(names: Sequence[str], paths: Mapping[str, Path], scale: int) -
 def _open_method(name: str, path: Path | None, scale: int) -> Method:
     if path is None:
         return open_methods([name], scale)[0][0]
-    # Under any name: whoever has SRCNN's results may rate them as srcnn.
+    # Under any name, so that results of another SRCNN can be rated as srcnn.
     method = open_methods([f"_={path}"], scale)[0][0]
     method.name = name
     return method
@@ -171,16 +172,16 @@ def _open_method(name: str, path: Path | None, scale: int) -> Method:
 def _calibration(
     folder: Path, source: str, number: int, scale: int, tested: set[bytes]
 ) -> Iterator[Calibration]:
-    """Nearest neighbour, which shows what 1 means, and HR, which shows what 5 means."""
+    """Write pairs of nearest neighbour, an example of 1, and HR, an example of 5."""
     photos = list(_calibration_photos(source, number, scale))
     if len(photos) < number:
-        raise RequestError(
-            f"{source}: {len(photos)} calibration images, not {number}; "
-            f"--calibration-images {len(photos)} takes these"
+        raise UserError(
+            f"{source}: {len(photos)} calibration images, not {number}; give more photos or "
+            f"--calibration-images {len(photos)}"
         )
     for hr in photos:
         if hr.tobytes() in tested:
-            raise RequestError(f"{source}: holds an image of a test set; calibrate on others")
+            raise UserError(f"{source}: contains an image of a test set; calibrate on others")
         yield Calibration(
             bad=_write(folder, _nearest(hr, scale)),
             excellent=_write(folder, hr),
@@ -198,7 +199,7 @@ def _calibration_photos(source: str, number: int, scale: int) -> Iterator[np.nda
         if len(photos) == number:
             break
     while source == "samples" and len(photos) < number:
-        # There are six: the largest are halved until there are enough.
+        # Halve the largest until there are enough.
         photos.sort(key=lambda pixels: pixels.size)
         photos += _halves(photos.pop())
     return (_crop(pixels, scale) for pixels in photos)
@@ -216,14 +217,14 @@ def _crop(pixels: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _nearest(hr: np.ndarray, scale: int) -> np.ndarray:
-    """What is left of an image once it was made `scale` times smaller."""
+    """Downscale an image, then enlarge it by nearest neighbour."""
     lr = bicubic_downscale(hr, scale)
     return lr.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _write(folder: Path, pixels: np.ndarray) -> str:
-    """Writes pixels, and nothing else of where they came from; returns the file's id."""
+    """Write pixels without metadata under a random id, and return the id."""
     name = secrets.token_hex(16)
-    # Pillow writes no metadata, libvips the resolution as EXIF.
+    # libvips would write the resolution as EXIF.
     Image.fromarray(pixels).save(folder / IMAGES / f"{name}.png")
     return name

@@ -1,4 +1,4 @@
-"""Which versions of which images a rater sees, and in which order."""
+"""A study's design: the versions to rate, and the order in which a rater sees them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAPER_SETS = {
     "BSD100": tuple(name for name in PAPER_METHODS if name not in NOT_ON_BSD100),
 }
 SCALE_LABELS = {1: "bad", 2: "poor", 3: "fair", 4: "good", 5: "excellent"}
-# A repeat comes after at least this part of the study, so that the first showing is forgotten.
+# Least distance of a repeat, as a share of the study, so that the first showing is forgotten.
 _REPEAT_DISTANCE = 0.25
 
 
@@ -41,7 +41,7 @@ class _Record(BaseModel):
 
 
 class Version(_Record):
-    """One image as one method renders it; `id` names its file and says nothing."""
+    """One image as enlarged by one method; `id`, the name of its file, is random."""
 
     id: str
     set: str
@@ -52,7 +52,7 @@ class Version(_Record):
 
 
 class Calibration(_Record):
-    """File ids of the two renderings of an image that show what 1 and 5 mean."""
+    """File ids of two versions of an image that show what 1 and 5 mean."""
 
     bad: str
     excellent: str
@@ -61,17 +61,17 @@ class Calibration(_Record):
 
 
 class Design(_Record):
-    """A study as it was planned; nothing in it changes once raters have begun.
+    """A study's plan, which does not change once it is created.
 
     Attributes:
         id: of the study, random.
         title: shown to raters.
-        consent: the text raters agree to; paragraphs apart by an empty line.
-        scale: how many times as wide and high as the LR image a version is.
-        versions: all that are rated.
+        consent: the text that raters agree to; paragraphs are separated by empty lines.
+        scale: ratio of a version's side to the LR image's.
+        versions: all versions to rate.
         calibration: shown before the ratings.
-        ratings_per_rater: how many ratings a rater gives, repeats included.
-        repeats: how many of these are of an image already seen, to measure consistency.
+        ratings_per_rater: number of ratings per rater, repeats included.
+        repeats: number of these that repeat an image, to measure consistency.
         invitation_only: raters need a code to join.
         created: UTC, ISO 8601.
     """
@@ -89,28 +89,28 @@ class Design(_Record):
 
 
 class Showing(NamedTuple):
-    """A version at its place in a rater's order; `repeat`: seen before."""
+    """A version in a rater's order; `repeat` if it was seen before."""
 
     version: Version
     repeat: bool
 
 
 def draw(design: Design, counts: Mapping[str, int], rng: random.Random) -> list[Showing]:
-    """Draws a rater's showings, in order.
+    """Draw a rater's showings, in order.
 
-    The rater gets the versions shown least so far, as whole images where possible, so that
-    counts stay equal and methods are compared on the same images by the same rater. No two
-    versions of an image follow each other. Repeats are of HR, or of any method where HR is
-    not rated, and come late after their first showing.
+    The rater gets the versions shown least so far, with all versions of an image where possible,
+    so that counts stay balanced and methods are compared by the same rater on the same images. Two
+    versions of an image never follow each other. Repeats are of HR, or of any method if HR is not
+    rated, and come long after their first showing.
 
     Args:
         design: of the study.
-        counts: how often each version id has been given to raters before; missing is 0.
-        rng: source of all chance.
+        counts: how often each version id has been given to raters; 0 if missing.
+        rng: random number generator.
 
     Returns:
-        `design.ratings_per_rater` showings; fewer only where so few images are rated that
-        no order keeps the versions of each apart.
+        `design.ratings_per_rater` showings; fewer only if there are too few images to separate
+        the versions of each.
     """
     number = design.ratings_per_rater - design.repeats
     chosen = _least_shown(design.versions, counts, number, rng)
@@ -119,7 +119,7 @@ def draw(design: Design, counts: Mapping[str, int], rng: random.Random) -> list[
 
 
 def order_exists(images: Iterable[object]) -> bool:
-    """Whether versions of these images can be shown with no image twice in a row."""
+    """Return whether versions of these images can be shown with no image twice in a row."""
     counts = Counter(images)
     return not counts or max(counts.values()) <= (counts.total() + 1) // 2
 
@@ -127,7 +127,7 @@ def order_exists(images: Iterable[object]) -> bool:
 def _least_shown(
     versions: Sequence[Version], counts: Mapping[str, int], number: int, rng: random.Random
 ) -> list[Version]:
-    """The `number` versions with the lowest counts, gathered into as few images as may be."""
+    """Return the `number` versions with the lowest counts, of as few images as possible."""
     levels: dict[int, dict[tuple[str, str], list[Version]]] = defaultdict(dict)
     for version in versions:
         image = (version.set, version.image)
@@ -137,7 +137,7 @@ def _least_shown(
     for level in sorted(levels):
         groups = list(levels[level].items())
         rng.shuffle(groups)
-        # A few images alone would be recognised; more than half of one can't be kept apart.
+        # Too few images would be recognised; more than half of one image can't be separated.
         for most in (max(number // 4, 1), (number + 1) // 2):
             for image, group in groups:
                 rng.shuffle(group)
@@ -149,7 +149,7 @@ def _least_shown(
 
 
 def _order_apart(versions: Iterable[Version], rng: random.Random) -> list[Version]:
-    """A random order with no image twice in a row; versions that can't be placed are dropped."""
+    """Return a random order with no image twice in a row, dropping versions that don't fit."""
     groups: dict[tuple[str, str], list[Version]] = defaultdict(list)
     for version in versions:
         groups[version.set, version.image].append(version)
@@ -163,7 +163,7 @@ def _order_apart(versions: Iterable[Version], rng: random.Random) -> list[Versio
         if not weights:
             break
         largest = max(weights, key=weights.__getitem__)
-        if 2 * weights[largest] > left:  # else it could not be kept apart any more
+        if 2 * weights[largest] > left:  # otherwise its versions could not be separated later
             image = largest
         else:
             image = rng.choices(list(weights), list(weights.values()))[0]
@@ -176,7 +176,7 @@ def _order_apart(versions: Iterable[Version], rng: random.Random) -> list[Versio
 def _insert_repeats(order: list[Showing], number: int, rng: random.Random) -> list[Showing]:
     candidates = [showing.version for showing in order if showing.version.method == HR]
     candidates = candidates or [showing.version for showing in order]
-    # Those shown in the first half leave room for a distance.
+    # Prefer those shown in the first half, which leave room for a distance.
     early = {showing.version.id for showing in order[: len(order) // 2]}
     rng.shuffle(candidates)
     candidates.sort(key=lambda version: version.id not in early)

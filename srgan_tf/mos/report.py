@@ -1,4 +1,4 @@
-"""A study's report: tables beside the paper's, the distribution plot, and all ratings."""
+"""A study's report: scores, significance, the paper's tables, a plot and all ratings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
-from srgan_tf.files import written_whole
-from srgan_tf.mos import export
+from srgan_tf.files import atomic_write, write_text
+from srgan_tf.markdown import markdown_table
+from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
     SIGNIFICANT,
     Comparison,
@@ -34,13 +35,13 @@ Opinions = Mapping[str, Mapping[str, Opinion]]
 
 @dataclass(frozen=True)
 class Results:
-    """What a study found.
+    """A study's results.
 
     Attributes:
         opinions: by set and method, in the design's order.
-        comparisons: of each set's methods.
-        raters: consistency of each.
-        excluded: numbers of the raters left out.
+        comparisons: of the methods, by set.
+        raters: the consistency of each rater.
+        excluded: numbers of the excluded raters.
     """
 
     opinions: Opinions
@@ -50,26 +51,26 @@ class Results:
 
 
 def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> Results:
-    """Writes report.md, results.json, distribution.png and .svg, ratings.csv and .json,
+    """Write report.md, results.json, distribution.png and .svg, ratings.csv and .json,
     codebook.md.
 
     Args:
         study: with at least one rating.
-        folder: is made; files of these names in it are replaced.
-        excluded: numbers of raters to leave out of all but ratings.csv and ratings.json.
+        folder: created if needed; files of these names in it are replaced.
+        excluded: numbers of raters to exclude, except from ratings.csv and ratings.json.
 
     Raises:
-        RequestError: there is no rating, or no such rater.
+        UserError: there are no ratings, or no such rater.
     """
-    store = study.open_store()
+    database = study.open_database()
     try:
-        rated = store.ratings()
+        rated = database.ratings()
     finally:
-        store.close()
-    rows = export.records(study.design, rated)
+        database.close()
+    rows = codebook.records(study.design, rated)
     unknown = set(excluded) - {row["rater"] for row in rows}
     if unknown:
-        raise RequestError(f"--exclude: no rater {min(unknown)} has rated anything")
+        raise UserError(f"--exclude: there are no ratings by a rater {min(unknown)}")
     ratings = [
         Rating(
             row["rater"],
@@ -83,22 +84,22 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         if row["rater"] not in excluded
     ]
     if not ratings:
-        raise RequestError(f"{study.folder}: no rating yet; srgan mos serve lets people rate")
+        raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
-    _write(folder / "report.md", to_markdown(study.design, results, _when(rows)))
-    _write(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
-    _write(folder / "ratings.csv", export.to_csv(rows))
-    _write(folder / "ratings.json", export.to_json(study.design, rows))
-    _write(folder / "codebook.md", export.codebook())
+    write_text(folder / "report.md", to_markdown(study.design, results, _when(rows)))
+    write_text(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
+    write_text(folder / "ratings.csv", codebook.to_csv(rows))
+    write_text(folder / "ratings.json", codebook.to_json(study.design, rows))
+    write_text(folder / "codebook.md", codebook.to_markdown())
     figure = plot(results.opinions)
     for suffix in ("png", "svg"):
-        with written_whole(folder / f"distribution.{suffix}") as temporary:
+        with atomic_write(folder / f"distribution.{suffix}") as temporary:
             figure.savefig(temporary, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
     return results
 
 
 def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int] = ()) -> Results:
-    """Computes all of a report's figures."""
+    """Compute all numbers of a report."""
     first = [rating for rating in ratings if not rating.repeat]
     planned = dict.fromkeys((version.set, version.method) for version in design.versions)
     opinions: dict[str, dict[str, Opinion]] = {}
@@ -114,20 +115,20 @@ def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int]
 
 
 def to_markdown(design: Design, results: Results, when: str) -> str:
-    """The report as text."""
+    """Format the report as Markdown."""
     opinions = results.opinions
     count = sum(o.count for methods in opinions.values() for o in methods.values())
     parts = [
         f"# {design.title}: mean opinion scores",
-        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. The "
-        "scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
+        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. "
+        "Scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
     ]
     if results.excluded:
-        parts.append(f"Left out: rater {', '.join(map(str, results.excluded))}.")
-    tables = [text for table in (TABLE_1, TABLE_2) if (text := _beside_paper(table, opinions))]
+        parts.append(f"Excluded: rater {', '.join(map(str, results.excluded))}.")
+    tables = [text for table in (TABLE_1, TABLE_2) if (text := _paper_comparison(table, opinions))]
     if design.scale == 4 and tables:
         parts += [
-            "## Beside the paper",
+            "## Comparison with the paper",
             "Mean opinion scores; the paper's are from 26 raters (Ledig et al. 2017).",
             *tables,
         ]
@@ -135,14 +136,14 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
     for name, of_methods in opinions.items():
         parts += [f"### {name}", _score_table(of_methods)]
     parts += [
-        "The interval is Student's at 95 %, over raters.",
+        "Intervals are Student's at 95 %, over raters.",
         "## Differences",
         "Mean score of the row minus that of the column. \\* p < "
         f"{SIGNIFICANT} in a two-sided Wilcoxon signed-rank test over raters, corrected for the "
         "number of pairs by Holm's method; all p-values are in results.json.",
     ]
     if len(results.raters) < 6:
-        parts.append("With less than six raters no difference can be significant.")
+        parts.append("With fewer than six raters no difference can be significant.")
     for name, comparisons in results.comparisons.items():
         parts += [f"### {name}", _difference_table(list(opinions[name]), comparisons)]
     parts += ["## Raters", _repeat_summary(results.raters), _rater_table(results.raters)]
@@ -150,7 +151,7 @@ def to_markdown(design: Design, results: Results, when: str) -> str:
 
 
 def plot(opinions: Opinions) -> Figure:
-    """The paper's Figure 5: the distribution of scores a method, and the mean in red."""
+    """Plot the paper's Figure 5: each method's distribution of scores, with the mean in red."""
     most = max(map(len, opinions.values()))
     figure = Figure(figsize=(2.2 + 0.65 * most, 3.4 * len(opinions)), layout="constrained")
     panels = figure.subplots(len(opinions), 1, squeeze=False)[:, 0]
@@ -197,13 +198,13 @@ def plot(opinions: Opinions) -> Figure:
     return figure
 
 
-def _beside_paper(table: Table, opinions: Opinions) -> str:
-    """A table of the paper, its scores under ours; empty when none of them was rated."""
+def _paper_comparison(table: Table, opinions: Opinions) -> str:
+    """Format a table of the paper with our scores; empty if none of its methods was rated."""
     methods = [method for method, _ in table.columns]
     rows = []
     for name in table.sets:
         here = {method: o.mean for method, o in opinions.get(name, {}).items()}
-        paper = {method: table.figures[name, method].mos for method in methods}
+        paper = {method: table.scores[name, method].mos for method in methods}
         if not here.keys() & paper.keys():
             continue
         rows += [
@@ -211,12 +212,14 @@ def _beside_paper(table: Table, opinions: Opinions) -> str:
             ["the paper", *(f"{paper[m]:.2f}" for m in methods)],
             ["difference", *(_signed(here[m] - paper[m]) if m in here else "–" for m in methods)],
         ]
-    return _table([table.title, *(label for _, label in table.columns)], rows) if rows else ""
+    return (
+        markdown_table([table.title, *(label for _, label in table.columns)], rows) if rows else ""
+    )
 
 
 def _score_table(of_methods: Mapping[str, Opinion]) -> str:
     header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCALE_LABELS)]
-    return _table(
+    return markdown_table(
         header,
         [
             [
@@ -242,7 +245,7 @@ def _difference_table(methods: Sequence[str], comparisons: Sequence[Comparison])
         ):
             cells[pair] = _signed(difference) + star if c.raters else "–"
     rows = [[_label(row), *(cells.get((row, column), "") for column in methods)] for row in methods]
-    return _table(["", *map(_label, methods)], rows)
+    return markdown_table(["", *map(_label, methods)], rows)
 
 
 def _repeat_summary(raters: Sequence[Consistency]) -> str:
@@ -252,8 +255,8 @@ def _repeat_summary(raters: Sequence[Consistency]) -> str:
     equal = sum((r.repeat_equal or 0.0) * r.repeats for r in raters) / repeats
     difference = sum((r.repeat_difference or 0.0) * r.repeats for r in raters) / repeats
     return (
-        f"Of {repeats} versions rated twice by the same rater {equal:.0%} got the same score both "
-        f"times; the mean absolute difference is {difference:.2f}."
+        f"{repeats} versions were rated twice by the same rater, {equal:.0%} of them with the same "
+        f"score; the mean absolute difference is {difference:.2f}."
     )
 
 
@@ -261,8 +264,8 @@ def _rater_table(raters: Sequence[Consistency]) -> str:
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
-    return _table(
-        ["rater", "ratings", "mean", "r with the others", "repeats", "equal", "apart", "flags"],
+    return markdown_table(
+        ["rater", "ratings", "mean", "correlation", "repeats", "equal", "difference", "flags"],
         [
             [
                 str(r.rater),
@@ -277,11 +280,6 @@ def _rater_table(raters: Sequence[Consistency]) -> str:
             for r in raters
         ],
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _as_json(results: Results) -> dict[str, Any]:
@@ -301,10 +299,10 @@ def _as_json(results: Results) -> dict[str, Any]:
         "excluded": list(results.excluded),
         "paper": {
             name: {
-                method: table.figures[name, method].mos
+                method: table.scores[name, method].mos
                 for table in (TABLE_1, TABLE_2)
                 for method, _ in table.columns
-                if (name, method) in table.figures
+                if (name, method) in table.scores
             }
             for name in TABLE_2.sets
         },
@@ -322,8 +320,3 @@ def _signed(value: float) -> str:
 
 def _label(method: str) -> str:
     return _LABELS.get(method, method)
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(text, "utf-8")

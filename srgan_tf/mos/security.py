@@ -1,4 +1,4 @@
-"""What stands between the web app and strangers: headers, body sizes, rate limits, signatures."""
+"""Security of the web app: headers, body sizes, rate limits, signatures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_BODY_BYTES = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
     "script-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    # With no-referrer a form's Origin would be null.
+    # no-referrer would make a form's Origin null.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -30,7 +30,7 @@ _HEADERS = {
 
 
 class SecureHeaders:
-    """Adds security headers, forbids caching unless a response asks for it, bounds bodies."""
+    """Middleware that adds security headers, disables caching by default and limits body sizes."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -45,7 +45,7 @@ class SecureHeaders:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MOST_BODY_BYTES:
+            if received > MAX_BODY_BYTES:
                 raise HTTPException(413, "This request is too large.")
             return message
 
@@ -63,10 +63,10 @@ class SecureHeaders:
 
 
 class Limits:
-    """Bounds how often a client may do a thing; counts live in this process.
+    """Rate limits, counted in this process.
 
-    Wrong codes and tokens are counted by address; a rater's own requests by rater, so that
-    a laboratory behind one address is not held up.
+    Wrong codes and tokens are counted per address; a rater's requests per rater, so that several
+    raters may share an address.
     """
 
     _RATES: ClassVar = {
@@ -79,18 +79,18 @@ class Limits:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def hit(self, kind: str, client: str) -> None:
-        """Counts one; raises HTTPException 429 when it is one too many."""
+        """Count one request. Raises HTTPException 429 above the limit."""
         if not self._limiter.hit(self._RATES[kind], kind, client):
             raise HTTPException(429, "Too many requests. Wait a minute, then go on.")
 
     def check(self, kind: str, client: str) -> None:
-        """Raises HTTPException 429 when no more is allowed."""
+        """Raise HTTPException 429 if the limit is reached."""
         if not self._limiter.test(self._RATES[kind], kind, client):
             raise HTTPException(429, "Too many wrong attempts. Wait a minute, then try again.")
 
 
 class Signer:
-    """Derives values that only the holder of the study's key can make.
+    """Derives values that require the study's key.
 
     Args:
         key: hexadecimal.
@@ -100,7 +100,7 @@ class Signer:
         self._key = bytes.fromhex(key)
 
     def sign(self, purpose: str, value: str) -> str:
-        """43 URL-safe characters that depend on the purpose and the value."""
+        """Return a signature of the purpose and the value, 43 URL-safe characters."""
         digest = hmac.digest(self._key, f"{purpose}\0{value}".encode(), hashlib.sha256)
         return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -109,10 +109,10 @@ class Signer:
 
 
 def same(a: str, b: str) -> bool:
-    """Compares secrets in a time that tells nothing about them."""
+    """Compare secrets in constant time."""
     return hmac.compare_digest(a.encode(), b.encode())
 
 
 def client(request: Request) -> str:
-    """The address a request comes from."""
+    """Return the address a request comes from."""
     return request.client.host if request.client else "unknown"

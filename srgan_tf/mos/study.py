@@ -1,9 +1,9 @@
 """A study's folder: its design, its images, its secrets and, with SQLite, its ratings.
 
 study.json      the design
-private.json    admin token, signing key, database; readable by the owner alone
+private.json    admin token, signing key, database; readable by the owner only
 images/ID.png   versions and calibration images
-ratings.db      SQLite, unless a PostgreSQL database was named
+ratings.db      SQLite database, unless PostgreSQL is used
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.engine import URL
 
-from srgan_tf.errors import RequestError
-from srgan_tf.files import first_line, written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import first_line, write_text
+from srgan_tf.mos.database import Database, parse_url
 from srgan_tf.mos.design import Design
-from srgan_tf.mos.store import Store, parse_url
 
 DESIGN_FILE = "study.json"
 PRIVATE_FILE = "private.json"
@@ -29,11 +29,11 @@ _Record = TypeVar("_Record", bound=BaseModel)
 
 
 class Private(BaseModel):
-    """What only the study's owner may know.
+    """A study's secrets.
 
     Attributes:
-        admin_token: opens the admin page.
-        signing_key: of raters' links and of forms, hexadecimal.
+        admin_token: password of the admin page.
+        signing_key: for raters' links and for forms, hexadecimal.
         database: URL of the PostgreSQL database, None for SQLite in the study's folder.
     """
 
@@ -44,7 +44,7 @@ class Private(BaseModel):
 
 
 def new_private(database: str | None) -> Private:
-    """Fresh secrets for a study."""
+    """Generate a study's secrets."""
     return Private(
         admin_token=secrets.token_urlsafe(24),
         signing_key=secrets.token_hex(32),
@@ -56,7 +56,7 @@ class Study:
     """An existing study.
 
     Args:
-        folder: made by `srgan_tf.mos.create.create`.
+        folder: created by `srgan_tf.mos.create.create`.
 
     Attributes:
         folder: as given.
@@ -64,46 +64,42 @@ class Study:
         private: the secrets, `private.json`.
 
     Raises:
-        RequestError: not a study's folder, or a file in it can't be read.
+        UserError: not a study's folder, or a file in it can't be read.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         if not (folder / DESIGN_FILE).is_file():
-            raise RequestError(
-                f"{folder}: no study ({DESIGN_FILE}) here; srgan mos create makes one"
-            )
+            raise UserError(f"{folder}: no study here ({DESIGN_FILE}); srgan mos create makes one")
         self.design = _read(folder / DESIGN_FILE, Design)
         self.private = _read(folder / PRIVATE_FILE, Private)
 
     def image(self, name: str) -> Path:
-        """The file of a version or calibration image."""
+        """Return the file of a version or calibration image."""
         return self.folder / IMAGES / f"{name}.png"
 
-    def open_store(self) -> Store:
-        """Opens the ratings.
+    def open_database(self) -> Database:
+        """Open the database.
 
         Raises:
-            RequestError: the database can't be reached, or holds another study.
+            UserError: the database can't be reached, or contains another study.
         """
-        store = Store(database_url(self.folder, self.private), self.design.id)
-        store.check()
-        return store
+        database = Database(database_url(self.folder, self.private), self.design.id)
+        database.check()
+        return database
 
 
 def database_url(folder: Path, private: Private) -> URL:
-    """Where a study's ratings are kept."""
+    """Return the URL of a study's database."""
     if private.database:
         return parse_url(private.database)
     return URL.create("sqlite", database=str(folder.resolve() / _DATABASE_FILE))
 
 
 def write_study(folder: Path, design: Design, private: Private) -> None:
-    """Writes `study.json` and `private.json`."""
-    with written_whole(folder / DESIGN_FILE) as temporary:
-        temporary.write_text(design.model_dump_json(indent=1) + "\n", "utf-8")
-    with written_whole(folder / PRIVATE_FILE, mode=0o600) as temporary:
-        temporary.write_text(private.model_dump_json(indent=1) + "\n", "utf-8")
+    """Write `study.json` and `private.json`."""
+    write_text(folder / DESIGN_FILE, design.model_dump_json(indent=1) + "\n")
+    write_text(folder / PRIVATE_FILE, private.model_dump_json(indent=1) + "\n", mode=0o600)
 
 
 def _read(path: Path, kind: type[_Record]) -> _Record:
@@ -112,6 +108,6 @@ def _read(path: Path, kind: type[_Record]) -> _Record:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise RequestError(f"{path}: {where}: {problem['msg']}") from None
+        raise UserError(f"{path}: {where}: {problem['msg']}") from None
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: can't be read: {first_line(error)}") from None
+        raise UserError(f"{path}: can't be read: {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""The web app: raters join, are calibrated and rate; the study's owner looks on."""
+"""The web app: raters join, are calibrated and rate; the owner has an admin page."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fastapi.templating import Jinja2Templates
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
-from srgan_tf.mos import export
+from srgan_tf.mos import codebook
+from srgan_tf.mos.database import Database, InvitationError, Rater
 from srgan_tf.mos.design import SCALE_LABELS, draw
 from srgan_tf.mos.security import Limits, SecureHeaders, Signer, client, same
-from srgan_tf.mos.store import InvitationError, Rater, Store
 from srgan_tf.mos.study import Study
 
-LONGEST_NICKNAME = 40
+MAX_NICKNAME = 40
 _HERE = Path(__file__).parent
 _MONTHS_OF_A_COOKIE = 6
-_MOST_INVITATIONS_AT_ONCE = 500
+_MAX_INVITATIONS_AT_ONCE = 500
 
 Text = Annotated[str, Form(max_length=64)]
 Token = Annotated[str, Form(pattern=r"^[0-9a-f]{32}$")]
@@ -36,21 +36,21 @@ Attempt = Annotated[int, Form(ge=0, le=1_000_000)]
 
 @dataclass(frozen=True)
 class _Site:
-    """What all requests share."""
+    """State that all requests share."""
 
     study: Study
-    store: Store
+    database: Database
     signer: Signer
     limits: Limits
     templates: Jinja2Templates
 
     def cookie(self, kind: str) -> str:
-        # Browsers keep cookies by host, whatever the port: another study there has others.
+        # Browsers ignore the port, so studies on one host need cookies of different names.
         return f"{kind}-{self.study.design.id[:8]}"
 
 
-def create_app(study: Study, store: Store) -> ASGIApp:
-    """The app for one study; the store stays the caller's to close."""
+def create_app(study: Study, database: Database) -> ASGIApp:
+    """Create the app for a study; the caller closes the database."""
     templates = Jinja2Templates(_HERE / "templates")
     version = hashlib.sha256()
     for path in sorted((_HERE / "static").iterdir()):
@@ -62,17 +62,17 @@ def create_app(study: Study, store: Store) -> ASGIApp:
     }
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     signer = Signer(study.private.signing_key)
-    app.state.site = _Site(study, store, signer, Limits(), templates)
+    app.state.site = _Site(study, database, signer, Limits(), templates)
     app.mount("/static", _Static(directory=_HERE / "static"))
     app.include_router(router)
     app.add_exception_handler(StarletteHTTPException, _show_error)
     app.add_exception_handler(RequestValidationError, _show_error)
     app.add_exception_handler(Exception, _show_error)
-    return SecureHeaders(app)  # around all else, for pages about errors need headers, too
+    return SecureHeaders(app)  # outermost, as error pages need headers too
 
 
 class _Static(StaticFiles):
-    """Style and script; pages name their version, so browsers may keep them."""
+    """Static files, cached for good: pages refer to them with a version."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -92,9 +92,9 @@ def limit_visits(request: Request, site: Site) -> None:
 
 
 def require_rater(request: Request, site: Site) -> Rater:
-    """The rater of the browser's cookie; else the request ends on the first page."""
+    """Return the rater of the browser's cookie, or redirect to the first page."""
     key = request.cookies.get(site.cookie("rater"), "")
-    rater = site.store.rater(_stored_key(key)) if key else None
+    rater = site.database.rater(_stored_key(key)) if key else None
     if rater is None:
         raise HTTPException(HTTPStatus.SEE_OTHER, headers={"Location": "/"})
     site.limits.hit("rater", str(rater.id))
@@ -102,7 +102,7 @@ def require_rater(request: Request, site: Site) -> Rater:
 
 
 def require_form(request: Request, site: Site, csrf: Text = "") -> str:
-    """Returns the visitor's id if the form posted was made for this visitor."""
+    """Return the visitor's id if the posted form was made for this visitor."""
     visitor = request.cookies.get(site.cookie("visitor"), "")
     if not visitor or not site.signer.check(csrf, "form", visitor):
         raise HTTPException(403, "This page is too old, or your browser refuses cookies.")
@@ -129,7 +129,7 @@ def start(
     request: Request, site: Site, invitation: Annotated[str, Query(max_length=64)] = ""
 ) -> Response:
     key = request.cookies.get(site.cookie("rater"), "")
-    rater = site.store.rater(_stored_key(key)) if key else None
+    rater = site.database.rater(_stored_key(key)) if key else None
     if rater is not None:
         return _see(_next_page(site, rater))
     return _page(request, "join.html", invitation=invitation)
@@ -146,8 +146,8 @@ def join(
 ) -> Response:
     nickname = " ".join("".join(c if c.isprintable() else " " for c in nickname).split())
     error = None
-    if not 1 <= len(nickname) <= LONGEST_NICKNAME:
-        error = f"Please give a nickname of 1 to {LONGEST_NICKNAME} characters."
+    if not 1 <= len(nickname) <= MAX_NICKNAME:
+        error = f"Please give a nickname of 1 to {MAX_NICKNAME} characters."
     elif not consent:
         error = "Please read the text below and tick the box if you agree."
     # The same visitor gets the same key: a double click joins once.
@@ -157,7 +157,7 @@ def join(
         code = "".join(c for c in invitation.upper() if c.isalnum())
         design = site.study.design
         try:
-            site.store.join(
+            site.database.join(
                 _stored_key(key),
                 nickname,
                 code if design.invitation_only else None,
@@ -181,11 +181,11 @@ def join(
 def resume(
     request: Request, site: Site, key: Annotated[str, UrlPart(pattern=r"^[\w-]{43}$")]
 ) -> Response:
-    """A rater's personal link."""
+    """Open a rater's personal link."""
     site.limits.check("guess", client(request))
-    if site.store.rater(_stored_key(key)) is None:
+    if site.database.rater(_stored_key(key)) is None:
         site.limits.hit("guess", client(request))
-        raise HTTPException(404, "This personal link belongs to nobody. Is it complete?")
+        raise HTTPException(404, "This personal link is not valid. Is it complete?")
     response = _see("/")
     _set_cookie(request, response, "rater", key)
     return response
@@ -218,7 +218,7 @@ def calibrated(
     site: Site, visitor: Visitor, rater: ARater, number: Annotated[int, Form(ge=0, le=1_000_000)]
 ) -> Response:
     if number < len(site.study.design.calibration):
-        site.store.calibrate(rater.id, number)
+        site.database.calibrate(rater.id, number)
     return _see("/calibration")
 
 
@@ -232,7 +232,7 @@ def calibration_image(site: Site, rater: ARater, name: str) -> Response:
 
 @router.get("/rate")
 def rate(request: Request, site: Site, rater: ARater) -> Response:
-    task = site.store.task(rater.id)
+    task = site.database.task(rater.id)
     if task is None or rater.calibrated < len(site.study.design.calibration):
         return _see(_next_page(site, rater))
     version = next(v for v in site.study.design.versions if v.id == task.version)
@@ -252,13 +252,13 @@ def rated(
     pixel_ratio: Annotated[float | None, Form(gt=0, le=100, allow_inf_nan=False)] = None,
 ) -> Response:
     if rater.calibrated >= len(site.study.design.calibration):
-        site.store.rate(rater.id, trial, attempt, score, milliseconds, pixel_ratio)
+        site.database.rate(rater.id, trial, attempt, score, milliseconds, pixel_ratio)
     return _see("/rate")
 
 
 @router.post("/undo")
 def undo(site: Site, visitor: Visitor, rater: ARater, trial: Token, attempt: Attempt) -> Response:
-    site.store.undo(rater.id, trial, attempt)
+    site.database.undo(rater.id, trial, attempt)
     return _see("/rate")
 
 
@@ -266,7 +266,7 @@ def undo(site: Site, visitor: Visitor, rater: ARater, trial: Token, attempt: Att
 def image(
     site: Site, rater: ARater, token: Annotated[str, UrlPart(pattern=r"^[0-9a-f]{32}$")]
 ) -> Response:
-    version = site.store.version(rater.id, token)
+    version = site.database.version(rater.id, token)
     if version is None:
         raise HTTPException(404, "There is no such image.")
     return _image(site.study.image(version))
@@ -274,7 +274,7 @@ def image(
 
 @router.get("/pause")
 def pause(request: Request, site: Site, rater: ARater) -> Response:
-    task = site.store.task(rater.id)
+    task = site.database.task(rater.id)
     return _page(request, "pause.html", rater=rater, task=task, next_page=_next_page(site, rater))
 
 
@@ -282,12 +282,12 @@ def pause(request: Request, site: Site, rater: ARater) -> Response:
 def done(request: Request, site: Site, rater: ARater) -> Response:
     if _next_page(site, rater) != "/done":
         return _see("/")
-    return _page(request, "done.html", rater=rater, undoable=site.store.last(rater.id))
+    return _page(request, "done.html", rater=rater, undoable=site.database.last(rater.id))
 
 
 @router.post("/leave")
 def leave(site: Site, visitor: Visitor) -> Response:
-    """Forgets the rater on this device."""
+    """Forget the rater on this device."""
     response = _see("/")
     for kind in ("rater", "visitor"):
         response.delete_cookie(site.cookie(kind))
@@ -298,15 +298,15 @@ def leave(site: Site, visitor: Visitor) -> Response:
 def admin(request: Request, site: Site) -> Response:
     if not is_admin(request, site):
         return _page(request, "admin_login.html")
-    progress = site.store.progress()
+    progress = site.database.progress()
     return _page(
         request,
         "admin.html",
         progress=progress,
         rated=sum(rater.rated for rater in progress),
         finished=sum(rater.rated == rater.total for rater in progress),
-        invitations=site.store.invitations(),
-        most_invitations=_MOST_INVITATIONS_AT_ONCE,
+        invitations=site.database.invitations(),
+        most_invitations=_MAX_INVITATIONS_AT_ONCE,
     )
 
 
@@ -332,10 +332,10 @@ def admin_logout(site: Site, visitor: Visitor) -> Response:
 
 @router.post("/admin/invitations", dependencies=[Depends(require_admin)])
 def invite(
-    site: Site, visitor: Visitor, number: Annotated[int, Form(ge=1, le=_MOST_INVITATIONS_AT_ONCE)]
+    site: Site, visitor: Visitor, number: Annotated[int, Form(ge=1, le=_MAX_INVITATIONS_AT_ONCE)]
 ) -> Response:
     try:
-        site.store.invite(number)
+        site.database.invite(number)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
     return _see("/admin#invitations")
@@ -344,13 +344,13 @@ def invite(
 @router.get("/admin/{name}", dependencies=[Depends(require_admin)])
 def download(site: Site, name: str) -> Response:
     if name == "codebook.md":
-        content, kind = export.codebook(), "text/markdown"
+        content, kind = codebook.to_markdown(), "text/markdown"
     elif name in ("ratings.csv", "ratings.json"):
-        rows = export.records(site.study.design, site.store.ratings())
+        rows = codebook.records(site.study.design, site.database.ratings())
         if name == "ratings.csv":
-            content, kind = export.to_csv(rows), "text/csv"
+            content, kind = codebook.to_csv(rows), "text/csv"
         else:
-            content, kind = export.to_json(site.study.design, rows), "application/json"
+            content, kind = codebook.to_json(site.study.design, rows), "application/json"
     else:
         raise HTTPException(404, "There is no such page.")
     disposition = f'attachment; filename="{name}"'
@@ -358,14 +358,14 @@ def download(site: Site, name: str) -> Response:
 
 
 def _stored_key(key: str) -> str:
-    """What the database knows of a personal link: whoever reads it can't rate with it."""
+    """Hash a personal link's key, so that nobody can rate with what is in the database."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _next_page(site: _Site, rater: Rater) -> str:
     if rater.calibrated < len(site.study.design.calibration):
         return "/calibration"
-    return "/rate" if site.store.task(rater.id) else "/done"
+    return "/rate" if site.database.task(rater.id) else "/done"
 
 
 def _see(path: str) -> RedirectResponse:
@@ -373,7 +373,7 @@ def _see(path: str) -> RedirectResponse:
 
 
 def _page(request: Request, template: str, **context: Any) -> Response:
-    """Renders a page whose forms are good for this visitor alone."""
+    """Render a page whose forms are valid for this visitor only."""
     site = get_site(request)
     visitor = request.cookies.get(site.cookie("visitor"))
     is_new = visitor is None
@@ -403,7 +403,7 @@ def _set_cookie(
 
 
 def _image(path: Path) -> Response:
-    """An image without ETag or date, which would tell that two raters see the same file."""
+    """Return an image without ETag or date, which would reveal that raters see the same file."""
     return Response(
         path.read_bytes(),
         media_type="image/png",
@@ -419,7 +419,7 @@ def _show_error(request: Request, error: Exception) -> Response:
             return Response(status_code=status, headers=headers)
     elif isinstance(error, RequestValidationError):
         fields = {str(problem["loc"][-1]) for problem in error.errors()}
-        status, message = 422, f"This request is wrong: {', '.join(sorted(fields))}."
+        status, message = 422, f"Invalid request: {', '.join(sorted(fields))}."
     else:
         status, message = 500, "Something went wrong here. Your ratings so far are safe."
     response = get_site(request).templates.TemplateResponse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 _FOLDER = Path(__file__).parent
 
@@ -21,7 +21,7 @@ def find_recipe(name: str | Path) -> Path:
     A file goes before a recipe of the same name.
 
     Raises:
-        RequestError: there is none; the message names the nearest and where recipes are.
+        UserError: there is none; the message names the nearest and where recipes are.
     """
     path = Path(name)
     packaged = recipes()
@@ -30,13 +30,13 @@ def find_recipe(name: str | Path) -> Path:
         if path.exists() and not (path.is_dir() and stem in packaged):
             return path
     except OSError as error:  # no permission, or too long a name
-        raise RequestError(f"{name}: can't be read ({error.strerror})") from None
+        raise UserError(f"{name}: can't be read ({error.strerror})") from None
     if stem in packaged:
         return packaged[stem]
     known = {recipe: recipe for recipe in packaged}
     known |= {file.stem: str(file) for file in path.parent.glob("*.yaml")}
     near = difflib.get_close_matches(path.name.removesuffix(".yaml"), known, n=1)
-    raise RequestError(
+    raise UserError(
         f"{name}: no such recipe"
         + (f", did you mean {known[near[0]]}?" if near else ".")
         + f" Give a .yaml file or the name of one in {_FOLDER}"

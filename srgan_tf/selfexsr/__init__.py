@@ -1,11 +1,11 @@
 """SelfExSR: super-resolution from transformed self-exemplars (Huang, Singh and Ahuja 2015).
 
-Nothing is trained: each patch of the image is replaced by a larger one of the same looks, found
-elsewhere in the image, deformed as the planes of the scene suggest.
+It needs no training: each patch of the image is replaced by a larger, similar one from elsewhere in
+the image, transformed according to the planes of the scene.
 
-The parameters are those of the authors' program, with these differences. It works on RGB, this on
-Y, with the weights of the costs divided by three. Segments come from LSD, vanishing points from
-pairs of segments, in place of a closed program; the density of segments is taken relative to the
+The parameters are those of the authors' program, with these differences: it works on Y instead of
+RGB, with the weights of the costs divided by three; segments come from LSD and vanishing points
+from pairs of segments, instead of a closed program; the density of segments is relative to the
 image's size.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from tqdm import tqdm
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference.tiles import cut
 
-SMALLEST_SIDE = 32
-# Of a tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.
+MIN_SIDE = 32
+# A tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.
 _TILE = 2048
 _OVERLAP = 32
 
@@ -27,23 +27,23 @@ _OVERLAP = 32
 def upscale(
     pixels: np.ndarray, scale: int = 4, seed: int = 0, progress: bool = False
 ) -> np.ndarray:
-    """Enlarges an image from its own patches: Y by SelfExSR, Cb and Cr bicubically.
+    """Enlarge an image from its own patches: Y by SelfExSR, Cb and Cr by bicubic.
 
-    Images of more than 512 pixels a side (at ×4) are enlarged in overlapping tiles, each from
-    its own patches, so that memory beyond the result's own stays below 1 GB.
+    Images with sides above 512 pixels (at ×4) are enlarged in overlapping tiles, each from its own
+    patches, so that memory besides the result stays below 1 GB.
 
     Args:
-        pixels: uint8, RGB [H, W, 3] or grey [H, W], at least 32 pixels a side.
+        pixels: uint8, RGB [H, W, 3] or grey [H, W], with sides of at least 32 pixels.
         scale: 2 to 8.
-        seed: of the random search; the same seed gives the same result.
-        progress: show a progress bar on stderr when it is a terminal.
+        seed: of the random search; results are reproducible.
+        progress: show a progress bar if stderr is a terminal.
 
     Returns:
         uint8 [scale·H, scale·W, 3] or [scale·H, scale·W].
 
     Raises:
-        RequestError: Numba or OpenCV isn't installed, or the image is too small.
-        ValueError: another type, shape or scale.
+        UserError: Numba or OpenCV is not installed, or the image is too small.
+        ValueError: another dtype, shape or scale.
 
     Example:
         >>> upscale(np.zeros((40, 32, 3), np.uint8)).shape
@@ -56,22 +56,22 @@ def upscale(
     if scale not in range(2, 9):
         raise ValueError(f"the scale must be 2 to 8, not {scale}")
     size = pixels.shape[:2]
-    if min(size) < SMALLEST_SIDE:
-        raise RequestError(f"SelfExSR needs {SMALLEST_SIDE} pixels a side, not {size[1]}×{size[0]}")
+    if min(size) < MIN_SIDE:
+        raise UserError(
+            f"SelfExSR needs sides of at least {MIN_SIDE} pixels, not {size[1]}×{size[0]}"
+        )
     try:
         from srgan_tf.selfexsr.planes import detect_planes
         from srgan_tf.selfexsr.synthesis import enlarge, resize, schedule
     except ModuleNotFoundError as error:
-        raise RequestError(
-            f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'"
-        ) from None
+        raise UserError(f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'") from None
     colour = pixels.ndim == 3
     planes = detect_planes(pixels)
     enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)
     tiles = cut(size, scale, _TILE // scale, _OVERLAP)
     height, width = (side.stop - side.start for side in tiles[0].read)
     total = len(tiles) * sum(n * h * w for (h, w), n in schedule(height, width, scale))
-    # None: only on a terminal.
+    # None shows the bar on a terminal only.
     disable = None if progress else True
     with tqdm(total=total, unit="px", unit_scale=True, leave=False, disable=disable) as bar:
         for tile in tiles:

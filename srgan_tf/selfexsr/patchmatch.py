@@ -1,13 +1,12 @@
 """PatchMatch over transformed patches (Huang et al. 2015, §3.2 and §3.4; Barnes et al. 2010).
 
-Every target pixel holds the best candidate found so far for its 5×5 patch: a source position,
-an affine deformation and a plane. A candidate stands for the homography that the plane induces
-between the two positions, after the deformation. Positions are in target pixels, x before y,
-and the centre of the first pixel is (0.5, 0.5).
+Every target pixel has the best candidate so far for its 5×5 patch: a source position, an affine
+transformation and a plane. A candidate represents the homography that the plane induces between the
+two positions, after the transformation. Positions are in target pixels, x before y, and the centre
+of the first pixel is (0.5, 0.5).
 
-A result depends on the seed alone, not on the number of threads: random numbers are a hash of
-the pixel and the iteration, and candidates propagate along rows, then along columns, each a
-sequence of its own.
+Results depend on the seed, not on the number of threads: random numbers are a hash of the pixel and
+the iteration, and candidates propagate along rows, then along columns, independently of each other.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 class Sources(NamedTuple):
-    """The images to take patches from, from the largest to the smallest, one after the other.
+    """The images to take patches from, concatenated from the largest to the smallest.
 
     Attributes:
-        blurred: float32 [N], as blurred as the target; what patches are found by.
-        sharp: float32 [N], what they are replaced by.
-        starts: int64 [L], where each image starts in `blurred` and `sharp`.
+        blurred: float32 [N], as blurred as the target, for matching.
+        sharp: float32 [N], the replacement pixels.
+        starts: int64 [L], index of each image's first pixel in `blurred` and `sharp`.
         sizes: int64 [L, 2], each image's height and width.
-        step: how many times larger an image is than the next; the target, than the first.
+        step: size ratio of successive images, and of the target to the first.
     """
 
     blurred: np.ndarray
@@ -57,11 +56,11 @@ class Sources(NamedTuple):
 class Field(NamedTuple):
     """The nearest-neighbour field: the candidate of each target pixel.
 
-    The patches of the outermost `RADIUS` pixels would reach beyond the image; they have none.
+    The outermost `RADIUS` pixels, whose patches would exceed the image, have none.
 
     Attributes:
         position: float32 [H, W, 2], the source's centre.
-        affine: float32 [H, W, 4], the deformation, row by row.
+        affine: float32 [H, W, 4], the transformation, row by row.
         plane: uint8 [H, W].
         cost: float32 [H, W].
     """
@@ -73,7 +72,7 @@ class Field(NamedTuple):
 
 
 def stack_sources(blurred: list[np.ndarray], sharp: list[np.ndarray], step: float) -> Sources:
-    """Puts images [h, w] of falling size, each pair of one size, into one array."""
+    """Concatenate pairs of images [h, w], from the largest to the smallest."""
     sizes = np.array([image.shape for image in sharp], np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))[:-1]])
     flat_blurred, flat_sharp = (
@@ -84,7 +83,7 @@ def stack_sources(blurred: list[np.ndarray], sharp: list[np.ndarray], step: floa
 
 
 def initial_field(height: int, width: int, fronto_parallel: int) -> Field:
-    """Each pixel's source is where it is itself, twice as large, on the last plane."""
+    """Create a field in which each pixel's source is its own position, magnified by 2."""
     field = Field(
         np.empty((height, width, 2), np.float32),
         np.empty((height, width, 4), np.float32),
@@ -98,7 +97,7 @@ def initial_field(height: int, width: int, fronto_parallel: int) -> Field:
 
 
 def upsample_field(field: Field, height: int, width: int) -> Field:
-    """The field of a larger target: each pixel has the candidate of where it was, moved along."""
+    """Enlarge a field to a larger target, moving candidates with their pixels."""
     old_height, old_width = field.plane.shape
     old_x, moved_x = _old_pixels(width, old_width)
     old_y, moved_y = (column[:, None] for column in _old_pixels(height, old_height))
@@ -114,21 +113,21 @@ def upsample_field(field: Field, height: int, width: int) -> Field:
 
 
 def refresh_costs(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> None:
-    """Computes the cost of each pixel's candidate; one that is none any more is replaced."""
+    """Compute the cost of each pixel's candidate, replacing candidates that became invalid."""
     _in_bands(_refresh_costs, _inner(target.shape[0]), target, sources, planes, field)
 
 
 def search(
     target: np.ndarray, sources: Sources, planes: Planes, field: Field, key: tuple[int, ...]
 ) -> None:
-    """Tries random changes to each candidate, of halving extent, and keeps what lowers the cost.
+    """Try random changes of decreasing extent to each candidate, and keep those of lower cost.
 
     Args:
         target: float32 [H, W] in [0, 1].
-        sources: where patches come from.
-        planes: the scene's.
+        sources: of patches.
+        planes: of the scene.
         field: changed in place.
-        key: the random numbers are a function of it.
+        key: seed of the random numbers.
     """
     state = np.uint64(0)
     for number in key:
@@ -137,7 +136,7 @@ def search(
 
 
 def propagate(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> None:
-    """Offers each pixel its neighbours' candidates: from the left, above, the right and below."""
+    """Try the candidates of each pixel's neighbours: left, above, right and below."""
     height, width = target.shape
     for backwards in (False, True):
         for vertical, lines in ((False, height), (True, width)):
@@ -147,14 +146,14 @@ def propagate(target: np.ndarray, sources: Sources, planes: Planes, field: Field
 
 
 def vote(target: np.ndarray, sources: Sources, planes: Planes, field: Field) -> np.ndarray:
-    """The image [H, W] that overlapping sharp source patches make, weighted by a Gaussian."""
+    """Average overlapping sharp source patches, weighted by a Gaussian, to an image [H, W]."""
     result = np.empty_like(target)
     _in_bands(_vote, range(target.shape[0]), target, sources, planes, field, result)
     return result
 
 
 def _old_pixels(size: int, old_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of an enlarged axis: each pixel's old one, and how far from the middle of that it lies."""
+    """Return each pixel's old pixel along an enlarged axis, and the offset from its centre."""
     centers = np.arange(size, dtype=np.float32) + np.float32(0.5)
     ratio = np.float32(size / old_size)
     old = (centers / ratio).astype(np.int64).clip(RADIUS, old_size - RADIUS - 1)
@@ -166,7 +165,7 @@ def _inner(size: int) -> range:
 
 
 def _in_bands(function: Callable, lines: range, *arguments) -> None:
-    """Calls function(first, stop, *arguments) for bands of lines, in threads."""
+    """Call function(first, stop, *arguments) for bands of lines, in threads."""
     threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     bounds = np.linspace(lines.start, lines.stop, min(4 * threads, len(lines)) + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
@@ -180,7 +179,7 @@ def _in_bands(function: Callable, lines: range, *arguments) -> None:
 
 @_jit
 def _mix(number):
-    """SplitMix64's finaliser: a bijection of uint64 that flips half the bits on any change."""
+    """Apply SplitMix64's finalizer, a bijection of uint64: any change flips half the bits."""
     number += np.uint64(0x9E3779B97F4A7C15)
     number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -189,28 +188,28 @@ def _mix(number):
 
 @_jit
 def _uniform(number):
-    """The upper bits of a uint64 as a float in [-0.5, 0.5)."""
+    """Convert the upper bits of a uint64 to a float in [-0.5, 0.5)."""
     return np.float64(number >> np.uint64(11)) * 2.0**-53 - 0.5
 
 
 @_jit
 def transform(x, y, candidate, line):
-    """The homography that takes the pixels of a target patch to their sources.
+    """Compute the homography from the pixels of a target patch to their sources.
 
-    Rectifying the plane turns it into a shift (Huang et al. 2014, eq. 8 and 9): for the
+    In the rectified plane it is a shift (Huang et al. 2014, eq. 8 and 9): for the
     vanishing line l, m = (l1, l2)/(l·target) and s = source - target,
 
         offset -> target + (matrix·offset + s) / (1 + tilt·offset).
 
     Args:
         x, y: the target patch's centre.
-        candidate: (x and y of the source's centre, four numbers of the affine matrix that
-            offsets from the target's centre are multiplied with first, the plane's number).
+        candidate: (x and y of the source's centre, four elements of the affine matrix that is
+            applied first to offsets from the target's centre, the plane's index).
         line: [3], the plane's vanishing line.
 
     Returns:
         ((m00, m01, m10, m11, s_x, s_y, tilt_x, tilt_y), scale). The scale is the square root of
-        how many times larger the source's area is; negative when the horizon is between both.
+        the ratio of the source's area to the target's; negative if the horizon is between them.
     """
     source_x, source_y, a00, a01, a10, a11, _ = candidate
     at_target = line[0] * x + line[1] * y + line[2]
@@ -234,7 +233,7 @@ def transform(x, y, candidate, line):
 
 @_jit
 def apply(homography, i, j):
-    """Where the pixel at an offset (i, j) from the target's centre has its source, from there."""
+    """Map an offset (i, j) from the target's centre to its source's offset from that centre."""
     m00, m01, m10, m11, s_x, s_y, tilt_x, tilt_y = homography
     nearness = 1.0 / (1.0 + tilt_x * i + tilt_y * j)
     return (m00 * i + m01 * j + s_x) * nearness, (m10 * i + m11 * j + s_y) * nearness
@@ -242,10 +241,10 @@ def apply(homography, i, j):
 
 @_jit
 def cost(target, sources, planes, y, x, candidate, min_scale):
-    """The cost of a candidate for the patch around target[y, x]: appearance, scale and plane.
+    """Compute a candidate's cost for the patch around target[y, x]: appearance, scale and plane.
 
-    It is infinite for a source nearer to the border than a patch's radius, of a scale below
-    `min_scale` or above 8, or at the horizon.
+    It is infinite for a source nearer to the border than `RADIUS`, of a scale below `min_scale`
+    or above 8, or at the horizon.
     """
     height, width = target.shape
     source_x, source_y, plane = candidate[0], candidate[1], candidate[6]
@@ -265,7 +264,7 @@ def cost(target, sources, planes, y, x, candidate, min_scale):
 
 @_jit
 def _appearance(target, sources, y, x, homography, scale):
-    """The weighted squared error of a patch after a shift of brightness, and that shift."""
+    """Compute a patch's weighted squared error after correcting its mean, and the correction."""
     level = _source_level(sources, scale)
     total = weighted = squares = 0.0
     for j in range(-RADIUS, RADIUS + 1):
@@ -282,14 +281,14 @@ def _appearance(target, sources, y, x, homography, scale):
 
 @_jit
 def _source_level(sources, scale):
-    """The source image in which a patch of this scale has about the target's pixel size."""
+    """Return the index of the source image whose pixels have about the target's size."""
     level = int(np.round(math.log(scale) / math.log(sources.step))) - 1
     return min(max(level, 0), len(sources.starts) - 1)
 
 
 @_jit
 def _sample(sources, pixels, level, size, y, x, homography, i, j):
-    """The source of a patch's pixel, bilinearly; borders are repeated outwards."""
+    """Interpolate the source of a patch's pixel bilinearly, repeating borders."""
     height, width = sources.sizes[level, 0], sources.sizes[level, 1]
     u, v = apply(homography, i, j)
     u = min(max((x + 0.5 + u) * (width / size[1]) - 0.5, 0.0), width - 1.0)
@@ -305,7 +304,7 @@ def _sample(sources, pixels, level, size, y, x, homography, i, j):
 
 @_jit
 def _surprise(planes, plane, x, y):
-    """-log of a plane's probability; x and y are shares of the image's sides."""
+    """Compute -log of a plane's probability at x and y, as shares of the image's sides."""
     _, rows, columns = planes.probability.shape
     return -math.log(planes.probability[plane, int(y * rows), int(x * columns)])
 
@@ -337,7 +336,7 @@ def _refresh_costs(first, stop, target, sources, planes, field):
         for x in range(RADIUS, target.shape[1] - RADIUS):
             field.cost[y, x] = np.inf
             _keep_better(target, sources, planes, field, y, x, _load(field, y, x), 0.0)
-            if field.cost[y, x] == np.inf:  # beyond the horizon from here, or too large
+            if field.cost[y, x] == np.inf:  # beyond the horizon, or too large
                 last = len(planes.lines) - 1
                 in_place = (x + 0.5, y + 0.5, 2.0, 0.0, 0.0, 2.0, last)
                 _keep_better(target, sources, planes, field, y, x, in_place, 0.0)
@@ -403,7 +402,7 @@ def _propagate(first, stop, target, sources, planes, field, vertical, backwards)
             u, v = apply(homography, i, j)
             candidate = (x - i + 0.5 + u, y - j + 0.5 + v, *theirs[2:])
             mine = _load(field, y, x)
-            # A neighbour that shares the candidate has nothing to offer.
+            # Skip neighbours with the same candidate.
             if (
                 plane != mine[6]
                 or abs(candidate[0] - mine[0]) > _SAME

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-_MOST_SEGMENTS = 1000
-_MOST_POINTS = 3
+_MAX_SEGMENTS = 1000
+_MAX_POINTS = 3
 _LONGEST = 120  # pairs of so many segments are candidates for a vanishing point
 _TOLERANCE = np.deg2rad(2.0)
-_LEAST_SEGMENTS = 8
-_LEAST_SHARE = 0.1  # of the length of all segments
+_MIN_SEGMENTS = 8
+_MIN_SHARE = 0.1  # of the length of all segments
 _GRID = 256
 _FRONTO_PARALLEL = 1e-4  # a density of lines, against the product of two others
 _UNIFORM = 0.1
@@ -29,15 +29,14 @@ class Planes(NamedTuple):
 
     Attributes:
         lines: float64 [P, 3], vanishing lines: l·(x, y, 1) = 0.
-        probability: float32 [P, h, w], how probable each plane is, over the whole image at any
-            resolution; sums to 1.
+        probability: float32 [P, h, w], of each plane on a grid over the image; sums to 1.
     """
 
     lines: np.ndarray
     probability: np.ndarray
 
     def crop(self, window: tuple[slice, slice], size: tuple[int, int]) -> Planes:
-        """What a window (rows, columns) of an image of size (height, width) shows of them."""
+        """Return the planes of a window (rows, columns) of an image of size (height, width)."""
         lines = self.lines.copy()
         lines[:, 2] += self.lines[:, :2] @ (window[1].start, window[0].start)
         rows, columns = (
@@ -47,20 +46,20 @@ class Planes(NamedTuple):
         return Planes(lines, np.ascontiguousarray(self.probability[:, rows, columns]))
 
     def enlarge(self, factor_y: float, factor_x: float) -> Planes:
-        """The same planes in the pixels of an enlarged image."""
+        """Return the same planes in the pixels of an enlarged image."""
         return self._replace(lines=self.lines / (factor_x, factor_y, 1.0))
 
 
 def detect_planes(image: np.ndarray) -> Planes:
-    """Finds the planes that pairs of vanishing points span.
+    """Detect the planes spanned by pairs of vanishing points.
 
-    A plane is probable where many segments lead to both of its vanishing points.
+    A plane is probable where many segments point to both of its vanishing points.
 
     Args:
         image: uint8, grey [H, W] or RGB [H, W, 3].
 
     Returns:
-        The planes that are seen at an angle, and the one parallel to the image.
+        The slanted planes, and the one parallel to the image.
     """
     size = image.shape[:2]
     segments = line_segments(image)
@@ -70,7 +69,7 @@ def detect_planes(image: np.ndarray) -> Planes:
     for i, j in itertools.combinations(range(len(points)), 2):
         line = np.cross(points[i], points[j])
         centre = line @ (size[1] / 2.0, size[0] / 2.0, 1.0)
-        # A horizon a hundred images away: as good as parallel to the image.
+        # With a horizon more than a hundred images away the plane is parallel to the image.
         if 100.0 * np.hypot(line[0], line[1]) * max(size) > abs(centre):
             lines.append(line / np.linalg.norm(line))
             probability.append(densities[i] * densities[j])
@@ -82,40 +81,40 @@ def detect_planes(image: np.ndarray) -> Planes:
 
 
 def line_segments(image: np.ndarray) -> np.ndarray:
-    """Straight edges (LSD, Grompone von Gioi et al. 2010).
+    """Detect straight edges (LSD, Grompone von Gioi et al. 2010).
 
     Args:
         image: uint8, grey [H, W] or RGB [H, W, 3].
 
     Returns:
-        float64 [N, 4]: x and y of both ends in no order; the longest 1000, long ones first.
+        float64 [N, 4]: x and y of both ends, of the longest 1000, long ones first.
     """
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    # Twice as large: 19 segments of a façade of 80×80 pixels become 189.
+    # Doubling the size finds 189 instead of 19 segments in a façade of 80×80 pixels.
     doubled = cv2.resize(image, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC)
     found = cv2.createLineSegmentDetector().detect(doubled)[0]
     if found is None:
         return np.empty((0, 4))
-    # OpenCV's pixel centres are whole numbers.
+    # OpenCV's pixel centres are integers.
     segments = (found.reshape(-1, 4).astype(np.float64) + 0.5) / 2.0
-    return segments[np.argsort(-_lengths(segments), kind="stable")[:_MOST_SEGMENTS]]
+    return segments[np.argsort(-_lengths(segments), kind="stable")[:_MAX_SEGMENTS]]
 
 
 def vanishing_points(
     segments: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Finds up to three points that many segments lead to, the best supported first.
+    """Find up to three points that many segments point to, the best supported first.
 
-    Candidates are where two long segments meet. Segments that deviate from a point by less
-    than 2° support it, and are set aside before the next one is sought.
+    Candidates are the intersections of two long segments. Segments that deviate from a point by
+    less than 2° support it, and are removed before the search for the next one.
 
     Args:
         segments: [N, 4], x and y of both ends, long ones first.
         size: height and width of the image.
 
     Returns:
-        (points, members): unit vectors [3], and for each, bool [N]: the segments leading there.
+        (points, members): unit vectors [3], and for each a mask of its segments, bool [N].
     """
     # Centred and of unit size, for numerical condition.
     unit, centre = max(size) / 2.0, np.array([size[1], size[0]]) / 2.0
@@ -125,7 +124,7 @@ def vanishing_points(
     points: list[np.ndarray] = []
     members: list[np.ndarray] = []
     free = np.ones(len(segments), bool)
-    while len(points) < _MOST_POINTS and np.count_nonzero(free) >= _LEAST_SEGMENTS:
+    while len(points) < _MAX_POINTS and np.count_nonzero(free) >= _MIN_SEGMENTS:
         first, second = np.transpose(
             list(itertools.combinations(np.flatnonzero(free)[:_LONGEST], 2))
         )
@@ -134,10 +133,10 @@ def vanishing_points(
         if not len(candidates):
             break
         point = candidates[np.argmax(_support(candidates, ends, lengths * free))]
-        point = _refined(point, ends, lengths * free)
+        point = _refine(point, ends, lengths * free)
         leading = free & (_deviation(point, ends) < _TOLERANCE)
         share = lengths[leading].sum() / lengths.sum()
-        if np.count_nonzero(leading) < _LEAST_SEGMENTS or share < _LEAST_SHARE:
+        if np.count_nonzero(leading) < _MIN_SEGMENTS or share < _MIN_SHARE:
             break
         point = np.append(unit * point[:2] + centre * point[2], point[2])
         points.append(point / np.linalg.norm(point))
@@ -151,7 +150,7 @@ def _lengths(segments: np.ndarray) -> np.ndarray:
 
 
 def _joining(ends: np.ndarray) -> np.ndarray:
-    """The lines [N, 3] through both ends of segments [N, 2, 2], their normals of unit length."""
+    """Return the lines [N, 3], with unit normals, through both ends of segments [N, 2, 2]."""
     along = ends[:, 1] - ends[:, 0]
     normals = np.stack([-along[:, 1], along[:, 0]], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -159,7 +158,7 @@ def _joining(ends: np.ndarray) -> np.ndarray:
 
 
 def _deviation(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Angles [..., N] between segments [N, 2, 2] and the ways from their middles to [..., 3]."""
+    """Compute the angles [..., N] of segments [N, 2, 2] to points [..., 3]."""
     middle, along = ends.mean(axis=1), ends[:, 1] - ends[:, 0]
     way = points[..., None, :2] - points[..., None, 2:] * middle
     across = np.abs(along[:, 0] * way[..., 1] - along[:, 1] * way[..., 0])
@@ -167,7 +166,7 @@ def _deviation(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def _support(points: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """How much length leads to each point of [M, 3], counting less what deviates more."""
+    """Sum the lengths of segments that point to points [M, 3], weighted by their deviation."""
     support = np.empty(len(points))
     for first in range(0, len(points), 256):
         part = slice(first, first + 256)
@@ -176,8 +175,8 @@ def _support(points: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.nd
     return support
 
 
-def _refined(point: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The point [3] with the least squares of the deviations of its supporting segments."""
+def _refine(point: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Refine a point [3] by least squares of the deviations of its supporting segments."""
     lines, middle = _joining(ends), ends.mean(axis=1)
     for _ in range(5):
         # The sine of a deviation is (line·point) / way.
@@ -197,7 +196,7 @@ def _grid_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _density(segments: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Drawn segments, blurred over a quarter of the image, on a grid of at most 256 cells."""
+    """Draw segments on a grid of at most 256 cells a side, blurred over a quarter of the image."""
     grid = np.zeros(_grid_size(size), np.uint8)
     factors = np.tile([grid.shape[1] / size[1], grid.shape[0] / size[0]], 2)
     for x1, y1, x2, y2 in np.floor(segments * factors).astype(int).tolist():

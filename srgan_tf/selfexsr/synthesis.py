@@ -22,19 +22,19 @@ from srgan_tf.selfexsr.patchmatch import (
 from srgan_tf.selfexsr.planes import Planes
 
 _COARSEST = 1 / 8  # of the input
-_SMALLEST_SIDE = 8
-_MOST_SOURCES = 9
-_FIRST_ITERATIONS, _FEWER_ITERATIONS, _LEAST_ITERATIONS = 12, 3, 3
+_MIN_SIDE = 8
+_MAX_SOURCES = 9
+_FIRST_ITERATIONS, _FEWER_ITERATIONS, _MIN_ITERATIONS = 12, 3, 3
 _BACK_PROJECTIONS = 20
 
 
 def schedule(height: int, width: int, scale: int) -> list[tuple[tuple[int, int], int]]:
-    """The sizes on the way to the enlargement, and how many iterations each one gets."""
+    """Return the sizes of the coarse-to-fine steps and their numbers of iterations."""
     count = round(3 * math.log2(scale))
     return [
         (
             (round(height * scale ** (n / count)), round(width * scale ** (n / count))),
-            max(_FIRST_ITERATIONS - (n - 1) * _FEWER_ITERATIONS, _LEAST_ITERATIONS),
+            max(_FIRST_ITERATIONS - (n - 1) * _FEWER_ITERATIONS, _MIN_ITERATIONS),
         )
         for n in range(1, count + 1)
     ]
@@ -47,14 +47,14 @@ def enlarge(
     seed: int,
     tick: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
-    """Enlarges one channel.
+    """Enlarge one channel.
 
     Args:
         channel: float32 [H, W] in [0, 1].
-        planes: those of the scene.
+        planes: of the scene.
         scale: an integer of at least 2.
         seed: of the random search.
-        tick: is called after each iteration with the number of pixels it went over.
+        tick: called after each iteration with the number of its pixels.
 
     Returns:
         float32 [scale·H, scale·W] in [0, 1].
@@ -66,7 +66,7 @@ def enlarge(
     sharp = [channel]
     for n in range(1, round(-math.log(_COARSEST) / math.log(step)) + 2):
         size = round(height / step**n), round(width / step**n)
-        if min(size) < _SMALLEST_SIDE:
+        if min(size) < _MIN_SIDE:
             break
         sharp.append(resize(channel, size))
     blurred = [resize(b, a.shape) for a, b in itertools.pairwise(sharp)]
@@ -74,7 +74,7 @@ def enlarge(
     field = initial_field(*levels[0][0], len(planes.lines) - 1)
     for level, (size, iterations) in enumerate(levels):
         target = resize(sharp[0], size)
-        most = min(_MOST_SOURCES, len(blurred))
+        most = min(_MAX_SOURCES, len(blurred))
         sources = stack_sources(blurred[:most], sharp[:most], step)
         planes_here = planes.enlarge(size[0] / height, size[1] / width)
         field = upsample_field(field, *size)
@@ -90,17 +90,17 @@ def enlarge(
 
 
 def back_project(image: np.ndarray, lr: np.ndarray, times: int = _BACK_PROJECTIONS) -> np.ndarray:
-    """Changes an image until its bicubic reduction is `lr` (Irani and Peleg 1991).
+    """Adapt an image so that its bicubic downscaling is `lr` (Irani and Peleg 1991).
 
     Args:
         image: float32 [H, W] in [0, 1].
         lr: float32 [h, w] in [0, 1].
-        times: how often the difference is spread over the image.
+        times: number of iterations.
 
     Returns:
         float32 [H, W] in [0, 1].
     """
-    # 5×5 of the square of a Gaussian of σ 1, as published.
+    # The square of a Gaussian of σ 1, 5×5, as published.
     kernel = np.exp(-(np.arange(-2, 3, dtype=np.float32) ** 2))
     kernel /= kernel.sum()
     for _ in range(times):
@@ -112,6 +112,6 @@ def back_project(image: np.ndarray, lr: np.ndarray, times: int = _BACK_PROJECTIO
 
 
 def resize(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Bicubic as MATLAB's `imresize`, without rounding: float32 [H, W] to [*size]."""
+    """Resize float32 [H, W] to [*size] as MATLAB's bicubic `imresize` does, without rounding."""
     rows, columns = (bicubic_matrix(*sides) for sides in zip(image.shape, size, strict=True))
     return (columns @ (rows @ image).T).T

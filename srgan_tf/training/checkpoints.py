@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import TensorFlowPath
 
 
@@ -83,7 +83,7 @@ class Checkpoints:
             False when there is no checkpoint at all.
 
         Raises:
-            RequestError: there are checkpoints, but none can be read.
+            UserError: there are checkpoints, but none can be read.
         """
         self._remove_partial()
         candidates = [p for p in self._newest.checkpoints if Path(f"{p}.index").exists()]
@@ -101,7 +101,7 @@ class Checkpoints:
                     f"{path}: damaged, falling back to the one before ({reason})", stacklevel=2
                 )
         if candidates:
-            raise RequestError(f"{self.folder}: no checkpoint in it can be read")
+            raise UserError(f"{self.folder}: no checkpoint in it can be read")
         return False
 
     def _restore_arrays(self, path: str) -> None:

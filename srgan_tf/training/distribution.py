@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 
 
@@ -18,13 +19,33 @@ class WorkerLostError(RuntimeError):
     """Another worker died or can't be reached; the newest checkpoint holds a good state."""
 
 
+class OutOfMemoryError(RuntimeError):
+    """A step needs more memory than the device has."""
+
+
+_OF_A_CONNECTION = re.compile("collective|connect|socket|stream removed", re.IGNORECASE)
+_OF_A_GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
+
+
 @contextmanager
-def losing_a_worker_is_an_error() -> Iterator[None]:
-    """Turns what TensorFlow raises when a worker is gone, after some 10 s, to WorkerLostError."""
+def naming_the_cause() -> Iterator[None]:
+    """Turns what TensorFlow raises when memory or a worker is gone to an error that says so.
+
+    A worker is missed after some 10 s. Other errors, a GPU's for example, are left as they are.
+
+    Raises:
+        OutOfMemoryError: a step needs more memory than there is.
+        WorkerLostError: another worker died.
+    """
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemoryError(
+            f"out of memory ({first_line(error)}); training stopped. Lower data.batch_size or "
+            "data.hr_crop, or use more devices"
+        ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
-        if workers() == 1:
+        if workers() == 1 or not _is_of_a_worker(error):
             raise
         raise WorkerLostError(
             f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
@@ -32,14 +53,22 @@ def losing_a_worker_is_an_error() -> Iterator[None]:
         ) from error
 
 
+def _is_of_a_worker(error: tf.errors.OpError) -> bool:
+    internal = isinstance(error, tf.errors.InternalError)
+    return not internal or bool(
+        _OF_A_CONNECTION.search(error.message) and not _OF_A_GPU.search(error.message)
+    )
+
+
 def open_strategy() -> tf.distribute.Strategy:
     """MultiWorkerMirroredStrategy where `TF_CONFIG` names workers, else MirroredStrategy.
 
-    Either uses all GPUs of this machine, or its CPU. Several workers must call this before any
-    other TensorFlow operation, and wait here for each other.
+    Either uses all GPUs of this machine, or its CPU. With one device it is TensorFlow's default
+    strategy, under which a step can be compiled as a whole. Several workers must call this before
+    any other TensorFlow operation, and wait here for each other.
 
     Raises:
-        RequestError: `TF_CONFIG` is not a cluster of workers.
+        UserError: `TF_CONFIG` is not a cluster of workers.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)  # other programs may need some
@@ -47,11 +76,22 @@ def open_strategy() -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
+def compiles_steps(strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA makes one program of a step: on one GPU.
+
+    A step is some thousand small kernels otherwise. On a CPU it would be slower, and replicas that
+    exchange gradients can't be compiled as a whole.
+    """
+    return bool(tf.config.list_logical_devices("GPU")) and strategy.num_replicas_in_sync == 1
+
+
 def workers() -> int:
-    """How many workers `TF_CONFIG` names; 1 without it. Raises RequestError: it is malformed."""
+    """How many workers `TF_CONFIG` names; 1 without it. Raises UserError: it is malformed."""
     cluster, _ = _tf_config()
     return max(1, len(cluster))
 
@@ -73,9 +113,9 @@ def _tf_config() -> tuple[list[str], int]:
         addresses, index = list(jobs.get("worker", [])), int(task.get("index", 0))
         fits = set(jobs) <= {"worker"} and task.get("type", "worker") == "worker"
     except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
+        raise UserError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
     if not fits or not 0 <= index < max(1, len(addresses)):
-        raise RequestError(
+        raise UserError(
             "TF_CONFIG must name workers alone (worker 0 is the chief), as in "
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         )
@@ -92,8 +132,20 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     return f"{strategy.num_replicas_in_sync} × {name}"
 
 
+def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """Return a function of this worker's flag: whether it is set on any; all must call it alike."""
+    if workers() == 1:
+        return bool
+
+    @tf.function
+    def total(flag):
+        return strategy.reduce("SUM", strategy.run(tf.identity, args=(flag,)), axis=None)
+
+    return lambda flag: bool(total(tf.constant(float(flag))) > 0)
+
+
 def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
-    """Raise RequestError where the workers have different texts, such as a fingerprint."""
+    """Raise UserError where the workers have different texts, such as a fingerprint."""
     if workers() == 1:
         return
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3], "big")  # exact in float32
@@ -110,7 +162,7 @@ def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) 
         return strategy.experimental_local_results(strategy.run(of_replica))[0]
 
     if float(gathered()) > 1.0:
-        raise RequestError(f"{what} of the workers differ; each needs the same ones")
+        raise UserError(f"{what} of the workers differ; each needs the same ones")
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:

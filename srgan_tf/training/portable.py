@@ -14,14 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.config import Config, Stage, write_config
+from srgan_tf.config import Config, Phase, write_config
 from srgan_tf.data.pipeline import to_pair
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
-from srgan_tf.errors import RequestError
-from srgan_tf.files import written_whole
+from srgan_tf.errors import UserError
+from srgan_tf.files import atomic_write
 from srgan_tf.training.checkpoints import training_state
-from srgan_tf.training.run import CONFIG_FILE, build_trainer, write_json
+from srgan_tf.training.history import ancestry, write_json
+from srgan_tf.training.run import CONFIG_FILE, build_trainer, start_of
 from srgan_tf.training.runner import (
     PLAN_FILE,
     STATE_FILE,
@@ -35,7 +36,7 @@ DRAWN_SIZE = 100_000
 """Weights of a new discriminator with more values than this are drawn where they are needed."""
 
 
-def export_step(config: Config, stage: Stage, folder: Path) -> None:
+def export_step(config: Config, phase: Phase, folder: Path) -> None:
     """Write all that the runner needs but the photos.
 
     The folder gets `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and
@@ -43,25 +44,25 @@ def export_step(config: Config, stage: Stage, folder: Path) -> None:
 
     Args:
         config: the recipe, its precision not `auto`.
-        stage: `pretrain` or `gan`.
+        phase: of it.
         folder: is made.
 
     Raises:
-        RequestError: something the recipe names is not there or does not fit.
+        UserError: something the recipe names is not there or does not fit.
     """
     if config.precision == "auto":
-        raise RequestError(
+        raise UserError(
             "precision: auto measures the machine that it is on; name the runner's, such as "
             "--set precision=mixed_bfloat16"
         )
-    section = config.stage(stage)
     if config.generator.architecture == "drcn":
-        raise RequestError("drcn's loss depends on the number of steps: it can't be exported")
+        raise UserError("drcn's loss depends on the number of steps: it can't be exported")
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
-    start = find_generator(section.start_from) if section.start_from is not None else None
+    start = start_of(config, phase, {})
+    weights = find_generator(start) if start is not None else None
     keras.utils.set_random_seed(config.seed)
-    trainer = build_trainer(config, stage, start)
+    trainer = build_trainer(config, phase.section, weights)
     draws = _draw_discriminator(trainer, config.seed)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,12 +85,16 @@ def export_step(config: Config, stage: Stage, folder: Path) -> None:
     )
     variables = step.pop("variables") | validation.pop("variables")
     arrays, described = _described(variables, draws)
-    with written_whole(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_config(config, folder / CONFIG_FILE)
     plan = {
-        "stage": stage,
+        "phase": phase.name,
+        "stage": phase.stage,
+        "place": phase.place,
+        "batch_seed": config.seed + phase.index,
         "config": config.model_dump(),
+        "parents": ancestry(weights) if weights is not None else [],
         "step": step,
         "validation": validation,
         "variables": described,
@@ -130,7 +135,7 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
     module = intermediate(stage="stablehlo").replace(
         " mhlo.copy ", " stablehlo.optimization_barrier "
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(module, encoding="utf-8")
     header = intermediate(stage="hlo").split("\n", 1)[0]
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)

@@ -14,6 +14,8 @@ With --minutes the number of steps is fitted to the time, by the speed in its fi
 from __future__ import annotations
 
 import argparse
+import copy
+import hashlib
 import json
 import os
 import signal
@@ -71,6 +73,12 @@ def namespace(value: Any) -> Any:
     return [namespace(inner) for inner in value] if isinstance(value, list) else value
 
 
+def section_of(plan: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Find the section of the plan's phase in a recipe."""
+    phases = config[plan["stage"]]
+    return phases[plan["place"]] if isinstance(phases, list) else phases
+
+
 class Executable:
     """A StableHLO module, compiled for JAX's first device."""
 
@@ -100,7 +108,7 @@ class Training:
         self._put = jax.device_put
         self.plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         self.config = namespace(self.plan["config"])
-        self.section = getattr(self.config, self.plan["stage"])
+        self.section = namespace(section_of(self.plan, self.plan["config"]))
         self._step = Executable(folder / STEP_FILE)
         self._validation = Executable(folder / VALIDATION_FILE)
         self.device = self._step.device
@@ -209,6 +217,22 @@ def wait_for(run: Path) -> Path:
     return checkpoints(run)[-1]
 
 
+def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
+    """Tell where the weights of another run's checkpoint are from, the oldest first."""
+    history, config = (
+        json.loads((run / name).read_text(encoding="utf-8"))
+        for name in ("history.json", "config.yaml")
+    )
+    itself = {
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "name": config["name"],
+        "phase": history["phase"],
+        "recipe": config,
+        "sessions": history["sessions"],
+    }
+    return [*history["parents"], itself]
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Train until the steps are done, the time is over or a signal comes."""
     started = time.monotonic()
@@ -224,7 +248,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.after is not None:
         wait_for(arguments.after)
     if arguments.start_from is not None:
-        training.start_from(wait_for(arguments.start_from))
+        checkpoint = wait_for(arguments.start_from)
+        training.start_from(checkpoint)
+        plan["parents"] = parents_of(arguments.start_from, checkpoint)
     started = time.monotonic()
     stop = False
 
@@ -236,7 +262,12 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, request_stop)
     elements = ((step, range(config.data.batch_size)) for step in range(training.step, 10**9))
     batches = load_batches(
-        photos.open, config.data, config.generator.scale, config.seed, elements, available_cores()
+        photos.open,
+        config.data,
+        config.generator.scale,
+        plan["batch_seed"],
+        elements,
+        available_cores(),
     )
     logs: list = []
     print(f"{training.device.device_kind}; compiled in {compiled:.0f} s", flush=True)
@@ -285,14 +316,16 @@ def _write_history(training: Training, out: Path, rows: list, seconds: float, en
         "seconds": round(seconds),
         "curve": rows,
     }
+    plan = training.plan
     history = {
-        "fingerprint": training.plan["fingerprint"],
+        "phase": plan["phase"],
+        "parents": plan["parents"],
+        "fingerprint": plan["fingerprint"],
         "ended": ended,
         "sessions": [session],
     }
-    config = dict(training.plan["config"])
-    stage = training.plan["stage"]
-    config[stage] = {**config[stage], "steps": training.section.steps}
+    config = copy.deepcopy(plan["config"])
+    section_of(plan, config)["steps"] = training.section.steps
     for name, value in (("config.yaml", config), ("history.json", history)):
         partial = out / f".partial-{name}"
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

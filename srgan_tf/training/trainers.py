@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
@@ -21,10 +19,8 @@ from srgan_tf.training.ema import MovingAverage
 from srgan_tf.training.schedule import learning_rate
 
 
-class _GeneratorTrainer(keras.Model):
+class GeneratorTrainer(keras.Model):
     """A generator, its moving average, its losses and its optimizer."""
-
-    train_function: Callable | None
 
     def __init__(
         self,
@@ -38,36 +34,6 @@ class _GeneratorTrainer(keras.Model):
         self.ema = MovingAverage(generator, average, config.ema)
         self.compile(optimizer=adam(config, generator))
         self.built = True
-        self.stop_requested = False
-
-    def make_train_function(self, force=False):
-        """One step on every replica; the logs are the replicas' means, those of all workers.
-
-        Keras' own can't reduce scalars over several workers. A worker whose
-        `stop_requested` is set stops them all after the same step.
-        """
-        if self.train_function is not None and not force:
-            return self.train_function
-        strategy = self.distribute_strategy
-
-        def replica_step(batch, stop):
-            return {**self.train_step(batch), "stop": stop}
-
-        @tf.function
-        def step(batches, stop):
-            logs = strategy.run(replica_step, args=(next(batches), stop))
-            return {name: strategy.reduce("MEAN", log, axis=None) for name, log in logs.items()}
-
-        def train_function(batches):
-            logs = step(batches, tf.constant(float(self.stop_requested)))
-            self.stop_training |= bool(logs.pop("stop") > 0)
-            return logs
-
-        self.train_function = train_function
-        return train_function
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """All is built; Keras would reduce a batch over the workers to build with."""
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
@@ -104,7 +70,7 @@ class _GeneratorTrainer(keras.Model):
         return self.ema.average
 
 
-class Pretrainer(_GeneratorTrainer):
+class Pretrainer(GeneratorTrainer):
     """Trains the generator alone on a content loss.
 
     Batches are pairs (lr, hr): float32 [N, h, w, 3] in [0, 1] and [N, H, W, 3] in [-1, 1].
@@ -128,8 +94,7 @@ class Pretrainer(_GeneratorTrainer):
             loss = self._weighted(losses)
             if self.config.l1_steps:
                 loss = tf.where(step < self.config.l1_steps, losses["l1"], loss)
-            scaled = loss / _replicas()
-        norm = _apply(self.optimizer, tape, scaled, self.generator)
+        norm = _apply(self.optimizer, tape, loss, self.generator)
         self.ema.update(step)
         return {"loss": loss, **losses, "gradient_norm": norm}
 
@@ -166,7 +131,7 @@ class LumaPretrainer(Pretrainer):
         }
 
 
-class GanTrainer(_GeneratorTrainer):
+class GanTrainer(GeneratorTrainer):
     """Trains generator and discriminator in turns, once each a batch.
 
     D's step maximises log D(HR) + log(1 - D(G(LR))), then G's step minimises the recipe's
@@ -205,14 +170,12 @@ class GanTrainer(_GeneratorTrainer):
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits, sr_logits = self.discriminator.judge(hr, tf.stop_gradient(sr))
                 d_loss = discriminator_loss(hr_logits, sr_logits)
-                d_scaled = d_loss / _replicas()
             with g_tape.stop_recording():
-                d_norm = _apply(self.d_optimizer, d_tape, d_scaled, self.discriminator)
+                d_norm = _apply(self.d_optimizer, d_tape, d_loss, self.discriminator)
             if "adversarial" in self.config.losses:
                 losses["adversarial"] = adversarial_loss(self.discriminator.judge_generated(sr))
             loss = self._weighted(losses)
-            scaled = loss / _replicas()
-        norm = _apply(self.optimizer, g_tape, scaled, self.generator)
+        norm = _apply(self.optimizer, g_tape, loss, self.generator)
         self.ema.update(step)
         return {
             "loss": loss,
@@ -262,9 +225,47 @@ def _window(image: tf.Tensor, start: int, length: int, axis: int) -> tf.Tensor:
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
     """Build Adam for `model`, at the stage's highest rate until `set_learning_rate`."""
-    optimizer = keras.optimizers.Adam(config.learning_rate, beta_1=0.9)
+    of_float16 = model.compute_dtype == "float16"
+    optimizer_class = LossScaledAdam if of_float16 else keras.optimizers.Adam
+    optimizer = optimizer_class(config.learning_rate, beta_1=0.9)
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+class LossScaledAdam(keras.optimizers.Adam):
+    """Adam on gradients of a loss that is scaled, so that float16 holds small ones.
+
+    The scale halves where a gradient is not finite and doubles after 2,000 steps in which all were
+    (Micikevicius et al. 2018, section 3.2). A gradient that is not finite on any replica counts as
+    zero: unlike `keras.optimizers.LossScaleOptimizer`, which looks at the first replica's alone,
+    and with which `iterations` stands still.
+    """
+
+    first_scale, steps_to_double = 2.0**15, 2000
+
+    def build(self, variables):
+        super().build(variables)
+        about = {"shape": (), "aggregation": "only_first_replica"}
+        initializer = keras.initializers.Constant(self.first_scale)
+        self.scale = self.add_variable(initializer=initializer, name="scale", **about)
+        self.finite_steps = self.add_variable(
+            initializer="zeros", dtype="int64", name="finite_steps", **about
+        )
+
+    def scale_loss(self, loss):
+        return loss * tf.convert_to_tensor(self.scale)
+
+    def unscale(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Take the scale from gradients and set the next; call it in every replica."""
+        norm = tf.linalg.global_norm(gradients)
+        spoilt = tf.cast(~tf.math.is_finite(norm), tf.float32)
+        finite = tf.distribute.get_replica_context().all_reduce("SUM", spoilt) == 0.0
+        scale, steps = (tf.convert_to_tensor(v) for v in (self.scale, self.finite_steps))
+        doubles = steps + 1 >= self.steps_to_double
+        factor = tf.where(finite, tf.where(doubles, 2.0, 1.0), 0.5)
+        self.scale.assign(scale * factor)
+        self.finite_steps.assign(tf.where(finite & ~doubles, steps + 1, tf.zeros_like(steps)))
+        return [tf.where(finite, g / scale, tf.zeros_like(g)) for g in gradients]
 
 
 def _replicas() -> int:
@@ -273,6 +274,9 @@ def _replicas() -> int:
 
 def _apply(optimizer, tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> tf.Tensor:
     """One update of `model` alone; the norm of this replica's gradients, times the replicas."""
-    gradients = tape.gradient(loss, model.trainable_variables)
+    scale = tf.convert_to_tensor(optimizer.scale_loss(1.0 / _replicas()))
+    gradients = tape.gradient(loss, model.trainable_variables, output_gradients=scale)
+    if isinstance(optimizer, LossScaledAdam):
+        gradients = optimizer.unscale(gradients)
     optimizer.apply(gradients, model.trainable_variables)
     return tf.linalg.global_norm(gradients) * _replicas()

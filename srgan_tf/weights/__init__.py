@@ -1,4 +1,4 @@
-"""Released weights, and finding generators by name, file or run folder."""
+"""Released weights, and generators by name, file or run folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
 if TYPE_CHECKING:
     from srgan_tf.models import Generator
@@ -17,53 +17,53 @@ CARD_FILE = "card.json"
 
 
 def released() -> list[str]:
-    """Names of the released generators."""
+    """Return the names of the released generators."""
     return sorted(path.stem for path in _FOLDER.glob("*.keras"))
 
 
 def default_model() -> str:
-    """Name of the best released generator. Raises RequestError when none is released."""
+    """Return the name of the best released generator. Raises UserError if none is released."""
     names = released()
     for name in ("srgan-photo", "srgan-vgg54", "srresnet-mse"):
         if name in names:
             return name
-    raise RequestError(
-        "no weights are released with this version: name a .keras file or a run folder as the "
-        "model; `srgan train --stage pretrain` makes one under runs/"
+    raise UserError(
+        "no weights are released with this version: give a .keras file or a run folder as the "
+        "model; `srgan train --stage pretrain` creates one under runs/"
     )
 
 
 def find_generator(name: str | Path) -> Path:
-    """The `.keras` file behind a released name, a file or a run folder.
+    """Return the `.keras` file of a released name, a file or a run folder.
 
     Raises:
-        RequestError: there is none; the message names the nearest and how to make one.
+        UserError: not found; the message names the nearest and how to train one.
     """
     path = Path(name)
     try:
         if path.is_dir():
             if (path / GENERATOR_FILE).is_file():
                 return path / GENERATOR_FILE
-            raise RequestError(f"{name}: this folder holds no {GENERATOR_FILE}; has its run ended?")
+            raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
         if path.is_file():
             return path
     except OSError as error:  # no permission, or too long a name
-        raise RequestError(f"{name}: can't be read ({error.strerror})") from None
+        raise UserError(f"{name}: can't be read ({error.strerror})") from None
     file = _FOLDER / f"{name}.keras"
     if file.is_file():
         return file
     names = released()
     near = difflib.get_close_matches(str(name), names, n=1)
-    raise RequestError(
+    raise UserError(
         f"{name}: no such weights"
-        + (f", did you mean {near[0]}?" if near else "")
+        + (f", did you mean {near[0]}?" if near else ".")
         + f" Give a released name ({', '.join(names) or 'none yet'}), a .keras file or a run "
-        "folder; `srgan train --stage pretrain` makes one under runs/"
+        "folder; `srgan train --stage pretrain` creates one under runs/"
     )
 
 
 def find_litert(name: str | Path) -> Path | None:
-    """The `.tflite` file of a released name; None: there is none, or a file or folder has it."""
+    """Return a released name's `.tflite` file; None if it has none, or if it is also a path."""
     file = _FOLDER / f"{name}.tflite"
     try:
         return file if file.is_file() and not Path(name).exists() else None
@@ -72,14 +72,14 @@ def find_litert(name: str | Path) -> Path | None:
 
 
 def load_generator(name: str | Path, precision: str = "float32") -> Generator:
-    """Loads a generator.
+    """Load a generator.
 
     Args:
         name: a released name, a `.keras` file or a run folder.
-        precision: the dtype policy that it computes in, whatever it was saved with.
+        precision: the dtype policy to compute in, whatever it was saved with.
 
     Raises:
-        RequestError: not found, or not a generator of this project.
+        UserError: not found, or not a generator of this project.
     """
     import keras
 
@@ -89,16 +89,16 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        raise RequestError(f"{path}: can't be read as a Keras model ({error})") from None
+        raise UserError(f"{path}: can't be read as a Keras model ({error})") from None
     if not isinstance(model, Generator):
-        raise RequestError(f"{path}: holds a {type(model).__name__}, not a generator")
+        raise UserError(f"{path}: contains a {type(model).__name__}, not a generator")
     if model.dtype_policy.name == precision:
         return model
     return with_precision(model, precision)
 
 
 def with_precision(generator: Generator, precision: str) -> Generator:
-    """A copy of a generator that computes in another dtype policy."""
+    """Return a copy of a generator with another dtype policy."""
     from srgan_tf.models.generator import PHOTOS
 
     copy = type(generator).from_config({**generator.get_config(), "dtype": precision})

@@ -77,7 +77,7 @@ def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
 
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "| Set5 | PSNR, dB |" in markdown and "28.43" in markdown
-    assert "|  | blur effect |" in markdown and "LPIPS was not measured" in markdown
+    assert "|  | blur effect |" in markdown and "LPIPS was not computed" in markdown
     assert_links_lead_to_files(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_an_image_that_can_t_be_enlarged_or_measured_does_not_end_the_rest(
     monkeypatch.setattr(Bicubic, "enlarge", fail)
     code, stderr = evaluate("--methods", "nearest,bicubic")
     assert code == 1
-    assert stderr.count("Own/img_small: SSIM needs at least 19 pixels a side") == 2
+    assert stderr.count("Own/img_small: SSIM needs sides of at least 19 pixels") == 2
     assert "bicubic: Set5/img_1: MemoryError" in stderr
     found = results(tmp_path)
     assert len(found["images"]) == 7

@@ -97,7 +97,7 @@ def browser():
 
 def test_a_study_is_made_as_asked(srgan, data, tmp_path):
     code, shown = create(srgan, data, tmp_path / "study", "--repeats", 1, "--invitations", 2)
-    assert code == 0 and "9 versions of 3 images; 10 ratings a rater, 1 of them repeats" in shown
+    assert code == 0 and "9 versions of 3 images; 10 ratings per rater, 1 of them repeats" in shown
     study = Study(tmp_path / "study")
     design = study.design
     assert {version.method for version in design.versions} == {"nearest", "theirs", "hr"}
@@ -114,9 +114,9 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
             assert np.array_equal(pixels, pixels[::4, ::4].repeat(4, 0).repeat(4, 1))
     assert (tmp_path / "study" / "private.json").stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["study"]
-    store = study.open_store()
-    assert len(store.invitations()) == 2
-    store.close()
+    database = study.open_database()
+    assert len(database.invitations()) == 2
+    database.close()
 
 
 def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
     for arguments, words in [
         (["create", study, "--data", data / "sets"], "no such set"),
         (["create", study, "--data", data / "sets", "--sets", "Set5"], "--methods nearest,bicubic"),
-        (["create", study, "--data", data / "sets", "--sets", "New"], "say with --methods"),
+        (["create", study, "--data", data / "sets", "--sets", "New"], "with --methods"),
         (["create", study, "--data", data / "none", "--sets", "Set5"], "no such folder"),
         (["serve", tmp_path / "there"], "no study"),
         (["report", tmp_path / "there"], "no study"),
@@ -139,8 +139,8 @@ def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
         (["--calibration", data / "sets/Set5/HR"], "image of a test set"),
         (["--calibration-images", 5], "2 calibration images, not 5"),
         (["--ratings-per-rater", 50], "not 50"),
-        (["--invitations", 0], "--open lets anyone"),
-        (["--database", "mysql://a/b"], "mysql: no database"),
+        (["--invitations", 0], "--open needs no"),
+        (["--database", "mysql://a/b"], "mysql: unsupported"),
         (["--consent", tmp_path / "none.txt"], "none.txt: can't be read"),
     ]:
         code, shown = create(srgan, data, study, *more)
@@ -156,6 +156,7 @@ def test_help_needs_neither_tensorflow_nor_the_extra():
     assert shown.returncode == 0 and "examples:" in shown.stdout, shown.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
     """By keys, by mouse and by touch; reloaded, resumed by link, undone, and reported."""
     study = tmp_path / "study"

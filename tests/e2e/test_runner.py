@@ -12,6 +12,8 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("jax")
 
 ROOT = Path(__file__).parents[2]

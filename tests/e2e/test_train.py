@@ -1,5 +1,6 @@
 """`python train.py` as a user runs it: killed, stopped, resumed, on one device and on two."""
 
+import hashlib
 import json
 import os
 import random
@@ -17,6 +18,8 @@ from PIL import Image
 
 from srgan_tf.models import Discriminator
 from srgan_tf.weights import load_generator
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -152,6 +155,60 @@ def test_two_devices_give_the_weights_of_one(stage, recipe, tmp_path):
         done = run(stage, recipe, out, "--steps", "4", devices=devices, env=COMPARABLE)
         assert done.returncode == 0, done.stderr
     assert_same_weights(tmp_path / "2", tmp_path / "1")
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_one_command_carries_out_all_phases_and_goes_on_wherever_it_was_killed(tmp_path):
+    gan = TINY["gan"] | {"steps": 8, "start_from": "previous"}
+    phased = TINY | {
+        "checkpoint_every": 3,
+        "pretrain": TINY["pretrain"] | {"steps": 8},
+        "gan": [gan, gan | {"steps": 9, "losses": {"l1": 1.0}}],
+    }
+    recipe = tmp_path / "phased.yaml"
+    recipe.write_text(yaml.safe_dump(phased))
+    names = ["pretrain", "gan-1", "gan-2"]
+
+    def words(out, *more):
+        return [sys.executable, "train.py", "--config", str(recipe), "--out", str(out), *more]
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    done = subprocess.run(words(whole), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert f"Done: {whole}/gan-2/generator.keras" in done.stdout
+
+    process = subprocess.Popen(words(broken), cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (broken / "gan-1" / "checkpoints" / "step-3.index").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    resume = [sys.executable, "train.py", "--resume", "--out", str(broken)]
+    resumed = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert resumed.returncode == 0, resumed.stderr
+    for name in names:
+        for key, value in final_state(whole / name).items():
+            np.testing.assert_array_equal(value, final_state(broken / name)[key], err_msg=key)
+
+    card = json.loads((whole / "gan-2" / "card.json").read_text())
+    assert card["sha256"] == digest(whole / "gan-2" / "generator.keras")
+    assert [p["phase"] for p in (*card["parents"], card)] == names
+    for name, parent in zip(names, card["parents"], strict=False):
+        assert parent["sha256"] == digest(whole / name / "generator.keras")
+        assert parent["data"]["fingerprint"] == card["data"]["fingerprint"]
+        (session,) = parent["sessions"]
+        assert session["device"] == "1 × CPU" and session["last_step"] == parent["steps"] == 8
+    killed, rest = json.loads((broken / "gan-1" / "card.json").read_text())["sessions"]
+    assert killed["first_step"] == 0 and killed["last_step"] == rest["first_step"]
+
+    # A phase by itself starts from the one before it.
+    alone = [*words(whole / "gan-1-again"), "--stage", "gan-1", "--steps", "1"]
+    refused = subprocess.run(alone, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert refused.returncode == 2
+    assert "runs/tiny/pretrain: no such weights" in refused.stderr
 
 
 def test_sigterm_keeps_the_step_and_resume_finishes_the_run(recipe, tmp_path):

@@ -93,7 +93,7 @@ def test_existing_results_are_left_unless_asked(srgan, tmp_path):
     done.parent.mkdir()
     done.write_text("mine")
     code, lines = srgan(tmp_path / "in", "-o", tmp_path / "out")
-    assert (code, lines) == (0, ["1 were there already; --overwrite replaces them"])
+    assert (code, lines) == (0, ["existing results skipped: 1 (--overwrite replaces them)"])
     assert done.read_text() == "mine" and size(tmp_path / "out" / "b.png") == (28, 20)
     assert srgan(tmp_path / "in", "-o", tmp_path / "out", "--overwrite") == (0, [])
     assert size(done) == (28, 20)
@@ -116,7 +116,10 @@ def test_odd_names_and_what_is_no_photo(srgan, tmp_path):
     os.mkfifo(folder / "pipe.png")
     assert srgan(folder, folder / "deep.png", "-o", out) == (0, [])
     assert files(out) == [f"album.png/{name}", "deep.png"]
-    assert srgan(folder, "-o", out) == (0, ["2 were there already; --overwrite replaces them"])
+    assert srgan(folder, "-o", out) == (
+        0,
+        ["existing results skipped: 2 (--overwrite replaces them)"],
+    )
 
 
 def test_folders_that_cannot_be_read_are_named(srgan, tmp_path, locked_folders):
@@ -246,7 +249,7 @@ def test_a_suffix_of_names(srgan, tmp_path):
     arguments = tmp_path / "in", "-o", tmp_path / "out", "--suffix=-large", "--format", "jpg"
     assert srgan(*arguments) == (0, [])
     assert files(tmp_path / "out") == ["sub/a-large.jpg"]
-    assert srgan(*arguments) == (0, ["1 were there already; --overwrite replaces them"])
+    assert srgan(*arguments) == (0, ["existing results skipped: 1 (--overwrite replaces them)"])
 
 
 def test_from_stdin_to_stdout(tmp_path):
@@ -278,6 +281,7 @@ def test_what_does_not_fit_a_pipe(srgan, tmp_path):
         assert code == 2 and words in line
 
 
+@pytest.mark.slow
 def test_as_a_process(tmp_path, weights):
     """TensorFlow's own messages don't mix with the one line about the bad file."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
@@ -325,7 +329,7 @@ def test_quality_is_1_to_100(srgan, tmp_path):
     assert sizes[0] < sizes[1]
     for bad in ("0", "101", "high"):
         code, lines = srgan(source, "-o", tmp_path / "x.jpg", "--quality", bad)
-        assert code == 2 and "a quality is 1 to 100" in lines[-1]
+        assert code == 2 and "must be from 1 to 100" in lines[-1]
 
 
 def test_metadata_is_kept_or_stripped(srgan, tmp_path):
@@ -344,12 +348,13 @@ def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", icc_profile=b"nonsense")
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
-    assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is left out"]
+    assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is ignored"]
 
 
 PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 
 
+@pytest.mark.slow
 def test_any_surroundings(tmp_path, weights):
     """Settings of Keras for other projects, no stderr, no stdin, no folder for temporary files."""
     (tmp_path / "keras.json").write_text(

@@ -39,6 +39,7 @@ def files(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 @needs_beam
 def test_two_processes_make_what_upscale_makes(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
@@ -54,7 +55,7 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
     done = run("upscale-batch", *words)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("12 files enlarged to 0.1 megapixels in ")
-    assert done.stdout.endswith("s; 0 were there already; 1 failed\n")
+    assert done.stdout.endswith("s; 0 existed already; 1 failed\n")
     assert f"{source}/empty.png: an empty file\n" in done.stderr
     assert "Traceback" not in done.stderr and "Prism" not in done.stderr
     assert files(out) == sorted([*files(tmp_path / "expected"), "failures.jsonl"])
@@ -62,6 +63,7 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
 
 
+@pytest.mark.slow
 @needs_beam
 def test_a_killed_job_goes_on(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
@@ -82,7 +84,7 @@ def test_a_killed_job_goes_on(weights, tmp_path):
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{60 - len(finished)} files enlarged to ")
-    assert f"; {len(finished)} were there already; 0 failed" in done.stdout
+    assert f"; {len(finished)} existed already; 0 failed" in done.stdout
     assert files(out) == files(source)
     assert not [path for path in out.iterdir() if path.is_dir()]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from test_train import COMPARABLE, TINY, assert_same_weights
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 RECIPE = TINY | {
     "data": TINY["data"] | {"batch_size": 16},

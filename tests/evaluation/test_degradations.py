@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.errors import RequestError
-from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
+from srgan_tf.errors import UserError
+from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (37, 45, 3), dtype=np.uint8)
 PHOTO = np.asarray(Image.fromarray(PHOTO[:10, :12]).resize((45, 37)))
@@ -103,12 +103,12 @@ def test_one_degradation_has_one_name():
     ],
 )
 def test_a_wrong_one_is_told_the_nearest(text, near):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         parse_degradation(text)
-    assert f"{text}: no such degradation, did you mean {near}? It is clean, or" in str(caught.value)
+    assert f"{text}: no such degradation, did you mean {near}? Use clean, or" in str(caught.value)
     parse_degradation(near)
 
 
 def test_it_needs_no_tensorflow():
-    code = "import sys, srgan_tf.evaluation.degrade; assert 'tensorflow' not in sys.modules"
+    code = "import sys, srgan_tf.evaluation.degradations; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from srgan_tf import cli
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.lpips import AlexNetLpips
-from srgan_tf.evaluation.measures import Lpips
+from srgan_tf.evaluation.metrics import Lpips
 
 SHAPES = [(11, 11, 3, 64), (5, 5, 64, 192), (3, 3, 192, 384), (3, 3, 384, 256), (3, 3, 256, 256)]
 
@@ -43,39 +43,39 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize(("height", "width", "expected"), [(67, 90, 0.165793), (31, 31, 0.161811)])
 def test_lpips_is_the_lpips_packages(weights, height, width, expected):
     hr, sr = made_photos(height, width)
-    measure = Lpips(weights)
-    reference = measure.reference(hr)
-    assert measure(sr, reference, 4) == pytest.approx(expected, rel=1e-4)
-    assert measure(hr, reference, 4) == 0
+    metric = Lpips(weights)
+    reference = metric.reference(hr)
+    assert metric(sr, reference, 4) == pytest.approx(expected, rel=1e-4)
+    assert metric(hr, reference, 4) == 0
 
 
 def test_lpips_of_real_photos_is_the_lpips_packages(shared):
-    measure = Lpips(shared / "weights" / "alexnet_lpips.npz")
+    metric = Lpips(shared / "weights" / "alexnet_lpips.npz")
     for name, of_nearest in (("img_001", 0.35051), ("img_003", 0.45300)):
         folder = shared / "data" / "benchmarks" / "Set5"
         hr = Image.open(folder / "HR" / f"{name}.png").convert("RGB")
         lr = Image.open(folder / "LRx4" / f"{name}.png").convert("RGB")
         size = 4 * lr.width, 4 * lr.height
         sr = np.asarray(lr.resize(size, Image.Resampling.NEAREST))
-        reference = measure.reference(np.asarray(hr.crop((0, 0, *size))))
-        assert measure(sr, reference, 4) == pytest.approx(of_nearest, abs=1e-4)
+        reference = metric.reference(np.asarray(hr.crop((0, 0, *size))))
+        assert metric(sr, reference, 4) == pytest.approx(of_nearest, abs=1e-4)
 
 
 def test_other_files_are_named(tmp_path):
     file = tmp_path / "other.npz"
-    with pytest.raises(RequestError, match=r"other\.npz: no such file; docs/evaluation\.md says"):
+    with pytest.raises(UserError, match=r"other\.npz: no such file; docs/evaluation\.md says"):
         AlexNetLpips(file)
     arrays = made_weights()
     wrong = {"AlexNet_0.Conv_1.kernel": arrays["AlexNet_0.Conv_0.kernel"]}
     objects = {"AlexNet_0.Conv_0.kernel": np.array([{}], object)}
     for content in ({}, arrays | wrong, arrays | objects):
         np.savez(file, **content)
-        with pytest.raises(RequestError, match=r"other\.npz: not LPIPS's weights of AlexNet"):
+        with pytest.raises(UserError, match=r"other\.npz: not AlexNet's weights for LPIPS"):
             AlexNetLpips(file)
     np.save(tmp_path / "other.npy", np.zeros(3))
     for other in (tmp_path / "other.npy", tmp_path / "other.pth"):
         (tmp_path / "other.pth").write_bytes(b"no weights")
-        with pytest.raises(RequestError, match="not LPIPS's weights of AlexNet"):
+        with pytest.raises(UserError, match="not AlexNet's weights for LPIPS"):
             AlexNetLpips(other)
 
 

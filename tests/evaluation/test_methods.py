@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from srgan_tf import weights
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation import methods
 from srgan_tf.evaluation.methods import LABELS, Folder, Model, default_methods, open_methods
 from srgan_tf.evaluation.sets import BenchmarkImage
@@ -45,14 +45,14 @@ def test_simple_methods(image):
     np.testing.assert_array_equal(nearest.enlarge(image, LR, HR), np.kron(LR, np.ones((4, 4, 1))))
     np.testing.assert_array_equal(bicubic.enlarge(image, LR, HR), bicubic_upscale(LR, 4))
     assert hr.enlarge(image, LR, HR) is HR
-    assert len({m.identity(image) for m in (nearest, bicubic, hr)}) == 3
+    assert len({m.cache_key(image) for m in (nearest, bicubic, hr)}) == 3
 
 
 def test_the_default_is_what_is_released_at_this_scale(release):
     opened, notes = open_methods(None, 4)
     assert [m.name for m in opened] == ["nearest", "bicubic", "srgan-mse", "hr"]
-    assert "SRCNN is left out: srcnn: enlarges ×2, not ×4." in notes
-    assert "DRCN is left out: drcn: not released with this version." in notes
+    assert "SRCNN is omitted: srcnn: enlarges ×2, not ×4." in notes
+    assert "DRCN is omitted: drcn: not released with this version." in notes
     assert any("SelfExSR" in note for note in notes)
     assert set(default_methods()) | {"selfexsr"} == set(LABELS)
     shutil.copy(release / "srgan-mse.keras", release / "new.keras")
@@ -64,13 +64,13 @@ def test_the_default_is_what_is_released_at_this_scale(release):
 def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
     (named, filed), _ = open_methods(["srgan-mse", f"mine={release / 'srgan-mse.keras'}"], 4)
     assert isinstance(filed, Model) and filed.name == filed.label == "mine"
-    assert named.identity(image) == filed.identity(image) == named.details["sha256"]
+    assert named.cache_key(image) == filed.cache_key(image) == named.details["sha256"]
     assert named.enlarge(image, LR, HR).shape == (24, 32, 3)
 
 
 def test_a_model_of_another_scale_is_refused(release, image):
     (method,), _ = open_methods([f"mine={release / 'srcnn.keras'}"], 4)
-    with pytest.raises(RequestError, match="×2, not ×4"):
+    with pytest.raises(UserError, match="×2, not ×4"):
         method.enlarge(image, LR, HR)
 
 
@@ -81,21 +81,21 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["zzz"], "zzz: no such method. Methods are nearest, bicubic"),
         (["srgan-vgg54"], "srgan-vgg54: not released with this version"),
         (["srcnn"], "srcnn: enlarges ×2, not ×4"),
-        (["bicubic", "bicubic"], "two methods of this name"),
-        (["bicubic=x"], "bicubic: taken"),
-        (["=x"], "give PATH another name"),
+        (["bicubic", "bicubic"], "two methods have this name"),
+        (["bicubic=x"], "bicubic: this name is taken"),
+        (["=x"], "this name is taken"),
         (["mine=nowhere"], "nowhere: no such model or folder"),
     ],
 )
 def test_a_wrong_name_is_told_what_to_do(release, names, reason):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UserError) as caught:
         open_methods(names, 4)
     assert reason in str(caught.value)
 
 
 def test_selfexsr_without_numba_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(methods.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"srgan-tf\[selfexsr\]"):
+    with pytest.raises(UserError, match=r"srgan-tf\[selfexsr\]"):
         open_methods(["selfexsr"], 4)
 
 
@@ -121,9 +121,9 @@ def test_results_of_another_program_are_found_by_name(tmp_path, image, file):
     (method,), _ = open_methods([f"other={tmp_path / 'other'}"], 4)
     assert isinstance(method, Folder)
     np.testing.assert_array_equal(method.enlarge(image, LR, HR), HR)
-    before = method.identity(image)
+    before = method.cache_key(image)
     save(tmp_path / "other" / "A" / file, larger[::-1])
-    assert method.identity(image) != before
+    assert method.cache_key(image) != before
 
 
 def test_results_that_are_missing_ambiguous_or_of_a_wrong_size_are_named(tmp_path, image):
@@ -131,7 +131,7 @@ def test_results_that_are_missing_ambiguous_or_of_a_wrong_size_are_named(tmp_pat
     folder.mkdir()
     method = Folder("other", folder)
     with pytest.raises(ImageError, match="no file for img"):
-        method.identity(image)
+        method.cache_key(image)
     save(folder / "A" / "img_1.png", LR)
     with pytest.raises(ImageError, match="8×6 pixels, not 32×24"):
         method.enlarge(image, LR, HR)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.errors import ImageError, RequestError
-from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
+from srgan_tf.errors import ImageError, UserError
+from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.resize import bicubic_downscale
 
@@ -74,18 +74,18 @@ def test_the_noise_is_that_of_the_file_s_name(tmp_path):
 
 
 def test_what_is_wrong_with_a_set_is_named(tmp_path):
-    with pytest.raises(RequestError, match="nowhere: no such folder"):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
         open_sets(tmp_path / "nowhere", None, 4)
-    with pytest.raises(RequestError, match="no benchmark set"):
+    with pytest.raises(UserError, match="no benchmark set"):
         open_sets(tmp_path, None, 4)
     (tmp_path / "A" / "HR").mkdir(parents=True)
-    with pytest.raises(RequestError, match="no image"):
+    with pytest.raises(UserError, match="no image"):
         open_sets(tmp_path, None, 4)
     save(tmp_path / "A" / "HR" / "a.png", 8, 8)
-    with pytest.raises(RequestError, match="B: no such set; here are A"):
+    with pytest.raises(UserError, match="B: no such set; use one of A"):
         open_sets(tmp_path, ["B"], 4)
     save(tmp_path / "A" / "LRx4" / "b.png", 2, 2)
-    with pytest.raises(RequestError, match="has no a, HR has"):
+    with pytest.raises(UserError, match="LRx4: a is missing"):
         open_sets(tmp_path, None, 4)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from srgan_tf.evaluation.benchmark import Score, Scores
-from srgan_tf.evaluation.degrade import CLEAN, parse_degradation
+from srgan_tf.evaluation.degradations import CLEAN, parse_degradation
 from srgan_tf.evaluation.methods import Bicubic, HighResolution
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
 from srgan_tf.evaluation.sets import BenchmarkImage
@@ -36,14 +36,14 @@ def rows(grid):
 
 
 def test_the_papers_figures_are_as_printed():
-    assert TABLE_2.figures["Set14", "drcn"].psnr == 28.02
-    assert TABLE_2.figures["BSD100", "hr"].mos == 4.46
-    assert TABLE_2.figures["Set5", "espcn"].ssim == 0.8784
-    assert TABLE_1.figures["Set14", "srgan-vgg22"].mos == 3.57
+    assert TABLE_2.scores["Set14", "drcn"].psnr == 28.02
+    assert TABLE_2.scores["BSD100", "hr"].mos == 4.46
+    assert TABLE_2.scores["Set5", "espcn"].ssim == 0.8784
+    assert TABLE_1.scores["Set14", "srgan-vgg22"].mos == 3.57
     assert TABLE_1.sets == ("Set5", "Set14")
     for method in ("srresnet-mse", "srgan-vgg54"):
         for name in TABLE_1.sets:
-            assert TABLE_1.figures[name, method] == TABLE_2.figures[name, method]
+            assert TABLE_1.scores[name, method] == TABLE_2.scores[name, method]
 
 
 def test_ours_the_papers_and_the_difference_stand_together():

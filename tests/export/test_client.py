@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from server import NAME, Server
 
 from srgan_tf import Upscaler
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.inference import server as client
 from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.inference.server import ServerEngine
@@ -69,7 +69,7 @@ def test_a_busy_server_is_asked_again(server, protocol):
     server.busy = 2
     assert ServerEngine(url(server, protocol, "?retries=2")).scale == 2
     server.busy = 2
-    with pytest.raises(RequestError, match=r"503: busy|UNAVAILABLE: busy"):
+    with pytest.raises(UserError, match=r"503: busy|UNAVAILABLE: busy"):
         ServerEngine(url(server, protocol, "?retries=1"))
 
 
@@ -77,23 +77,23 @@ def test_a_busy_server_is_asked_again(server, protocol):
 def test_a_slow_server_is_given_up(server, protocol):
     server.delay = 1.0
     started = time.monotonic()
-    with pytest.raises(RequestError, match=r"no answer \(.*timed out|DEADLINE_EXCEEDED"):
+    with pytest.raises(UserError, match=r"no answer \(.*timed out|DEADLINE_EXCEEDED"):
         ServerEngine(url(server, protocol, "?timeout=0.2&retries=0"))
     assert time.monotonic() - started < 0.9
 
 
 @protocols
 def test_an_unknown_model_and_a_refused_image(server, protocol):
-    with pytest.raises(RequestError, match="Servable not found"):
+    with pytest.raises(UserError, match="Servable not found"):
         ServerEngine(url(server, protocol).replace(NAME, "other"))
     engine = ServerEngine(url(server, protocol))
-    with pytest.raises(RequestError, match="too large"):
+    with pytest.raises(UserError, match="too large"):
         engine._server.enlarge(np.zeros((1, 60, 60, 3), np.float32))
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_no_server(scheme):
-    with pytest.raises(RequestError, match=r"(?i)(no answer|UNAVAILABLE).*refused"):
+    with pytest.raises(UserError, match=r"(?i)(no answer|UNAVAILABLE).*refused"):
         ServerEngine(f"{scheme}://127.0.0.1:{free_port()}/tiny?retries=1")
 
 
@@ -109,7 +109,7 @@ def test_no_server(scheme):
     ],
 )
 def test_wrong_urls_are_told_the_right_form(wrong):
-    with pytest.raises(RequestError, match="http://HOST:8501/NAME"):
+    with pytest.raises(UserError, match="http://HOST:8501/NAME"):
         ServerEngine(wrong)
 
 
@@ -139,7 +139,7 @@ def test_against_tensorflow_model_server(saved_model, generator, photo, protocol
         upscaler = None
         deadline = time.monotonic() + 60
         while upscaler is None and time.monotonic() < deadline:
-            with contextlib.suppress(RequestError):
+            with contextlib.suppress(UserError):
                 upscaler = Upscaler(f"{address[protocol]}?retries=0")
             time.sleep(0.2)
         assert upscaler is not None, "the server did not come up"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export import fidelity
-from srgan_tf.export.fidelity import BARS, Bar, ReportPhoto, compare
+from srgan_tf.export.fidelity import TOLERANCES, ReferencePhoto, Tolerance, compare
 from srgan_tf.inference.keras import KerasEngine
 
 
@@ -14,41 +14,43 @@ def report_photo(offset=0):
     hr = np.full((40, 48, 3), 100, np.uint8)
     hr[::2, ::2] = 140
     reference = np.full_like(hr, 110 + offset)
-    return ReportPhoto("a", hr, hr[::2, ::2], reference)
+    return ReferencePhoto("a", hr, hr[::2, ::2], reference)
 
 
 def test_differences_are_to_the_keras_model_and_psnr_is_to_the_photo():
     photos = [report_photo(), report_photo(4)]
     results = [photo.reference.copy() for photo in photos]
     results[1][3, 5, 0] += 7
-    found = compare(photos, results, 2, Bar(max_difference=7))
+    found = compare(photos, results, 2, Tolerance(max_difference=7))
     assert (found.max_difference, found.passed) == (7, True)
     assert found.mean_difference == pytest.approx(7 / (40 * 48 * 3) / 2, abs=1e-4)
     # 3 of 4 pixels are 10 levels off, the others 30: on luma by 219/255 of that.
     mse = (0.75 * 10**2 + 0.25 * 30**2) * (219 / 255) ** 2
-    alone = compare(photos[:1], results[:1], 2, Bar())
+    alone = compare(photos[:1], results[:1], 2, Tolerance())
     assert alone.psnr == pytest.approx(10 * np.log10(255**2 / mse), abs=0.01)
     assert alone.psnr_loss == 0
 
 
 @pytest.mark.parametrize(
-    ("bar", "passed"),
+    ("tolerance", "passed"),
     [
-        (Bar(), True),
-        (Bar(max_difference=2), True),
-        (Bar(max_difference=1), False),
-        (Bar(psnr_loss=5.0), True),
-        (Bar(psnr_loss=0.001), False),
+        (Tolerance(), True),
+        (Tolerance(max_difference=2), True),
+        (Tolerance(max_difference=1), False),
+        (Tolerance(psnr_loss=5.0), True),
+        (Tolerance(psnr_loss=0.001), False),
     ],
 )
-def test_bars(bar, passed):
+def test_tolerances(tolerance, passed):
     photo = report_photo()
     worse = photo.reference - 2
-    assert compare([photo], [worse], 2, bar).passed is passed
+    assert compare([photo], [worse], 2, tolerance).passed is passed
 
 
 def test_the_bars_that_are_documented():
-    assert {mode: bar.psnr_loss for mode, bar in BARS.items() if bar.psnr_loss} == {
+    assert {
+        mode: tolerance.psnr_loss for mode, tolerance in TOLERANCES.items() if tolerance.psnr_loss
+    } == {
         "float16": 0.02,
         "dynamic": 0.1,
         "int8": 0.3,
@@ -60,7 +62,7 @@ def test_photos_are_held_out_from_calibration(generator, tmp_path):
     for index in range(6):
         Image.new("RGB", (200, 210), (40 * index,) * 3).save(tmp_path / f"{index}.png")
     engine = KerasEngine(generator)
-    report = fidelity.report_photos(str(tmp_path), engine, held_out=True)
+    report = fidelity.reference_photos(str(tmp_path), engine, held_out=True)
     assert [photo.name for photo in report] == ["2.png", "5.png"]
     calibration = fidelity.calibration_photos(str(tmp_path), 2, held_out=True)
     levels = {round(float(level) * 255) for batch in calibration for level in batch[:, 0, 0, 0]}
@@ -73,14 +75,14 @@ def test_photos_fit_the_scale(generator, tmp_path):
     Image.new("RGB", (5, 4)).save(tmp_path / "tiny.png")
     (tmp_path / "broken.png").touch()
     engine = KerasEngine(generator)
-    (photo,) = fidelity.report_photos(str(tmp_path), engine, held_out=False)
+    (photo,) = fidelity.reference_photos(str(tmp_path), engine, held_out=False)
     assert photo.hr.shape == photo.reference.shape == (32, 512, 3)
     assert photo.lr.shape == (16, 256, 3)
-    (fixed,) = fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
+    (fixed,) = fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(16, 20))
     assert fixed.lr.shape == (16, 20, 3)
-    with pytest.raises(RequestError, match="no photo for the fidelity report, of 17×20"):
-        fidelity.report_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
-    with pytest.raises(RequestError, match="192×192 or more"):
+    with pytest.raises(UserError, match="no photo is large enough to compare on: 17×20"):
+        fidelity.reference_photos(str(tmp_path), engine, held_out=False, size=(17, 20))
+    with pytest.raises(UserError, match="at least 192×192"):
         fidelity.calibration_photos(str(tmp_path), 2, held_out=False)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export.graph import inference_graph, rescale, streams, with_low_slopes
 from srgan_tf.models import ECBSR, ESPCN, SRResNet
 
@@ -115,5 +115,5 @@ def test_taps_see_each_tensor_and_may_change_it():
 
 
 def test_baselines_are_not_exported():
-    with pytest.raises(RequestError, match="ESPCN"):
+    with pytest.raises(UserError, match="ESPCN"):
         inference_graph(ESPCN())

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export.saved_model import MAX_FILES, read_servable_info, write_saved_model
 
 
@@ -133,6 +133,7 @@ def test_weights_are_stored_once(saved_model, generator):
     assert size < 4 * generator.count_params() + 200_000
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_it(saved_model, photo, tmp_path):
     cli = [str(Path(sys.executable).with_name("saved_model_cli"))]
     np.save(tmp_path / "photo.npy", photo[None])
@@ -155,5 +156,5 @@ def test_it_is_replaced_whole_and_nothing_else_is(generator, tmp_path, photo):
     assert read_servable_info(folder).max_pixels == 5000
     assert [p.name for p in folder.parent.iterdir()] == ["1"]
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RequestError, match="is no SavedModel"):
+    with pytest.raises(UserError, match="is not a SavedModel"):
         write_saved_model(generator, tmp_path / "mine", "tiny")

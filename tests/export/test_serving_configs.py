@@ -1,4 +1,4 @@
-"""The files in serving/ fit each other, the export's folders and TensorFlow Serving's messages."""
+"""The files in serving/ serve what `srgan export --saved-model` writes by default."""
 
 from pathlib import Path
 
@@ -6,26 +6,22 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from srgan_tf.weights import default_model
+
 SERVING = Path(__file__).parents[2] / "serving"
 
 
-def test_models_are_where_the_compose_file_mounts_them():
+def test_the_default_export_is_mounted_and_served():
+    service = yaml.safe_load((SERVING / "compose.yaml").read_text())["services"]["serving"]
+    mounts = dict(volume.removesuffix(":ro").split(":") for volume in service["volumes"])
+    flags = dict(argument.removeprefix("--").split("=") for argument in service["command"])
+    inside = {flag: Path(path) for flag, path in flags.items() if path.startswith("/config/")}
+    assert mounts["."] == "/config" and len(inside) == 3
+    assert all((SERVING / path.name).is_file() for path in inside.values())
     config = text_format.Parse(
-        (SERVING / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+        (SERVING / inside["model_config_file"].name).read_text(),
+        model_server_config_pb2.ModelServerConfig(),
     )
     (model,) = config.model_config_list.config
-    assert model.model_platform == "tensorflow"
-    service = yaml.safe_load((SERVING / "compose.yaml").read_text())["services"]["serving"]
-    mounts = dict(volume.split(":")[:2] for volume in service["volumes"])
-    # export.py's default: exports/NAME/NAME/VERSION.
+    assert model.name == default_model() and model.model_platform == "tensorflow"
     assert mounts[f"../exports/{model.name}/{model.name}"] == model.base_path
-    assert mounts["."] == "/config"
-
-
-def test_files_that_the_compose_file_names_are_there():
-    service = yaml.safe_load((SERVING / "compose.yaml").read_text())["services"]["serving"]
-    files = [
-        argument.split("=/config/")[1] for argument in service["command"] if "/config/" in argument
-    ]
-    assert sorted(files) == ["batching.config", "models.config", "monitoring.config"]
-    assert all((SERVING / file).is_file() for file in files)

@@ -177,7 +177,7 @@ def test_16_bit_shuffle_is_depth_to_space():
 
 
 def test_wrong_requests(generator):
-    with pytest.raises(ValueError, match="mode is one of"):
+    with pytest.raises(ValueError, match="mode must be one of"):
         convert(generator, "int4", "tiny")
     with pytest.raises(ValueError, match="needs photos"):
         convert(generator, "int8", "tiny")

@@ -44,7 +44,7 @@ def test_adobe_rgb_is_as_adobe_publishes_it():
         [0.20528, 0.62567, 0.06087],
         [0.14919, 0.06322, 0.74457],
     ]
-    np.testing.assert_allclose(colorants(colour.profile_of_adobe_rgb(False)), expected, atol=2e-4)
+    np.testing.assert_allclose(colorants(colour.adobe_rgb_profile(False)), expected, atol=2e-4)
 
 
 def test_display_p3_is_as_others_have_it():
@@ -54,7 +54,7 @@ def test_display_p3_is_as_others_have_it():
         [0.29198, 0.69225, 0.04189],
         [0.1571, 0.06657, 0.78407],
     ]
-    ours = colour.profile_of_cicp((12, 13, 0, 1), grey=False)
+    ours = colour.cicp_profile((12, 13, 0, 1), grey=False)
     np.testing.assert_allclose(colorants(ours), expected, atol=2e-5)
     image = pyvips.Image.new_from_array(LEVELS, interpretation="srgb")
     theirs = bytes(image.icc_export(output_profile="p3").get("icc-profile-data"))
@@ -65,9 +65,9 @@ def test_display_p3_is_as_others_have_it():
 @pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
 def test_an_exponent_is_one(gamma):
     """Linear light to sRGB by IEC 61966-2-1's formula."""
-    profile = colour.profile_of_gamma(1 / gamma, colour.ADOBE_RGB, False)
+    profile = colour.gamma_profile(1 / gamma, colour.ADOBE_RGB, False)
     assert len(profile) > 128
-    profile = colour.profile_of_gamma(1 / gamma, None, False)
+    profile = colour.gamma_profile(1 / gamma, None, False)
     if gamma == 2.2:
         assert profile == b""
         return
@@ -78,7 +78,7 @@ def test_an_exponent_is_one(gamma):
 
 
 def test_grey_has_a_grey_profile():
-    profile = colour.profile_of_gamma(1.0, None, True)
+    profile = colour.gamma_profile(1.0, None, True)
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
     assert opened.xcolor_space.strip() == "GRAY"
 
@@ -94,17 +94,17 @@ def test_gamma_is_kept_as_a_profile(tmp_path, suffix, grey):
     write_image(tmp_path / f"out{suffix}", photo.pixels, photo.icc_profile)
     found = read_image(tmp_path / f"out{suffix}").icc_profile
     if (suffix, grey) == (".webp", True):  # which has no grey
-        assert found == colour.profile_of_gamma(1.0, None, grey=False)
+        assert found == colour.gamma_profile(1.0, None, grey=False)
     else:
         assert found == photo.icc_profile
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_grey_with_an_rgb_profile_keeps_its_curve(tmp_path, suffix):
-    profile = colour.profile_of_gamma(1.0, colour.ADOBE_RGB, False)
+    profile = colour.gamma_profile(1.0, colour.ADOBE_RGB, False)
     Image.fromarray(LEVELS[..., 0]).save(tmp_path / "in.jpg", icc_profile=profile)
     photo = read_image(tmp_path / "in.jpg")
-    assert photo.icc_profile == colour.profile_of_gamma(1.0, None, True) and photo.note == ""
+    assert photo.icc_profile == colour.gamma_profile(1.0, None, True) and photo.note == ""
     write_image(tmp_path / f"out{suffix}", photo.pixels, photo.icc_profile)
     assert read_image(tmp_path / f"out{suffix}").icc_profile == photo.icc_profile
 
@@ -154,13 +154,13 @@ def test_hdr_is_refused(tmp_path, transfer, name, way):
     if way == "cICP":
         added = chunk(b"cICP", cicp)
     else:
-        profile = bytearray(colour.profile_of_adobe_rgb(False))
+        profile = bytearray(colour.adobe_rgb_profile(False))
         profile[132:140] = b"cicp" + struct.pack(">I", len(profile))
         profile += b"cicp" + bytes(4) + cicp
         profile[:4] = struct.pack(">I", len(profile))
         added = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(profile)))
     (tmp_path / "a.png").write_bytes(png(LEVELS, added))
-    with pytest.raises(ImageError, match=rf"a\.png: an HDR picture \({name}\)"):
+    with pytest.raises(ImageError, match=rf"a\.png: an HDR image \({name}\)"):
         read_image(tmp_path / "a.png")
 
 
@@ -178,7 +178,7 @@ def test_adobe_rgb_by_exif(tmp_path, space, index, is_adobe_rgb):
     exif[0x8769] = {0xA001: space, 0xA005: {1: index}}
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", exif=exif)
     profile = read_image(tmp_path / "a.jpg").icc_profile
-    assert (profile == colour.profile_of_adobe_rgb(False)) == is_adobe_rgb
+    assert (profile == colour.adobe_rgb_profile(False)) == is_adobe_rgb
     assert (profile is None) != is_adobe_rgb
     icc = ImageCms.ImageCmsProfile(SRGB).tobytes()
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", exif=exif, icc_profile=icc)
@@ -186,14 +186,14 @@ def test_adobe_rgb_by_exif(tmp_path, space, index, is_adobe_rgb):
 
 
 def test_a_profile_of_other_pixels_is_left_out(tmp_path):
-    grey = colour.profile_of_gamma(1.0, None, True)
+    grey = colour.gamma_profile(1.0, None, True)
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", icc_profile=grey)
     photo = read_image(tmp_path / "a.jpg")
-    assert photo.icc_profile is None and photo.note == "its ICC profile (of GRAY) is left out"
+    assert photo.icc_profile is None and photo.note == "its ICC profile (of GRAY) is ignored"
 
 
 def test_a_bmp_gets_the_colours_of_srgb(tmp_path):
-    profile = colour.profile_of_adobe_rgb(False)
+    profile = colour.adobe_rgb_profile(False)
     write_image(tmp_path / "a.bmp", LEVELS, profile)
     found = read_image(tmp_path / "a.bmp")
     assert found.icc_profile is None

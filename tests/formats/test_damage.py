@@ -234,8 +234,8 @@ def chunk(kind, payload):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda png: png[:4] + b"\n\x1a\n" + png[8:], "its first bytes are wrong"),
-        (lambda png: b"\x09" + png[1:], "its first bytes are wrong"),
+        (lambda png: png[:4] + b"\n\x1a\n" + png[8:], "wrong signature"),
+        (lambda png: b"\x09" + png[1:], "wrong signature"),
         (lambda png: png[:33] + png[33:].replace(b"IDAT", b"iDAT"), "header is wrong|read error"),
         (lambda png: png[:29] + bytes(4) + png[33:], "the checksum of its IHDR is wrong"),
     ],

@@ -206,13 +206,13 @@ def png_with(*chunks):
         (chunk(b"tEXt", b"a\0b")[:-1] + b"x", ""),
         (chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(3 << 20))), ""),
         (chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(bytes(3 << 20))), ""),
-        (chunk(b"gAMA", b"\0\0\xb1\x8f")[:-1] + b"x", "its gAMA is damaged and left out"),
-        (chunk(b"eXIf", b"nonsense"), "its eXIf is damaged and left out"),
-        (chunk(b"iCCP", b"icc\0\0nonsense"), "its iCCP is damaged and left out"),
+        (chunk(b"gAMA", b"\0\0\xb1\x8f")[:-1] + b"x", "its gAMA is damaged and ignored"),
+        (chunk(b"eXIf", b"nonsense"), "its eXIf is damaged and ignored"),
+        (chunk(b"iCCP", b"icc\0\0nonsense"), "its iCCP is damaged and ignored"),
         (chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(200))), "its ICC profile (damaged)"),
-        (chunk(b"pHYs", b"\0"), "its pHYs is damaged and left out"),
+        (chunk(b"pHYs", b"\0"), "its pHYs is damaged and ignored"),
         (chunk(b"cHRM", bytes(32)), ""),
-        (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0"), "its iTXt is damaged and left out"),
+        (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0"), "its iTXt is damaged and ignored"),
     ],
 )
 def test_odd_chunks_never_cost_the_pixels(tmp_path, added, note):

@@ -162,6 +162,7 @@ def test_white_is_zero_in_what_only_pillow_decodes(tmp_path):
     np.testing.assert_array_equal(read_image(path).pixels, 65535 - deep(GREY, np.uint16))
 
 
+@pytest.mark.slow
 def test_one_large_strip(tmp_path):
     """As raw converters write it; libvips refuses more than 50 MB unless told otherwise."""
     noise = rng.integers(0, 2**16, (3000, 3000, 3), np.uint16)

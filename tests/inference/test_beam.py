@@ -20,7 +20,7 @@ from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
 import srgan_tf.inference.beam as batch  # noqa: E402
 from srgan_tf import Upscaler, images  # noqa: E402
-from srgan_tf.errors import RequestError  # noqa: E402
+from srgan_tf.errors import UserError  # noqa: E402
 from srgan_tf.files import Output  # noqa: E402
 from srgan_tf.inference.beam import Report, Settings, UpscaleHandler, read_failures  # noqa: E402
 
@@ -404,7 +404,7 @@ def test_any_filesystem_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
     assert made == {"bucket://b/out/a.png": expected, "bucket://b/out/sub/a.png": expected}
     report = run("bucket://b/photos/**", out="bucket://b/out", model=model)
     assert (report.files, report.skipped, report.failed) == (0, 2, 1)
-    with pytest.raises(RequestError, match=re.escape("bucket://b/none.keras: can't be read")):
+    with pytest.raises(UserError, match=re.escape("bucket://b/none.keras: can't be read")):
         run("bucket://b/photos", out="bucket://b/out", model="bucket://b/none.keras")
 
 
@@ -445,7 +445,7 @@ def test_patterns(tmp_path, monkeypatch, text, expected):
     monkeypatch.chdir(tmp_path)
     out = str(tmp_path / "in" / "out")
     if expected is None:
-        with pytest.raises(RequestError, match="no file matches"):
+        with pytest.raises(UserError, match="no file matches"):
             batch._find(text, out)
         return
     match = batch._Match(out, None)
@@ -468,16 +468,16 @@ def test_wrong_requests(run, tmp_path, monkeypatch):
         ("texts", r"no \.png, .* in texts"),
         ("ftp://a/b", "ftp://a/b: "),
     ):
-        with pytest.raises(RequestError, match=words):
+        with pytest.raises(UserError, match=words):
             run(text, out=out)
     for place in ("in", "link", "."):
-        with pytest.raises(RequestError, match="the folder of the results"):
+        with pytest.raises(UserError, match="the folder of the results"):
             run("in/a.png", out=place)
-    with pytest.raises(RequestError, match="no such weights"):
+    with pytest.raises(UserError, match="no such weights"):
         run("in", out=out, model="none")
     settings = Settings()
-    with pytest.raises(RequestError, match="--workers must be at least 1, not 0"):
+    with pytest.raises(UserError, match="--workers must be at least 1, not 0"):
         batch.upscale_batch(["in"], "out", settings, workers=0)
-    with pytest.raises(RequestError, match="--workers is for this machine"):
+    with pytest.raises(UserError, match="--workers is for this machine"):
         batch.upscale_batch(["in"], "out", settings, False, 2, ["--runner=FlinkRunner"])
     assert files(tmp_path) == before

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf import Upscaler
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.export.saved_model import write_saved_model
 from srgan_tf.export.tflite import convert
 from srgan_tf.images import to_levels
@@ -149,7 +149,7 @@ def test_what_is_no_model(tmp_path, generator):
         ("other", "didn't write"),
         ("grpc://", "grpc://HOST:8500/NAME"),
     ):
-        with pytest.raises(RequestError, match=words):
+        with pytest.raises(UserError, match=words):
             open_engine(name if name == "grpc://" else tmp_path / name)
 
 
@@ -159,5 +159,5 @@ def test_a_model_of_another_make(generator, tmp_path):
         [tf.function(lambda x: x + 1.0).get_concrete_function(tf.TensorSpec([1, 4, 4, 3]))]
     )
     path.write_bytes(converter.convert())
-    with pytest.raises(RequestError, match=r"srgan export` didn't write"):
+    with pytest.raises(UserError, match=r"srgan export` didn't write"):
         open_engine(path)

@@ -16,7 +16,7 @@ from test_images import BAD, bad_file, pixels
 
 import srgan_tf
 from srgan_tf import images
-from srgan_tf.errors import ImageError, RequestError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.inference import keras, upscaler
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.models import SRResNet
@@ -197,11 +197,11 @@ def test_other_arrays_are_refused(tiled, bad):
 
 
 def test_bad_requests(weights):
-    with pytest.raises(RequestError, match="precision is float32 or mixed_bfloat16, not float16"):
+    with pytest.raises(UserError, match="precision is float32 or mixed_bfloat16, not float16"):
         Upscaler(weights, precision="float16")
-    with pytest.raises(RequestError, match="tile"):
+    with pytest.raises(UserError, match="tile"):
         Upscaler(weights, tile=0)
-    with pytest.raises(RequestError, match="no such weights"):
+    with pytest.raises(UserError, match="no such weights"):
         Upscaler("srresnet-nse")
 
 

@@ -1,4 +1,4 @@
-"""Databases for the study's store: SQLite files, and a PostgreSQL server of the tests' own."""
+"""Databases for the study's database: SQLite files, and a PostgreSQL server of the tests' own."""
 
 import os
 import random
@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from srgan_tf.mos import design
+from srgan_tf.mos.database import Database
 from srgan_tf.mos.design import Design, Version
-from srgan_tf.mos.store import Store
 
 
 def make_design(images=4, methods=("nearest", "srresnet-mse", "hr"), **changes) -> Design:
@@ -37,7 +37,7 @@ def make_design(images=4, methods=("nearest", "srresnet-mse", "hr"), **changes) 
 
 
 def draw_from(plan, seed=0):
-    """What `Store.join` draws a rater's showings with."""
+    """What `Database.join` draws a rater's showings with."""
     rng = random.Random(seed)
     return lambda counts: design.draw(plan, counts, rng)
 
@@ -87,8 +87,8 @@ def url(request, tmp_path):
 
 
 @pytest.fixture
-def store(url):
-    opened = Store(url, "d" * 32)
+def database(url):
+    opened = Database(url, "d" * 32)
     opened.create()
     yield opened
     opened.close()

@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from srgan_tf.mos.database import Database
 from srgan_tf.mos.design import Calibration
-from srgan_tf.mos.store import Store
 from srgan_tf.mos.study import Study, database_url, new_private, write_study
 
 from .conftest import make_design
@@ -34,10 +34,10 @@ def make_study(folder, database=None, invitations=0, calibration=1, **changes):
         Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
     private = new_private(database)
     write_study(folder, design, private)
-    store = Store(database_url(folder, private), design.id)
-    store.create()
-    codes = store.invite(invitations) if invitations else []
-    store.close()
+    database = Database(database_url(folder, private), design.id)
+    database.create()
+    codes = database.invite(invitations) if invitations else []
+    database.close()
     return codes
 
 
@@ -110,8 +110,8 @@ def new_client(address):
 def stored(folder):
     """All ratings of a study."""
     study = Study(folder)
-    store = study.open_store()
+    database = study.open_database()
     try:
-        return store.ratings()
+        return database.ratings()
     finally:
-        store.close()
+        database.close()

@@ -153,7 +153,7 @@ def crowd(odd, seed=0):
     [
         (lambda truth, rng: rng.randint(1, 5), "BT.500"),
         (lambda truth, rng: 6 - truth, "correlation"),
-        (lambda truth, rng: 3, "one score throughout"),
+        (lambda truth, rng: 3, "the same score throughout"),
     ],
 )
 def test_odd_raters_are_flagged_and_no_others(odd, words):

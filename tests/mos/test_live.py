@@ -8,8 +8,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from .helpers import Robot, make_study, new_client, served, stored
+
+pytestmark = pytest.mark.slow
 
 RATERS = 50
 
@@ -104,14 +107,14 @@ def trials(folder):
     """The score of each rated trial, by its token."""
     from sqlalchemy import select
 
-    from srgan_tf.mos.store import _Trial
+    from srgan_tf.mos.database import _Trial
     from srgan_tf.mos.study import Study
 
-    store = Study(folder).open_store()
-    with store._session() as session:
+    database = Study(folder).open_database()
+    with database._session() as session:
         rows = session.execute(select(_Trial.token, _Trial.score).where(_Trial.score.is_not(None)))
         result = dict(rows.tuples().all())
-    store.close()
+    database.close()
     return result
 
 

@@ -23,14 +23,14 @@ def study(tmp_path):
 @pytest.fixture
 def site(study):
     """Makes clients, each with its own cookies, of one app."""
-    store = study.open_store()
-    app = create_app(study, store)
+    database = study.open_database()
+    app = create_app(study, database)
 
     def client(**options):
         return TestClient(app, "http://mos.test", follow_redirects=False, **options)
 
     yield client
-    store.close()
+    database.close()
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def robot(site):
 
 
 def ratings(study):
-    store = study.open_store()
+    database = study.open_database()
     try:
-        return store.ratings()
+        return database.ratings()
     finally:
-        store.close()
+        database.close()
 
 
 def test_a_study_from_joining_to_the_last_page(site, study):
@@ -150,9 +150,9 @@ def test_a_double_click_joins_once(site, study):
     for _ in range(2):
         answer = client.post("/join", data=dict(csrf=csrf, nickname="A", consent="yes"))
         assert answer.status_code == 303
-    store = study.open_store()
-    assert len(store.progress()) == 1
-    store.close()
+    database = study.open_database()
+    assert len(database.progress()) == 1
+    database.close()
 
 
 def test_joining_asks_for_a_nickname_and_consent(site):
@@ -171,8 +171,8 @@ def test_joining_asks_for_a_nickname_and_consent(site):
 def test_invitations(site, tmp_path):
     (code,) = make_study(tmp_path / "closed", invitations=1)
     study = Study(tmp_path / "closed")
-    store = study.open_store()
-    app = create_app(study, store)
+    database = study.open_database()
+    app = create_app(study, database)
 
     def join(code):
         client = TestClient(app, "http://mos.test", follow_redirects=False)
@@ -187,7 +187,7 @@ def test_invitations(site, tmp_path):
     for _ in range(20):
         answer = join("22222-22222")
     assert answer.status_code == 429 and "Wait a minute" in answer.text
-    store.close()
+    database.close()
 
 
 def test_forms_of_other_sites_are_refused(site, study, robot):
@@ -278,7 +278,7 @@ def test_an_error_of_ours_shows_no_traceback(site, study, monkeypatch):
 
     client = site(raise_server_exceptions=False)
     Robot(client).join()
-    monkeypatch.setattr("srgan_tf.mos.store.Store.rater", broken)
+    monkeypatch.setattr("srgan_tf.mos.database.Database.rater", broken)
     answer = client.get("/rate")
     assert answer.status_code == 500 and "secret" not in answer.text
     assert "ratings so far are safe" in answer.text and "x-frame-options" in answer.headers
@@ -337,14 +337,15 @@ def test_admin_tokens_can_not_be_guessed_for_long(site, study):
 def test_the_admin_page_makes_invitations(tmp_path):
     make_study(tmp_path / "closed", invitations=1)
     study = Study(tmp_path / "closed")
-    store = study.open_store()
-    owner = Robot(TestClient(create_app(study, store), "http://mos.test", follow_redirects=False))
+    database = study.open_database()
+    client = TestClient(create_app(study, database), "http://mos.test", follow_redirects=False)
+    owner = Robot(client)
     log_in(owner, study.private.admin_token)
     csrf = field(owner.get("/admin").text, "csrf")
     assert owner.post("/admin/invitations", csrf=csrf, number=3).status_code == 303
-    assert len(store.invitations()) == 4
-    code = next(iter(store.invitations()))
+    assert len(database.invitations()) == 4
+    code = next(iter(database.invitations()))
     assert f"http://mos.test/?invitation={code[:5]}-{code[5:]}" in owner.get("/admin").text
     for number in (0, 501, "many"):
         assert owner.post("/admin/invitations", csrf=csrf, number=number).status_code == 422
-    store.close()
+    database.close()

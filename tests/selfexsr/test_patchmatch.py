@@ -216,6 +216,7 @@ def test_costs_only_fall_and_are_those_of_the_candidates():
     np.testing.assert_allclose(inner(field.cost), kept, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_same_for_a_seed_whatever_the_threads(monkeypatch):
     target, sources = problem()
     fields, votes = [], []

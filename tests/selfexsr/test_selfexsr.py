@@ -10,7 +10,7 @@ pytest.importorskip("numba")
 pytest.importorskip("cv2")
 
 import srgan_tf.selfexsr
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.selfexsr import upscale
@@ -78,7 +78,7 @@ def test_refuses_what_it_does_not_take(pixels, scale):
 
 
 def test_refuses_small_images():
-    with pytest.raises(RequestError, match="32 pixels a side, not 40×31"):
+    with pytest.raises(UserError, match="at least 32 pixels, not 40×31"):
         upscale(np.zeros((31, 40, 3), np.uint8))
 
 
@@ -87,7 +87,7 @@ def test_says_what_to_install(package, monkeypatch):
     for module in [name for name in sys.modules if name.startswith("srgan_tf.selfexsr.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(RequestError, match=rf"{package}.*pip install 'srgan-tf\[selfexsr\]'"):
+    with pytest.raises(UserError, match=rf"{package}.*pip install 'srgan-tf\[selfexsr\]'"):
         upscale(np.zeros((32, 32), np.uint8))
 
 

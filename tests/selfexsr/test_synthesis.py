@@ -49,6 +49,7 @@ def test_a_constant_stays_constant():
     np.testing.assert_allclose(sr, np.full((64, 80), 0.3), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sharpens_a_facade_and_more_so_by_its_plane():
     hr = Facade(192).render().astype(np.float32) / 255
     lr = np.rint(255 * resize(hr, (48, 48)).clip(0, 1)).astype(np.uint8)

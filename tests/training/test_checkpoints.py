@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from srgan_tf.config import PretrainConfig
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.losses import content_losses
 from srgan_tf.models import SRResNet
-from srgan_tf.training.callbacks import StopOnDivergence, TrainingDivergedError
 from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.loop import TrainingDivergedError, check_finite
 from srgan_tf.training.trainers import Pretrainer
 
 
@@ -104,7 +104,7 @@ def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
         data.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(RequestError, match="no checkpoint in it can be read"),
+        pytest.raises(UserError, match="no checkpoint in it can be read"),
     ):
         checkpoints.restore()
 
@@ -159,7 +159,7 @@ def test_divergence_leaves_the_last_good_state_as_the_newest(trainer, tmp_path, 
         checkpoints.save()
     advance(trainer, 3)
     with pytest.raises(TrainingDivergedError, match=f"step 3: {bad} is not finite"):
-        StopOnDivergence(checkpoints).on_step(3, {"content": 1.0, bad: np.nan})
+        check_finite({"mse": 1.0, bad: np.nan}, 3, checkpoints)
     assert Checkpoints(tmp_path, trainer, keep=3).restore()
     assert bias(trainer) == restored
     # The run goes on from there.

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.training import distribution
 
 CLUSTER = {"worker": ["a:1", "b:1", "c:1"]}
@@ -15,7 +15,8 @@ def test_without_tf_config_there_is_one_worker(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert distribution.workers() == 1
     assert distribution.is_chief()
-    assert type(distribution.open_strategy()) is tf.distribute.MirroredStrategy
+    assert distribution.any_worker(distribution.open_strategy())(True)
+    assert not distribution.compiles_steps(distribution.open_strategy())  # XLA is for GPUs
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -40,19 +41,46 @@ def test_worker_0_is_the_chief(monkeypatch, index):
 )
 def test_a_tf_config_that_names_no_such_worker_is_refused(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(RequestError, match="TF_CONFIG"):
+    with pytest.raises(UserError, match="TF_CONFIG"):
         distribution.is_chief()
 
 
 def test_tensorflows_errors_mean_a_lost_worker_only_when_there_are_others(monkeypatch):
     error = tf.errors.UnavailableError(None, None, "connection reset\nmore")
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(tf.errors.UnavailableError), distribution.losing_a_worker_is_an_error():
+    with pytest.raises(tf.errors.UnavailableError), distribution.naming_the_cause():
         raise error
     task = {"type": "worker", "index": 0}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
+    for lost in (
+        error,
+        tf.errors.AbortedError(None, None, "connection reset"),
+        tf.errors.InternalError(None, None, "connection reset by peer"),
+    ):
+        with (
+            pytest.raises(distribution.WorkerLostError, match=r"\(connection reset.*--resume"),
+            distribution.naming_the_cause(),
+        ):
+            raise lost
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_errors_of_a_gpu_are_not_a_lost_worker(monkeypatch, workers):
+    cluster = {"worker": CLUSTER["worker"][:workers]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    for message in (
+        "cuDNN launch failure : input shape ([16,64,24,24])",
+        "Collective ops is aborted by: NCCL: unhandled cuda error",
+        "Failed to load in-memory CUBIN: CUDA_ERROR_ILLEGAL_ADDRESS",
+        "Blas GEMM launch failed",
+    ):
+        error = tf.errors.InternalError(None, None, message)
+        with pytest.raises(tf.errors.InternalError), distribution.naming_the_cause():
+            raise error
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     with (
-        pytest.raises(distribution.WorkerLostError, match=r"\(connection reset\).*--resume"),
-        distribution.losing_a_worker_is_an_error(),
+        pytest.raises(distribution.OutOfMemoryError, match=r"OOM when .*Lower data.batch_size"),
+        distribution.naming_the_cause(),
     ):
         raise error

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import content_losses, lowres_mse_loss, mse_loss
 from srgan_tf.models import Discriminator, SRResNet, UNetDiscriminator
 from srgan_tf.training.schedule import learning_rate
-from srgan_tf.training.trainers import GanTrainer, Pretrainer, shifted_alike
+from srgan_tf.training.trainers import GanTrainer, LossScaledAdam, Pretrainer, shifted_alike
 
 
 def generators():
@@ -231,3 +234,76 @@ def test_the_learning_rate_of_both_optimizers_is_set():
         trainer.set_learning_rate(step)
         for optimizer in (trainer.optimizer, trainer.d_optimizer):
             assert float(optimizer.learning_rate) == pytest.approx(expected)
+
+
+def scaled_adam(**about):
+    variable = tf.Variable([1.0, 1.0])
+    optimizer = LossScaledAdam(0.1)
+    for key, value in about.items():
+        setattr(optimizer, key, value)
+    optimizer.build([variable])
+    return optimizer, variable
+
+
+def test_scaled_losses_give_adams_own_steps():
+    optimizer, variable = scaled_adam(steps_to_double=2)
+    plain, same = keras.optimizers.Adam(0.1), tf.Variable([1.0, 1.0])
+    for gradient in ([1e-3, -2.0], [3.0, 0.5], [-1.0, 1.0]):
+        scaled = optimizer.scale_loss(1.0) * tf.constant(gradient)
+        optimizer.apply(optimizer.unscale([scaled]), [variable])
+        plain.apply([tf.constant(gradient)], [same])
+        np.testing.assert_allclose(variable, same, rtol=1e-6)
+    assert float(optimizer.scale) == 2 * LossScaledAdam.first_scale  # after two of the three
+
+
+def test_a_gradient_that_is_not_finite_halves_the_scale_and_counts_as_zero():
+    optimizer, variable = scaled_adam()
+    (gradient,) = optimizer.unscale([tf.constant([1.0, np.inf])])
+    np.testing.assert_array_equal(gradient, [0.0, 0.0])
+    optimizer.apply([gradient], [variable])
+    np.testing.assert_array_equal(variable, [1.0, 1.0])
+    assert float(optimizer.scale) == LossScaledAdam.first_scale / 2
+    assert (int(optimizer.finite_steps), int(optimizer.iterations)) == (0, 1)
+
+
+def test_float16_trains_both_networks_and_the_logs_are_those_of_float32():
+    logs = {}
+    for dtype in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        pair = [SRResNet(blocks=1, filters=8, dtype=d) for d in (dtype, "float32")]
+        for model in pair:
+            model.build()
+        discriminator = UNetDiscriminator(filters=8, dtype=dtype)
+        discriminator.build((None, 32, 32, 3))
+        config = GanConfig(steps=10, losses=MSE_GAN, start_from=None)
+        trainer = GanTrainer(*pair, discriminator, of(config), config)
+        before = values(trainer.generator), values(discriminator)
+        logs[dtype] = {name: float(v) for name, v in trainer.train_step(batch()).items()}
+    assert all(type(optimizer) is LossScaledAdam for optimizer in trainer.optimizers)
+    assert logs["mixed_float16"] == pytest.approx(logs["float32"], rel=0.02)
+    assert all(changed(before[1], discriminator)) and any(changed(before[0], trainer.generator))
+
+
+def test_a_gradient_that_one_replica_spoils_counts_as_zero_on_all():
+    program = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from srgan_tf.training.trainers import LossScaledAdam
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    variable = tf.Variable([1.0])
+    optimizer = LossScaledAdam(0.1)
+    optimizer.build([variable])
+gradients = strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant([[1.0], [np.inf]][context.replica_id_in_sync_group])
+)
+@tf.function
+def step(gradient):
+    optimizer.apply(optimizer.unscale([gradient]), [variable])
+strategy.run(step, (gradients,))
+for each, expected in ((variable, 1.0), (optimizer.scale.value, LossScaledAdam.first_scale / 2)):
+    for value in strategy.experimental_local_results(each):
+        assert np.all(value == expected), value
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -4,15 +4,15 @@ import { paint, setSize } from "./viewer.js";
 const element = (id) => document.getElementById(id);
 const base = new URL("./", location.href).href;
 const BICUBIC = "bicubic";
-const MOST_MEGAPIXELS = 4; // its enlargement takes 256 MB, and the page holds a few
+const MAX_MEGAPIXELS = 4; // a result takes 256 MB, and the page holds several
 const SAMPLES = ["cat", "astronaut", "coffee"];
 
 let models = [];
 let worker;
 let photo; // { name, pixels, width, height, results: model's name → pixels }
-let job; // { id, model, tiles } of what the worker is at
+let job; // { id, name, pixels } that the worker is processing
 let jobs = 0;
-// ?accelerator=wasm or webgpu, the latter also where a GPU is only imitated
+// ?accelerator=wasm or webgpu, the latter also on an emulated GPU
 let accelerator = new URLSearchParams(location.search).get("accelerator");
 
 function say(text) {
@@ -36,7 +36,7 @@ function startWorker() {
 const find = (name) => models.find((model) => model.name === name);
 const choice = (side) => element(side).value;
 
-/** Shows a result, or bicubic until it is there. */
+/** Shows a result, or bicubic until the result is ready. */
 function draw(side) {
   const pixels = photo.results.get(choice(side)) ?? photo.results.get(BICUBIC);
   const scale = models[0].scale;
@@ -44,7 +44,7 @@ function draw(side) {
   if (pixels) paint(side, pixels, 0, 0, scale * photo.width, scale * photo.height);
 }
 
-/** Gives the worker the next of the chosen models that has no result yet. */
+/** Starts the next chosen model that has no result yet. */
 function next() {
   if (job || !photo) return;
   element("cancel").textContent = "Cancel";
@@ -57,7 +57,7 @@ function next() {
   const length = photo.pixels.length * model.scale ** 2;
   job = { id: ++jobs, name, pixels: new Uint8ClampedArray(length) };
   const { pixels, width, height } = photo;
-  say(`${name} is being loaded…`);
+  say(`Loading ${name}…`);
   element("progress").firstElementChild.removeAttribute("value");
   worker.postMessage({ type: "enlarge", id: job.id, base, model, pixels, width, height });
 }
@@ -72,7 +72,7 @@ function stop(message) {
 function receive(data) {
   if (data.type === "ready") {
     const threads = `${data.threads} thread${data.threads > 1 ? "s" : ""}`;
-    const why = self.crossOriginIsolated ? "" : ": its host sends no COOP and COEP headers";
+    const why = self.crossOriginIsolated ? "" : ": the host does not send COOP and COEP headers";
     element("runtime").textContent = data.backend === "webgpu" ? "On your GPU (WebGPU)" : `On your CPU, ${threads}${why}`;
     document.body.dataset.backend = data.backend;
     return;
@@ -88,14 +88,14 @@ function receive(data) {
   }
   if (data.type === "error") {
     if (data.gpu) {
-      accelerator = "wasm"; // the CPU may do what the GPU can't
+      accelerator = "wasm"; // fall back to the CPU
       job = undefined;
       startWorker();
       next();
-    } else if (!data.id || job?.id === data.id) stop(`That did not work: ${data.message}`);
+    } else if (!data.id || job?.id === data.id) stop(`Enlarging failed: ${data.message}`);
     return;
   }
-  if (job?.id !== data.id) return; // of a job that was cancelled
+  if (job?.id !== data.id) return; // from a cancelled job
   if (data.type === "bicubic") {
     photo.results.set(BICUBIC, data.pixels);
     draw("left");
@@ -129,7 +129,7 @@ function cancel() {
   say("Cancelled.");
 }
 
-/** Takes a file, whatever it is, and says why where it can't be enlarged. */
+/** Opens a file, or shows why it can't be enlarged. */
 async function open(file) {
   if (job) cancel();
   fail("");
@@ -138,18 +138,18 @@ async function open(file) {
     document.body.dataset.state = "failed";
     fail(`${name}: ${why}`);
   };
-  if (!file.size) return refuse("an empty file.");
+  if (!file.size) return refuse("the file is empty.");
   let image;
   try {
-    image = await createImageBitmap(file, { premultiplyAlpha: "none" }); // turned as EXIF says
+    image = await createImageBitmap(file, { premultiplyAlpha: "none" }); // applies EXIF orientation
   } catch {
-    return refuse("not a picture that this browser can read; PNG, JPEG and WebP it can.");
+    return refuse("this browser can't read it as an image; use PNG, JPEG or WebP.");
   }
   const { width, height } = image;
-  if (width * height > MOST_MEGAPIXELS * 1e6) {
+  if (width * height > MAX_MEGAPIXELS * 1e6) {
     image.close();
     return refuse(
-      `${width} × ${height} is too much for a browser; up to ${MOST_MEGAPIXELS} megapixels work here. srgan upscale enlarges photos of any size.`,
+      `${width} × ${height} is too large for a browser; the limit is ${MAX_MEGAPIXELS} megapixels. srgan upscale enlarges photos of any size.`,
     );
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -218,7 +218,7 @@ addEventListener("drop", (event) => {
   element("over").hidden = true;
   const [file] = event.dataTransfer.files;
   if (file) open(file);
-  else fail("That is not a file; save the picture first, or copy and paste it.");
+  else fail("That is not a file; save the image first, or copy and paste it.");
 });
 
 try {
@@ -229,5 +229,5 @@ try {
   startWorker();
   document.body.dataset.state = "empty";
 } catch (error) {
-  stop(`The page is not complete: ${error.message}. srgan demo --export writes all of it.`);
+  stop(`The page is incomplete: ${error.message}. srgan demo --export writes all files.`);
 }

@@ -1,6 +1,6 @@
-// Pixels are RGBA, 8 bits a channel, colours not multiplied by alpha.
+// Pixels are RGBA, 8 bits per channel, not premultiplied.
 
-/** Weights of Keys' cubic (a = -0.5) at a distance. */
+/** Keys' cubic kernel (a = -0.5). */
 function cubic(x) {
   const d = Math.abs(x);
   if (d < 1) return (1.5 * d - 2.5) * d * d + 1;
@@ -46,7 +46,7 @@ export function bicubic(pixels, width, height, scale) {
   return result;
 }
 
-/** Gives invisible pixels the colour of a near visible one, lest black bleeds into edges. */
+/** Gives transparent pixels the colour of a nearby visible one, so that black does not bleed into edges. */
 export function fillTransparent(pixels, width, height) {
   const queue = [];
   const known = new Uint8Array(width * height);
@@ -93,7 +93,7 @@ function chunk(type, data) {
   return bytes;
 }
 
-/** A PNG file. A canvas would round colours where alpha is low, and has a highest size. */
+/** Encodes a PNG file; a canvas would round colours where alpha is low, and limits the size. */
 export async function encodePng(pixels, width, height) {
   let opaque = true;
   for (let i = 3; opaque && i < pixels.length; i += 4) opaque = pixels[i] === 255;
@@ -103,7 +103,7 @@ export async function encodePng(pixels, width, height) {
     pull(controller) {
       if (y === height) return controller.close();
       const row = new Uint8Array(1 + channels * width);
-      row[0] = 2; // Up: what differs from the row above
+      row[0] = 2; // filter type Up
       for (let x = 0; x < width; x++)
         for (let c = 0; c < channels; c++) {
           const i = 4 * (y * width + x) + c;

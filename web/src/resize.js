@@ -1,8 +1,8 @@
 /**
- * Changes the size that a .tflite model of convolutions takes: LiteRT.js has no way to, and runs models of a
- * fixed size only. A model is a FlatBuffer: Model.subgraphs (field 2), their tensors (0), their shape (0).
- * @param {Uint8Array} model whose tensors of pixels are [1, k · side, k · side, C]; they become
- *   [1, k · height, k · width, C], in place.
+ * Changes the input size of a convolutional .tflite model in place, as LiteRT.js supports only fixed sizes. A
+ * model is a FlatBuffer: Model.subgraphs (field 2), their tensors (0), their shape (0).
+ * @param {Uint8Array} model with tensors [1, k · side, k · side, C], which become
+ *   [1, k · height, k · width, C].
  */
 export function resize(model, side, width, height) {
   const view = new DataView(model.buffer, model.byteOffset, model.byteLength);

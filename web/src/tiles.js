@@ -1,6 +1,6 @@
-// Overlapping tiles of one size whose results join without a seam.
+// Overlapping tiles of equal size whose results join seamlessly.
 
-/** Length of the tiles along an axis of `length` pixels, where each starts, what of it is written. */
+/** Returns the length of the tiles along an axis of `length` pixels, where each starts, and its written part. */
 function cutAxis(length, longest, overlap) {
   const inner = Math.max(1, length - 2 * overlap);
   const count = Math.ceil(inner / (longest - 2 * overlap));
@@ -17,9 +17,9 @@ function cutAxis(length, longest, overlap) {
 }
 
 /**
- * Tiles that cover an image.
- * @returns {{width: number, height: number, tiles: object[]}} The size of all tiles, and of each x and y,
- *   where it is read, and left, top, right and bottom, the part of the image that its result is right for.
+ * Cuts an image into tiles.
+ * @returns {{width: number, height: number, tiles: object[]}} The size of the tiles, and for each its position
+ *   x and y, and left, top, right and bottom of the part of the image that its result is written to.
  */
 export function cut(width, height, longest, overlap) {
   const columns = cutAxis(width, longest, overlap);

@@ -1,11 +1,11 @@
-// Two pictures of one size, one over the other, that move and grow together.
+// Two overlaid images of equal size that move and zoom together.
 
 const element = (id) => document.getElementById(id);
 const viewer = element("viewer");
 const canvases = viewer.querySelectorAll("canvas");
 const [rightCanvas, leftCanvas] = canvases;
 let size = { width: 1, height: 1 };
-let view = { x: 0, y: 0, zoom: 1, fitted: true }; // CSS pixels for a pixel of the picture
+let view = { x: 0, y: 0, zoom: 1, fitted: true }; // zoom in CSS pixels per image pixel
 
 const fitZoom = () => Math.min(viewer.clientWidth / size.width, viewer.clientHeight / size.height);
 
@@ -36,7 +36,7 @@ export function fit() {
   show();
 }
 
-/** Sets the pictures' size; both are empty then. */
+/** Sets the images' size and clears them. */
 export function setSize(width, height) {
   size = { width, height };
   for (const canvas of canvases) Object.assign(canvas, size);

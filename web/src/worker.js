@@ -1,18 +1,18 @@
-// Runs the models with LiteRT.js: on WebGPU, else in WebAssembly.
+// Runs the models with LiteRT.js, on WebGPU if available, else in WebAssembly.
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 import { resize } from "./resize.js";
 import { cut } from "./tiles.js";
 import { bicubic, encodePng, fillTransparent } from "./pixels.js";
 
 let backend; // a promise of "webgpu" or "wasm"
-let loaded = {}; // the compiled model that was used last
+let loaded = {}; // the last compiled model
 const cancelled = new Set();
 let queue = Promise.resolve(); // one photo at a time
 
-async function hasGpu(imitated) {
+async function hasGpu(emulated) {
   if (!navigator.gpu || !(await supportsFeature("jspi"))) return false;
   const adapter = await navigator.gpu.requestAdapter().catch(() => null);
-  return Boolean(adapter && (imitated || !adapter.info?.isFallbackAdapter));
+  return Boolean(adapter && (emulated || !adapter.info?.isFallbackAdapter));
 }
 
 async function start({ base, accelerator }) {
@@ -24,7 +24,7 @@ async function start({ base, accelerator }) {
     navigator.hardwareConcurrency > 1 &&
     (await supportsFeature("threads")) &&
     (await supportsFeature("relaxedSimd"));
-  // Threads are started from this script, not from the worker's.
+  // Threads are started from this script, not from the worker's script.
   self.Module = {
     locateFile: (file) => folder + file,
     mainScriptUrlOrBlob: threads ? `${folder}litert_wasm_threaded_internal.js` : undefined,
@@ -61,12 +61,12 @@ async function enlarge({ id, base, model, pixels, width, height }) {
   const { tiles, ...size } = cut(width, height, model.side, radius);
   const compiled = await compile(base, model, size.width, size.height, accelerator);
   const compiledAt = performance.now();
-  // An int8 model takes and gives grey levels, others [0, 1].
+  // The values of int8 models are grey levels, of others [0, 1].
   const levels = compiled.getInputDetails()[0].dtype === "uint8";
   const [Values, unit] = levels ? [Uint8Array, 1] : [Float32Array, 255];
   const input = new Values(3 * size.width * size.height);
   for (const [index, tile] of tiles.entries()) {
-    await new Promise((resolve) => setTimeout(resolve)); // a message to cancel can come in
+    await new Promise((resolve) => setTimeout(resolve)); // let a cancel message in
     if (cancelled.delete(id)) return;
     for (let y = 0, i = 0; y < size.height; y++) {
       let source = 4 * ((tile.y + y) * width + tile.x);

@@ -1,16 +1,16 @@
 "use strict";
 
-// All pages work without this script. It adds keys, exact pixels, the next picture ahead of
-// time, and keeps a double click or a hasty key from rating a picture that was not yet seen.
+// All pages work without this script. It adds keys, exact pixels and preloading, and keeps a double
+// click or a hasty key from rating a picture that was not seen yet.
 
-const HASTE = 350; // ms: a click that was meant for the page before arrives earlier
+const HASTE = 350; // ms; earlier clicks were meant for the previous page
 
 const pictures = [...document.querySelectorAll(".stage img")];
 const rating = document.getElementById("rating");
 let shown = null;
 
-// Each picture pixel covers a whole number of screen pixels, about one CSS pixel, so that
-// nothing between file and eye resamples it.
+// Each image pixel covers an integer number of screen pixels, about one CSS pixel, so that the
+// browser does not resample it.
 function fit() {
   const ratio = window.devicePixelRatio || 1;
   const side = Math.max(1, Math.floor(ratio + 0.01)) / ratio;
@@ -95,7 +95,7 @@ document.addEventListener("click", (event) => {
   copied.then(() => (button.textContent = "Copied"));
 });
 
-// A page that the browser kept may be behind what was rated since.
+// A page from the back-forward cache may be outdated.
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });

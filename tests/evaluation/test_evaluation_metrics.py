@@ -1,4 +1,4 @@
-"""The measures of results, against Keras' VGG19, the papers' formulas and published figures."""
+"""The metrics of results, against Keras' VGG19, the papers' formulas and published figures."""
 
 import keras
 import numpy as np
@@ -6,18 +6,18 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.benchmark import evaluate
-from srgan_tf.evaluation.measures import (
+from srgan_tf.evaluation.methods import open_methods
+from srgan_tf.evaluation.metrics import (
     BlurEffect,
+    Metric,
     Psnr,
     Ssim,
-    Taken,
     TopOctave,
     Vgg54,
-    open_measures,
+    open_metrics,
 )
-from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.sets import open_sets
 
 
@@ -25,8 +25,8 @@ def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):
     weights = str(shared / "weights" / "vgg19_imagenet_notop.weights.h5")
     rng = np.random.default_rng(0)
     hr, sr = rng.integers(0, 256, (2, 200, 216, 3), dtype=np.uint8)
-    measure = Vgg54(weights)
-    value = measure(sr, measure.reference(hr), 4)
+    metric = Vgg54(weights)
+    value = metric(sr, metric.reference(hr), 4)
     vgg = keras.applications.VGG19(include_top=False, weights=weights)
     features = keras.Model(vgg.input, vgg.get_layer("block5_conv4").output)
     preprocess = keras.applications.vgg19.preprocess_input
@@ -34,38 +34,40 @@ def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):
         features(preprocess(x[None, 4:196, 12:204].astype(np.float32))).numpy() for x in (hr, sr)
     )
     assert value == pytest.approx(np.mean((a - b) ** 2) / 12.75**2, rel=1e-4)
-    assert measure(hr, measure.reference(hr), 4) == 0
+    assert metric(hr, metric.reference(hr), 4) == 0
     small = hr[:40, :33]
-    assert measure(small, measure.reference(small), 4) == 0
+    assert metric(small, metric.reference(small), 4) == 0
 
 
-def test_missing_vgg_weights_are_named_and_none_is_no_measure(tmp_path):
-    with pytest.raises(RequestError, match="--vgg nowhere: no such file"):
-        open_measures("nowhere")
-    measures, notes = open_measures("none")
-    assert [m.name for m in measures] == ["psnr", "ssim", "blur_effect", "top_octave"]
-    assert len(notes) == 1 and notes[0].startswith("LPIPS was not measured: --lpips FILE")
+def test_missing_vgg_weights_are_named_and_none_skips_the_metric(tmp_path):
+    with pytest.raises(UserError, match="--vgg nowhere: no such file"):
+        open_metrics("nowhere")
+    metrics, notes = open_metrics("none")
+    assert [m.name for m in metrics] == ["psnr", "ssim", "blur_effect", "top_octave"]
+    assert len(notes) == 1 and notes[0].startswith(
+        "LPIPS was not computed: give AlexNet's weights with --lpips FILE"
+    )
 
 
-@pytest.mark.parametrize("measure", [Psnr(), Ssim(), BlurEffect(), TopOctave()])
-def test_the_least_side_is_enough(measure: Taken):
+@pytest.mark.parametrize("metric", [Psnr(), Ssim(), BlurEffect(), TopOctave()])
+def test_the_least_side_is_enough(metric: Metric):
     rng = np.random.default_rng(0)
     for scale in (2, 4, 8):
-        side = measure.least_side(scale)
+        side = metric.min_side(scale)
         hr, sr = rng.integers(0, 256, (2, side, side + 3, 3), dtype=np.uint8)
-        assert np.isfinite(measure(sr, measure.reference(hr), scale))
+        assert np.isfinite(metric(sr, metric.reference(hr), scale))
 
 
 def test_vgg54_and_lpips_of_the_least_side(shared):
     weights = shared / "weights"
-    measures, _ = open_measures(
+    metrics, _ = open_metrics(
         str(weights / "vgg19_imagenet_notop.weights.h5"), weights / "alexnet_lpips.npz"
     )
     rng = np.random.default_rng(0)
-    for measure in measures[2:4]:
-        side = measure.least_side(4)
+    for metric in metrics[2:4]:
+        side = metric.min_side(4)
         hr, sr = rng.integers(0, 256, (2, side, side, 3), dtype=np.uint8)
-        assert 0 < measure(sr, measure.reference(hr), 4) < np.inf
+        assert 0 < metric(sr, metric.reference(hr), 4) < np.inf
 
 
 def test_the_blur_effect_is_crete_and_others():
@@ -106,8 +108,8 @@ def grating(frequency, amplitude):
 
 
 def top_octave(sr, hr):
-    measure = TopOctave()
-    return measure(sr, measure.reference(hr), 4)
+    metric = TopOctave()
+    return metric(sr, metric.reference(hr), 4)
 
 
 def test_the_top_octave_is_that_of_the_finest_waves():

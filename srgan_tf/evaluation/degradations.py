@@ -1,7 +1,7 @@
-"""Degraded LR, reproducibly: what cameras, web sites and chat programs leave of a photo.
+"""Reproducible degradations of LR, as cameras, web sites and chat programs cause them.
 
-A degradation is written as its steps in order, joined by `+`, such as `noise5+jpeg75`. NumPy and
-Pillow carry it out: the same pixels and file name, and the same versions of both, give the same.
+A degradation is written as its steps joined by `+`, in order, such as `noise5+jpeg75`. The result
+depends on the pixels, the file name and the versions of NumPy and Pillow only.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 
-# What a shift leaves on the other side: half a block of JPEG's halved chroma.
+# Margin of a shift on the other side: half a block of subsampled JPEG chroma.
 _MARGIN = 8
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of step: how it and its numbers are written, and in which limits they are."""
+    """A kind of step: how it is written, and the limits of its numbers."""
 
     form: str
     numbers: re.Pattern[str]
@@ -46,28 +46,28 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Degradation:
-    """What an LR image goes through.
+    """A sequence of degradation steps.
 
-    - `jpegQ`, `webpQ`: it is saved with this quality and opened again, by Pillow, which halves the
+    - `jpegQ`, `webpQ`: save with quality Q and decode again, by Pillow, which halves the
       resolution of JPEG's chroma.
-    - `noiseS`: Gaussian noise with a standard deviation of S grey levels is added to each channel.
-    - `shiftX.Y`: it lies X pixels from the left and Y from the top of a larger image, filled up
-      with its reflection, until all steps are done: later blocks of JPEG are others than earlier.
+    - `noiseS`: add Gaussian noise with a standard deviation of S grey levels to each channel.
+    - `shiftX.Y`: pad by reflection, X pixels at the left and Y at the top, and crop after the
+      last step, so that later JPEG blocks are not aligned with earlier ones.
 
     Attributes:
-        name: its steps joined by `+`, or `clean`.
-        steps: kind and numbers of each; none: clean.
+        name: the steps joined by `+`, or `clean`.
+        steps: kind and numbers of each; empty if clean.
     """
 
     name: str
     steps: tuple[tuple[str, tuple[float, ...]], ...]
 
     def __call__(self, image: np.ndarray, file_name: str) -> np.ndarray:
-        """Degrades an image.
+        """Degrade an image.
 
         Args:
             image: uint8 [H, W, 3].
-            file_name: with its suffix; it seeds the noise.
+            file_name: with its suffix; the seed of the noise.
 
         Returns:
             uint8 [H, W, 3].
@@ -84,24 +84,24 @@ class Degradation:
                 image = np.pad(image, [(y, _MARGIN), (x, _MARGIN), (0, 0)], "reflect")
                 top, left = top + y, left + x
             else:
-                image = _reopened(image, kind, int(numbers[0]))
+                image = _recompress(image, kind, int(numbers[0]))
         return image[top : top + height, left : left + width]
 
 
 CLEAN = Degradation("clean", ())
 
 
-def _reopened(image: np.ndarray, kind: str, quality: int) -> np.ndarray:
+def _recompress(image: np.ndarray, kind: str, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, quality=quality)
     return np.asarray(Image.open(file).convert("RGB"))
 
 
 def parse_degradation(text: str) -> Degradation:
-    """Reads a degradation, such as `clean`, `jpeg75`, `noise2.5+webp60` or `resaved`.
+    """Parse a degradation, such as `clean`, `jpeg75`, `noise2.5+webp60` or `resaved`.
 
     Raises:
-        RequestError: it is none; the message names the nearest.
+        UserError: not a degradation; the message names the nearest.
     """
     if text == CLEAN.name:
         return CLEAN
@@ -111,8 +111,8 @@ def parse_degradation(text: str) -> Degradation:
         try:
             of_word = [_step(part) for part in _ALIASES.get(word, word).split("+")]
         except ValueError:
-            raise RequestError(
-                f"{text}: no such degradation, did you mean {_nearest(text)}? It is {_FORMS}"
+            raise UserError(
+                f"{text}: no such degradation, did you mean {_nearest(text)}? Use {_FORMS}"
             ) from None
         steps += of_word
         names += [word] if word in _ALIASES else [_written(*step) for step in of_word]
@@ -120,7 +120,7 @@ def parse_degradation(text: str) -> Degradation:
 
 
 def _step(word: str) -> tuple[str, tuple[float, ...]]:
-    """A kind and its numbers. Raises ValueError."""
+    """Parse a step into its kind and numbers. Raises ValueError."""
     name = word[: _letters(word)]
     match = name in _KINDS and _KINDS[name].numbers.fullmatch(word.removeprefix(name))
     if not match:
@@ -133,7 +133,7 @@ def _step(word: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _letters(word: str) -> int:
-    """How many characters come before the first digit."""
+    """Return the number of characters before the first digit."""
     return next((index for index, sign in enumerate(word) if sign.isdigit()), len(word))
 
 

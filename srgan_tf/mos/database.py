@@ -1,4 +1,4 @@
-"""Where invitations, raters and ratings are kept: SQLite or PostgreSQL through SQLAlchemy."""
+"""The database of invitations, raters and ratings: SQLite or PostgreSQL through SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from srgan_tf.errors import RequestError
+from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 from srgan_tf.mos.design import Showing
 
-MOST_INVITATIONS = 10_000
-MOST_RATERS = 10_000
-# What these raters were given but have not rated is given to others.
+MAX_INVITATIONS = 10_000
+MAX_RATERS = 10_000
+# Unrated versions of raters who were away this long are given to others.
 _ABSENT = timedelta(days=3)
 _CODE_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # without 0, 1, I and O
-# SQLite takes IMMEDIATE transactions, which never fail half-way for want of the write lock.
+# IMMEDIATE transactions take SQLite's write lock at once, so they can't fail half-way.
 _WRITE = {"sqlite_begin": "BEGIN IMMEDIATE"}
 
 
 class InvitationError(Exception):
-    """An invitation code that does not exist or was used; the message is for the rater."""
+    """An invitation code that does not exist or was used; its message is shown to the rater."""
 
 
 class _Base(DeclarativeBase):
@@ -73,7 +73,7 @@ class _Rater(_Base):
 
 
 class _Trial(_Base):
-    """A showing given to a rater, and the rating once there is one."""
+    """A version given to a rater, with its rating once there is one."""
 
     __tablename__ = "trial"
     __table_args__ = (
@@ -96,7 +96,7 @@ class _Trial(_Base):
 
 @dataclass(frozen=True)
 class Rater:
-    """A rater as the web app sees them; `calibrated` counts calibration pages seen."""
+    """A rater; `calibrated` counts the calibration pages seen."""
 
     id: int
     nickname: str
@@ -105,15 +105,15 @@ class Rater:
 
 @dataclass(frozen=True)
 class Task:
-    """What a rater is to rate now.
+    """A rater's current trial.
 
     Attributes:
-        token: names the trial to the rater.
-        attempt: 0, and one more each time its rating was undone.
-        position, total: of the trial among the rater's, from 0.
+        token: identifies the trial to the rater.
+        attempt: how often its rating was undone.
+        position, total: index of the trial among the rater's, from 0, and their number.
         version: id of the version shown.
-        next: token of the trial after it, None at the end.
-        undoable: token and attempt of the trial before it, when its rating may be undone.
+        next: token of the next trial; None at the end.
+        undoable: token and attempt of the previous trial, if its rating may be undone.
     """
 
     token: str
@@ -127,7 +127,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a rater is; times in UTC."""
+    """A rater's progress; times are in UTC."""
 
     rater: int
     nickname: str
@@ -140,8 +140,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Rated:
-    """A rating with the trial it belongs to; the columns of the same name are in the codebook."""
+class RatingRow:
+    """A rating and its trial; the codebook describes the columns of the same names."""
 
     rater: int
     position: int
@@ -154,67 +154,67 @@ class Rated:
     pixel_ratio: float | None
 
 
-class Store:
-    """Keeps a study's state. Every method is one transaction, committed when it returns.
+class Database:
+    """A study's state. Every method is one transaction, committed when it returns.
 
     Args:
         url: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.
-        study: the study's id; a store belongs to one study.
+        study: the study's id; a database belongs to one study.
 
     Raises:
-        RequestError: another kind of database, or one that can't be reached.
+        UserError: an unsupported or unreachable database.
     """
 
     def __init__(self, url: str | URL, study: str):
         self._engine = _open_engine(url)
         self._study = study
-        # Writers of this process queue here: SQLite lets them poll, and some would starve.
+        # Writers of this process queue here, as SQLite's polling would starve some.
         one_writer = self._engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager = threading.Lock() if one_writer else nullcontext()
 
     def check_empty(self) -> None:
-        """Raises RequestError when the database can't be reached or holds a study."""
-        with self._explained():
+        """Raise UserError if the database can't be reached or contains a study."""
+        with self._explain_errors():
             if inspect(self._engine).has_table(_Study.__tablename__):
-                raise RequestError(f"{self._name()}: holds a study already; give an empty one")
+                raise UserError(f"{self._name()}: contains a study; give an empty database")
 
     def create(self) -> None:
-        """Makes the tables in an empty database.
+        """Create the tables in an empty database.
 
         Raises:
-            RequestError: see `check_empty`.
+            UserError: see `check_empty`.
         """
         self.check_empty()
-        with self._explained():
+        with self._explain_errors():
             _Base.metadata.create_all(self._engine)
             with self._session(write=True) as session:
                 session.add(_Study(id=self._study))
 
     def check(self) -> None:
-        """Raises RequestError when the database can't be reached or isn't this study's."""
-        with self._explained(), self._session() as session:
+        """Raise UserError if the database can't be reached or belongs to another study."""
+        with self._explain_errors(), self._session() as session:
             if session.scalar(select(_Study.id)) != self._study:
-                raise RequestError(f"{self._name()}: holds another study")
+                raise UserError(f"{self._name()}: contains another study")
 
     def close(self) -> None:
         self._engine.dispose()
 
     def invite(self, number: int) -> list[str]:
-        """Makes invitation codes, each good for one rater.
+        """Create invitation codes, each valid for one rater.
 
         Raises:
-            ValueError: there would be more than `MOST_INVITATIONS`.
+            ValueError: there would be more than `MAX_INVITATIONS`.
         """
         codes = ["".join(secrets.choice(_CODE_LETTERS) for _ in range(10)) for _ in range(number)]
         with self._session(write=True) as session:
             first = session.scalar(select(func.count()).select_from(_Invitation)) or 0
-            if number < 1 or first + number > MOST_INVITATIONS:
-                raise ValueError(f"1 to {MOST_INVITATIONS - first} invitations can be made")
+            if number < 1 or first + number > MAX_INVITATIONS:
+                raise ValueError(f"1 to {MAX_INVITATIONS - first} invitations can be created")
             session.add_all(_Invitation(code=c, number=first + i) for i, c in enumerate(codes))
         return codes
 
     def invitations(self) -> dict[str, bool]:
-        """All codes in the order made, and whether they were used."""
+        """Return all codes in order of creation, and whether they were used."""
         query = select(_Invitation.code, _Rater.id.is_not(None)).outerjoin(
             _Rater, _Rater.invitation == _Invitation.code
         )
@@ -228,31 +228,31 @@ class Store:
         invitation: str | None,
         draw: Callable[[Mapping[str, int]], Sequence[Showing]],
     ) -> None:
-        """Adds a rater, or does nothing when the key has joined already.
+        """Add a rater, or do nothing if the key has joined already.
 
         Args:
-            key: what the rater will be known by.
-            nickname: of at most 40 characters.
-            invitation: a code, None where none is needed.
-            draw: from how often each version has been given, the rater's showings.
+            key: identifies the rater.
+            nickname: at most 40 characters.
+            invitation: a code; None if none is needed.
+            draw: maps how often each version has been given to the rater's showings.
 
         Raises:
-            InvitationError: no such code, it was used, or too many have joined.
+            InvitationError: no such code, it was used, or too many raters have joined.
         """
         now = datetime.now(UTC)
         with self._session(write=True) as session:
-            # One rater joins at a time, lest two be given the same least shown versions.
+            # One rater joins at a time, so that two don't get the same least shown versions.
             session.scalar(select(_Study.id).with_for_update())
             if session.scalar(select(_Rater.id).where(_Rater.key == key)):
                 return
-            if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MOST_RATERS:
-                raise InvitationError("This study has all the raters it can take.")
+            if (session.scalar(select(func.count()).select_from(_Rater)) or 0) >= MAX_RATERS:
+                raise InvitationError("This study is full.")
             if invitation is not None:
                 if session.get(_Invitation, invitation) is None:
                     raise InvitationError("There is no such invitation code.")
                 if session.scalar(select(_Rater.id).where(_Rater.invitation == invitation)):
                     raise InvitationError(
-                        "This invitation has been used. To go on with your ratings, open your "
+                        "This invitation has been used. To continue your ratings, open your "
                         "personal link."
                     )
             rater = _Rater(key=key, nickname=nickname, invitation=invitation, joined=now, seen=now)
@@ -272,13 +272,13 @@ class Store:
             session.execute(insert(_Trial), rows)
 
     def rater(self, key: str) -> Rater | None:
-        """The rater known by this key."""
+        """Return the rater with this key; None if there is none."""
         with self._session() as session:
             row = session.scalar(select(_Rater).where(_Rater.key == key))
             return Rater(row.id, row.nickname, row.calibrated) if row else None
 
     def calibrate(self, rater: int, page: int) -> None:
-        """Notes that calibration page `page`, from 0, was seen; a replay changes nothing."""
+        """Record that calibration page `page`, from 0, was seen; repeating it has no effect."""
         with self._session(write=True) as session:
             session.execute(
                 update(_Rater)
@@ -287,7 +287,7 @@ class Store:
             )
 
     def task(self, rater: int) -> Task | None:
-        """The rater's first trial without a rating, None when all are done."""
+        """Return the rater's first trial without a rating; None if all are rated."""
         with self._session() as session:
             position = _current(session, rater)
             rows = session.scalars(
@@ -313,7 +313,7 @@ class Store:
             )
 
     def last(self, rater: int) -> tuple[str, int] | None:
-        """Token and attempt of the rater's last trial, when all are rated."""
+        """Return token and attempt of the rater's last trial if all are rated, else None."""
         with self._session() as session:
             position = _current(session, rater)
             row = session.execute(
@@ -332,13 +332,13 @@ class Store:
         milliseconds: int | None = None,
         pixel_ratio: float | None = None,
     ) -> bool:
-        """Keeps a rating, on disk when this returns.
+        """Store a rating; it is on disk when this returns.
 
-        A rating counts once: only for the rater's present trial at its present attempt. A
-        double click, a second tab or a replayed request finds it rated and changes nothing.
+        Only a rating of the rater's current trial and attempt is accepted, so a double click, a
+        second tab or a repeated request has no effect.
 
         Returns:
-            Whether the rating was taken.
+            Whether the rating was accepted.
         """
         with self._session(write=True) as session:
             position = _current(session, rater, lock=True)
@@ -360,13 +360,13 @@ class Store:
             return taken is not None
 
     def undo(self, rater: int, token: str, attempt: int) -> bool:
-        """Takes back the rating before the present trial, once; replays change nothing."""
+        """Undo the rating before the current trial, once; repeating it has no effect."""
         with self._session(write=True) as session:
             position = _current(session, rater, lock=True)
             present = select(_Trial.attempt).where(
                 _Trial.rater_id == rater, _Trial.position == position
             )
-            if session.scalar(present):  # it was undone itself: one step is enough
+            if session.scalar(present):  # the current trial was undone: only one step back
                 return False
             undone = session.execute(
                 update(_Trial)
@@ -388,7 +388,7 @@ class Store:
             return undone is not None
 
     def version(self, rater: int, token: str) -> str | None:
-        """The version of a trial; None unless it is among those the rater may see now."""
+        """Return the version of a trial; None unless the rater may see it now."""
         with self._session() as session:
             position = _current(session, rater)
             return session.scalar(
@@ -400,7 +400,7 @@ class Store:
             )
 
     def progress(self) -> list[Progress]:
-        """How far each rater is, in the order they joined."""
+        """Return each rater's progress, in order of joining."""
         query = (
             select(_Rater, func.count(_Trial.score), func.count(_Trial.id))
             .outerjoin(_Trial)
@@ -422,8 +422,8 @@ class Store:
                 for row, rated, total in session.execute(query)
             ]
 
-    def ratings(self) -> list[Rated]:
-        """All ratings, by rater and position."""
+    def ratings(self) -> list[RatingRow]:
+        """Return all ratings, ordered by rater and position."""
         query = (
             select(_Trial)
             .where(_Trial.score.is_not(None))
@@ -431,7 +431,7 @@ class Store:
         )
         with self._session() as session:
             return [
-                Rated(
+                RatingRow(
                     row.rater_id,
                     row.position,
                     row.version,
@@ -457,11 +457,11 @@ class Store:
             yield session
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise RequestError(
+            raise UserError(
                 f"{self._name()}: can't be used: {first_line(error.orig or error)}"
             ) from None
 
@@ -470,35 +470,35 @@ class Store:
 
 
 def parse_url(text: str | URL) -> URL:
-    """Reads a database's URL.
+    """Parse a database URL.
 
     Raises:
-        RequestError: neither PostgreSQL's nor SQLite's.
+        UserError: not a URL of PostgreSQL or SQLite.
     """
     try:
         url = make_url(text)
     except ArgumentError:
-        raise RequestError(
-            "the database's URL can't be read; postgresql://USER:PASSWORD@HOST/DATABASE"
+        raise UserError(
+            "the database URL is invalid; it should be postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     kind = url.get_backend_name()
     if kind not in ("postgresql", "sqlite"):
-        raise RequestError(f"{kind}: no database for a study; postgresql://USER@HOST/DATABASE")
+        raise UserError(f"{kind}: unsupported database; use postgresql://USER@HOST/DATABASE")
     return url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
 
 
 def _open_engine(text: str | URL) -> Engine:
     url = parse_url(text)
     if url.get_backend_name() == "postgresql":
-        # A connection for each thread of the web app.
+        # One connection per thread of the web app.
         return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40)
     engine = create_engine(url, connect_args={"timeout": 30}, pool_size=10, max_overflow=40)
 
     @event.listens_for(engine, "connect")
     def prepare(connection, _) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # transactions begin below, not in the driver
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut, too
+        connection.execute("PRAGMA synchronous = FULL")  # commits survive a power cut
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
@@ -509,8 +509,8 @@ def _open_engine(text: str | URL) -> Engine:
 
 
 def _current(session: Session, rater: int, lock: bool = False) -> int:
-    """Position of the rater's first trial without a rating; the number of trials at the end."""
-    if lock:  # no other transaction may move the rater on meanwhile
+    """Return the position of the rater's first trial without a rating, or the number of trials."""
+    if lock:  # against concurrent ratings of this rater
         session.scalar(select(_Rater.id).where(_Rater.id == rater).with_for_update())
     position = session.scalar(
         select(func.min(_Trial.position)).where(_Trial.rater_id == rater, _Trial.score.is_(None))
@@ -526,7 +526,7 @@ def _total(session: Session, rater: int) -> int:
 
 
 def _times_given(session: Session, now: datetime) -> dict[str, int]:
-    """How often each version was rated, or is still to be by a rater who may come back."""
+    """Count how often each version was rated, or waits for a rater who may come back."""
     query = (
         select(_Trial.version, func.count())
         .join(_Rater)
@@ -537,4 +537,4 @@ def _times_given(session: Session, now: datetime) -> dict[str, int]:
 
 
 def _utc(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite keeps no zone
+    return time if time.tzinfo else time.replace(tzinfo=UTC)  # SQLite drops the zone

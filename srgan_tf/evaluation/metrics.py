@@ -1,4 +1,4 @@
-"""What results are measured by: fidelity to HR, perceptual distance from it, and blur."""
+"""Image quality metrics: distortion, perceptual distance and sharpness."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import tensorflow as tf
 from skimage.filters import window
 from skimage.measure import blur_effect
 
-from srgan_tf.errors import RequestError
-from srgan_tf.evaluation.lpips import LEAST_SIDE, AlexNetLpips
+from srgan_tf.data.crops import central_crop
+from srgan_tf.errors import UserError
+from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
 from srgan_tf.losses import VggFeatures
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
-"""Side of the central square that VGG54 looks at, in pixels: features of a whole photo of BSD100
-cost as much as to enlarge it four times."""
+"""Side in pixels of the central square for VGG54, as features of a whole photo of BSD100 take as
+long as enlarging it four times."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a measure is written.
+class MetricInfo:
+    """How a metric is presented.
 
     Attributes:
-        heading: with its unit.
-        format: of its values.
-        better: `higher`, `lower` or `near HR's`.
-        meaning: in a sentence.
+        heading: name and unit.
+        format: format specification of values.
+        better: `higher`, `lower` or `near …`.
+        meaning: a sentence.
     """
 
     heading: str
@@ -41,93 +42,94 @@ class Measure:
     meaning: str
 
 
-MEASURES = {
-    "psnr": Measure("PSNR, dB", ".2f", "higher", "on Y without the border"),
-    "ssim": Measure(
+METRICS = {
+    "psnr": MetricInfo("PSNR, dB", ".2f", "higher", "on Y without the border"),
+    "ssim": MetricInfo(
         "SSIM", ".4f", "higher", "on Y without the border, with a Gaussian window of 11×11, σ 1.5"
     ),
-    "vgg54": Measure(
+    "vgg54": MetricInfo(
         "VGG54 distance",
         ".3f",
         "lower",
         "mean squared difference of VGG19's feature maps after the fourth convolution before the "
         f"fifth pooling, scaled by 1/12.75, of the central {VGG_CROP}×{VGG_CROP} pixels",
     ),
-    "lpips": Measure(
+    "lpips": MetricInfo(
         "LPIPS",
         ".3f",
         "lower",
         "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image",
     ),
-    "blur_effect": Measure(
+    "blur_effect": MetricInfo(
         "blur effect",
         ".3f",
         "near HR's",
         "of Crete et al. 2007, without a reference, on Y without the border, by scikit-image (0 is "
-        "sharp, 1 blurred; noise, ringing and blocks count as sharp, so that less than HR's is no "
-        "merit)",
+        "sharp, 1 blurred; noise, ringing and blocks count as sharp, so a value below HR's is not "
+        "better)",
     ),
-    "top_octave": Measure(
+    "top_octave": MetricInfo(
         "top octave, dB",
         ".1f",
         "near 0",
-        "power of Y at the finest detail, from half of the highest frequency up, in the radially "
-        "averaged spectrum, against HR's (less: blurred; more: noise or invented detail)",
+        "power of Y in the upper half of frequencies of the radially averaged spectrum, against "
+        "HR's (less: blurred; more: noise or invented detail)",
     ),
 }
 
 
-class Taken(ABC):
-    """A measure, as it is taken.
+class Metric(ABC):
+    """A metric.
 
     Attributes:
-        name: of `MEASURES`.
-        identity: changes whenever the same images would give another value, beside the versions
-            of packages.
+        name: its key in `METRICS`.
+        cache_key: changes whenever the same images would get another value.
     """
 
     name: str
-    identity: str
+    cache_key: str
 
     @abstractmethod
-    def least_side(self, scale: int) -> int:
-        """The least pixels a side that it can be taken of."""
+    def min_side(self, scale: int) -> int:
+        """Return the smallest side of an image in pixels."""
 
     def reference(self, hr: np.ndarray) -> Any:
-        """What it needs of HR, once an image."""
+        """Compute what depends on HR only, once per image."""
         return hr
 
     @abstractmethod
     def __call__(self, sr: np.ndarray, reference: Any, scale: int) -> float:
-        """The measure of uint8 [H, W, 3]."""
+        """Compute the metric of uint8 [H, W, 3]."""
 
 
-class Psnr(Taken):
+class Psnr(Metric):
     """PSNR on Y without a border of `scale` pixels."""
 
-    name = identity = "psnr"
+    name = "psnr"
+    cache_key = "psnr 2"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 1
 
     def __call__(self, sr, reference, scale):
         return float(psnr_y(reference, sr, border=scale))
 
 
-class Ssim(Taken):
+class Ssim(Metric):
     """SSIM on Y without a border of `scale` pixels."""
 
-    name = identity = "ssim"
+    name = "ssim"
+    cache_key = "ssim 2"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 11
 
     def __call__(self, sr, reference, scale):
         return float(ssim_y(reference, sr, border=scale))
 
 
-class Vgg54(Taken):
-    """The distance of VGG19's feature maps.
+class Vgg54(Metric):
+    """Mean squared difference of VGG19's feature maps.
 
     Args:
         weights: `imagenet` (downloaded by Keras) or a `.weights.h5` without top.
@@ -138,47 +140,42 @@ class Vgg54(Taken):
     def __init__(self, weights: str):
         file = Path(weights)
         digest = _sha256(file) if file.is_file() else weights
-        self.identity = f"vgg54 {VGG_CROP} {digest}"
+        self.cache_key = f"vgg54 {VGG_CROP} {digest}"
         features = VggFeatures("vgg54", weights)
         self._features = tf.function(
             lambda image: features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
 
-    def least_side(self, scale):
-        return 16  # of which four poolings leave one
+    def min_side(self, scale):
+        return 16  # four poolings leave one pixel
 
     def reference(self, hr):
-        return self._features(_centre(hr, VGG_CROP))
+        return self._features(central_crop(hr, (VGG_CROP, VGG_CROP)))
 
     def __call__(self, sr, reference, scale):
-        features = self._features(_centre(sr, VGG_CROP))
+        features = self._features(central_crop(sr, (VGG_CROP, VGG_CROP)))
         return float(tf.reduce_mean(tf.square(features - reference)))
 
 
-def _centre(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
-
-
-class Lpips(Taken):
-    """LPIPS on RGB without a border cut.
+class Lpips(Metric):
+    """LPIPS on RGB, border included.
 
     Args:
         weights: see `srgan_tf.evaluation.lpips.AlexNetLpips`.
 
     Raises:
-        RequestError: no such file, or another's content.
+        UserError: no such file, or not these weights.
     """
 
     name = "lpips"
 
     def __init__(self, weights: Path):
         self._lpips = AlexNetLpips(weights)
-        self.identity = f"lpips {_sha256(weights)}"
+        self.cache_key = f"lpips {_sha256(weights)}"
 
-    def least_side(self, scale):
-        return LEAST_SIDE
+    def min_side(self, scale):
+        return MIN_SIDE
 
     def reference(self, hr):
         return self._lpips.features(hr)
@@ -191,16 +188,16 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-class BlurEffect(Taken):
+class BlurEffect(Metric):
     """The blur effect (Crete et al., SPIE 6492, 2007) on Y without a border of `scale` pixels.
 
     It needs no HR: 0 is sharp, 1 blurred or flat.
     """
 
-    name = identity = "blur_effect"
+    name = cache_key = "blur_effect"
 
-    def least_side(self, scale):
-        return 2 * scale + 4  # scikit-image leaves 3 out at the edges
+    def min_side(self, scale):
+        return 2 * scale + 4  # scikit-image ignores 3 at the edges
 
     def reference(self, hr):
         return None
@@ -209,26 +206,26 @@ class BlurEffect(Taken):
         return float(blur_effect(luma(sr, scale) / 255))
 
 
-class TopOctave(Taken):
-    """Power of the finest detail of Y against HR's, in dB: 0 is as much of it, -3 is half.
+class TopOctave(Metric):
+    """Power of Y's finest detail relative to HR's, in dB: 0 for equal power, -3 for half.
 
-    The finest detail is the top octave, from 0.25 to 0.5 cycles a pixel, of the radially averaged
-    power spectrum, without a border of `scale` pixels and under a Hann window.
+    The finest detail is the top octave, 0.25 to 0.5 cycles per pixel, of the radially averaged
+    power spectrum of a Hann window, without a border of `scale` pixels.
     """
 
     name = "top_octave"
-    identity = "top octave 1"
+    cache_key = "top octave 1"
 
-    def least_side(self, scale):
+    def min_side(self, scale):
         return 2 * scale + 4
 
     def reference(self, hr):
-        """HR's power as a function of the border, computed once."""
+        """Return HR's power as a cached function of the border."""
         return cache(partial(_top_octave_power, hr))
 
     def __call__(self, sr, reference, scale):
         found, wanted = _top_octave_power(sr, scale), reference(scale)
-        # A constant image has no detail: both get a power far below that of one grey level.
+        # A constant image has no power: add one far below that of a grey level to both.
         return float(10 * np.log10((found + 1e-6) / (wanted + 1e-6)))
 
 
@@ -242,36 +239,36 @@ def _top_octave_power(image: np.ndarray, border: int) -> float:
     return float(averages[min(y.shape) // 4 : min(y.shape) // 2].mean())
 
 
-def open_measures(vgg: str, lpips: Path | None = None) -> tuple[list[Taken], list[str]]:
-    """The measures that can be taken here.
+def open_metrics(vgg: str, lpips: Path | None = None) -> tuple[list[Metric], list[str]]:
+    """Return the available metrics.
 
     Args:
-        vgg: `imagenet`, the file of VGG19's weights without top, or `none`.
-        lpips: LPIPS's weights of AlexNet.
+        vgg: `imagenet`, a file of VGG19's weights without top, or `none`.
+        lpips: a file of AlexNet's weights for LPIPS.
 
     Returns:
-        The measures, and a sentence on each that can't be taken.
+        The metrics, and a sentence on each unavailable one.
 
     Raises:
-        RequestError: no such file, or another's content.
+        UserError: no such file, or not these weights.
     """
-    measures: list[Taken] = [Psnr(), Ssim()]
+    metrics: list[Metric] = [Psnr(), Ssim()]
     notes = []
     if vgg == "imagenet":
         try:
-            measures.append(Vgg54(vgg))
-        except RequestError:  # Keras neither has the weights nor can download them
+            metrics.append(Vgg54(vgg))
+        except UserError:  # not downloaded, and no network
             notes.append(
-                "The VGG54 distance was not measured: VGG19's weights can't be downloaded here, "
-                "and --vgg FILE was not given."
+                "The VGG54 distance was not computed: VGG19's weights can't be downloaded; give "
+                "them with --vgg FILE."
             )
     elif vgg != "none":
         if not Path(vgg).is_file():
-            raise RequestError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
-        measures.append(Vgg54(vgg))
+            raise UserError(f"--vgg {vgg}: no such file; give VGG19's weights without top")
+        metrics.append(Vgg54(vgg))
     if lpips is not None:
-        measures.append(Lpips(lpips))
+        metrics.append(Lpips(lpips))
     else:
-        notes.append("LPIPS was not measured: --lpips FILE was not given.")
-    measures += [BlurEffect(), TopOctave()]
-    return measures, notes
+        notes.append("LPIPS was not computed: give AlexNet's weights with --lpips FILE.")
+    metrics += [BlurEffect(), TopOctave()]
+    return metrics, notes

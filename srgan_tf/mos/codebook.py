@@ -1,4 +1,4 @@
-"""All ratings of a study as CSV or JSON, with what each column means."""
+"""A study's ratings as CSV or JSON, and the codebook of their columns."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from srgan_tf.markdown import markdown_table
+from srgan_tf.mos.database import RatingRow
 from srgan_tf.mos.design import SCALE_LABELS, Design
-from srgan_tf.mos.store import Rated
 
 CODEBOOK = {
-    "rater": "number of the rater, in the order they joined; names are not exported",
+    "rater": "number of the rater, in the order of joining; names are not exported",
     "order": "place of this rating among the rater's, from 1",
     "set": "name of the image set",
     "image": "name of the image within its set",
-    "method": "what made the version shown; hr is the original image",
+    "method": "method of the version shown; hr is the original image",
     "repeat": "1: the rater had seen this version before, to measure consistency; else 0",
     "score": "the opinion: " + ", ".join(f"{n} {word}" for n, word in SCALE_LABELS.items()),
-    "undone": "how many times the rater took back a score for this showing before this one",
-    "rated": "when the score was stored, UTC, ISO 8601",
-    "milliseconds": "from the image's appearance to the score, as the browser measured; may be "
-    "empty",
-    "pixel_ratio": "screen pixels a CSS pixel (window.devicePixelRatio); each image pixel "
-    "covered a whole number of screen pixels, this ratio rounded down and at least 1; may be "
+    "undone": "number of earlier scores for this showing that the rater took back",
+    "rated": "time when the score was stored, UTC, ISO 8601",
+    "milliseconds": "time from the image's appearance to the score, measured by the browser; may "
+    "be empty",
+    "pixel_ratio": "screen pixels per CSS pixel (window.devicePixelRatio); each image pixel "
+    "covered an integer number of screen pixels, this ratio rounded down and at least 1; may be "
     "empty",
 }
 
 
-def records(design: Design, rated: Iterable[Rated]) -> list[dict[str, Any]]:
-    """A record a rating, with the keys of `CODEBOOK`."""
+def records(design: Design, rated: Iterable[RatingRow]) -> list[dict[str, Any]]:
+    """Return one record per rating, with the keys of `CODEBOOK`."""
     versions = {version.id: version for version in design.versions}
     return [
         {
@@ -51,7 +52,7 @@ def records(design: Design, rated: Iterable[Rated]) -> list[dict[str, Any]]:
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """RFC 4180, with a header line."""
+    """Format records as CSV (RFC 4180) with a header line."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CODEBOOK)
     writer.writeheader()
@@ -60,14 +61,12 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def to_json(design: Design, rows: Sequence[dict[str, Any]]) -> str:
-    """The codebook, the study's design without its versions' ids, and the ratings."""
+    """Format the study's design without version ids, the codebook and the ratings as JSON."""
     study = design.model_dump(include={"title", "scale", "ratings_per_rater", "repeats", "created"})
     return json.dumps({"study": study, "codebook": CODEBOOK, "ratings": rows}, indent=1) + "\n"
 
 
-def codebook() -> str:
-    """The codebook in Markdown."""
-    lines = [f"| {name} | {meaning} |" for name, meaning in CODEBOOK.items()]
-    return "\n".join(
-        ["# Columns of ratings.csv", "", "| column | meaning |", "|---|---|", *lines, ""]
-    )
+def to_markdown() -> str:
+    """Format the codebook as Markdown."""
+    table = markdown_table(["column", "meaning"], CODEBOOK.items())
+    return f"# Columns of ratings.csv\n\n{table}\n"
