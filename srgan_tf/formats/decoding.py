@@ -234,13 +234,15 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
 
 
 def _check_deflated(data: bytes, page: ifd.Directory) -> None:
-    """Raise zlib.error if a checksum is wrong, which libtiff does not always check."""
+    """Raise zlib.error if a checksum is wrong or missing, which libtiff does not always check."""
     for offsets, lengths in ((ifd.STRIPS, ifd.STRIP_LENGTHS), (ifd.TILES, ifd.TILE_LENGTHS)):
         for offset, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False):
             inflater, rest = zlib.decompressobj(), data[int(offset) : int(offset + length)]
-            while rest:
-                inflater.decompress(rest, _PIECE)
+            while not inflater.eof:
+                inflated = inflater.decompress(rest, _PIECE)
                 rest = inflater.unconsumed_tail
+                if not inflated and not rest and not inflater.eof:
+                    raise zlib.error("the compressed data has no end")
 
 
 def _is_picture(page: ifd.Directory) -> bool:

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 from srgan_tf.models import Discriminator
+from srgan_tf.training.history import read_history
 from srgan_tf.weights import load_generator
 
 pytestmark = pytest.mark.slow
@@ -181,7 +182,7 @@ def test_one_command_carries_out_all_phases_and_goes_on_wherever_it_was_killed(t
     assert f"Done: {whole}/gan-2/generator.keras" in done.stdout
 
     process = subprocess.Popen(words(broken), cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (broken / "gan-1" / "checkpoints" / "step-3.index").exists():
+    while not read_history(broken / "gan-1")["sessions"]:
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
