@@ -18,7 +18,7 @@ import numpy as np
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_text
-from srgan_tf.losses import content_losses
+from srgan_tf.losses import ContentLosses
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
 CONTRASTS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
@@ -37,9 +37,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     upscaler = Upscaler(arguments.model)
-    losses = content_losses(("mse", "vgg22", "vgg54"), SCALE, arguments.vgg)
+    losses = ContentLosses(("mse", "vgg22", "vgg54"), SCALE, arguments.vgg)
     measured: dict[str, dict[float, list[float]]] = {
-        name: {contrast: [] for contrast in CONTRASTS} for name in losses
+        name: {contrast: [] for contrast in CONTRASTS} for name in losses.names
     }
     (images,) = open_sets(arguments.data.parent, [arguments.data.name], SCALE).values()
     for image in images[: arguments.images]:
@@ -47,9 +47,9 @@ def main() -> None:
         hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
         mean = hr.mean((1, 2), keepdims=True)
         detail = (sr - sr.mean((1, 2), keepdims=True)) * hr.std() / sr.std()
-        for name, loss in losses.items():
-            for contrast in CONTRASTS:
-                measured[name][contrast].append(float(loss(hr, mean + contrast * detail)))
+        for contrast in CONTRASTS:
+            for name, loss in losses(hr, mean + contrast * detail).items():
+                measured[name][contrast].append(float(loss))
     results = {
         "command": f"python experiments/vgg_fade.py --data {arguments.data.name} --vgg FILE",
         "model": arguments.model,

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,8 +23,11 @@ from srgan_tf.errors import UserError
 FEATURE_SCALE = 1 / 12.75
 """Factor of VGG feature maps, which brings the VGG losses to the scale of the MSE (section 3.2)."""
 
-# VGG(i,j): after the activation of the j-th convolution before the i-th max-pooling.
-_VGG_LAYERS = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
+# VGG(i,j) of the paper: the j-th convolution before the i-th max-pooling.
+VGG22, VGG54 = "block2_conv2", "block5_conv4"
+
+Pair = tuple[tf.Tensor, tf.Tensor]
+Features = dict[str, tf.Tensor]
 
 PERCEPTUAL_LAYERS = {
     "block1_conv2": (0.1, 138.0),
@@ -35,13 +39,9 @@ PERCEPTUAL_LAYERS = {
 """Layers of the perceptual loss: Real-ESRGAN's weight of each, and the mean magnitude of its output
 on the centres of 200 training photos, which the features are divided by."""
 
-ContentLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-
-def content_losses(
-    names: Iterable[str], scale: int, vgg_weights: str = "imagenet"
-) -> dict[str, ContentLoss]:
-    """Return losses by name, each a function of (hr, sr).
+class ContentLosses:
+    """Content losses by name; those on VGG19's features share one pass per image.
 
     Args:
         names: from `LOSSES` or `VGG_LOSSES`.
@@ -51,13 +51,25 @@ def content_losses(
     Raises:
         UserError: VGG19's weights are not available.
     """
-    losses: dict[str, ContentLoss] = {}
-    for name in names:
-        if name in VGG_LOSSES:
-            losses[name] = VGG_LOSSES[name](vgg_weights)
-        else:
-            losses[name] = functools.partial(LOSSES[name], scale=scale)
-    return losses
+
+    def __init__(self, names: Iterable[str], scale: int, vgg_weights: str = "imagenet"):
+        self.names, self.scale = list(names), scale
+        layers = {layer for name in self.names for layer in _layers_of(name)}
+        self._vgg_features = VggFeatures(layers, vgg_weights) if layers else None
+
+    def __call__(
+        self, hr: tf.Tensor, sr: tf.Tensor, seen_by_vgg: Pair | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Compute each loss between `hr` and `sr`, or for VGG19 between another pair of images."""
+        losses = {}
+        if self._vgg_features:
+            features = [self._vgg_features(images) for images in seen_by_vgg or (hr, sr)]
+        for name in self.names:
+            if name in VGG_LOSSES:
+                losses[name] = VGG_LOSSES[name].of_features(*features)
+            else:
+                losses[name] = LOSSES[name](hr, sr, self.scale)
+        return losses
 
 
 def mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
@@ -156,63 +168,59 @@ def _squared(values: tf.Tensor) -> tf.Tensor:
 
 
 class VggFeatures:
-    """Scaled VGG19 feature maps of images in [-1, 1], computed in float32.
+    """VGG19's features of images in [-1, 1], before the activation, computed in float32.
 
-    Calling it with float [N, H, W, 3] gives float32 [N, H/2, W/2, 128] for `vgg22` and
-    [N, H/16, W/16, 512] for `vgg54`.
+    Calling it with float [N, H, W, 3] gives a dict of float32 [N, h, w, channels].
+
+    Args:
+        layers: of Keras' VGG19, such as `block5_conv4`.
+        weights: `imagenet` or the path of VGG19's weights without its top.
     """
 
-    def __init__(self, name: str, weights: str = "imagenet"):
+    def __init__(self, layers: Iterable[str], weights: str = "imagenet"):
         vgg = _vgg19(weights)
-        self.model = keras.Model(vgg.input, vgg.get_layer(_VGG_LAYERS[name]).output)
-        self.model.trainable = False
-
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
-        return FEATURE_SCALE * self.model(bgr_minus_mean, training=False)
-
-
-def _vgg_loss(name: str, weights: str) -> ContentLoss:
-    features = VggFeatures(name, weights)
-    return lambda hr, sr: tf.reduce_mean(tf.square(features(hr) - features(sr)))
-
-
-class PerceptualLoss:
-    """Mean absolute difference of VGG19's features at five depths (Wang et al. 2021).
-
-    Features are taken before the activation, as ESRGAN does (Wang et al. 2018, section 3.3), and
-    divided by their mean magnitude on photos: `PERCEPTUAL_LAYERS`.
-    """
-
-    def __init__(self, weights: str = "imagenet"):
-        vgg = _vgg19(weights)
-        for name in PERCEPTUAL_LAYERS:
-            vgg.get_layer(name).activation = keras.activations.linear
+        wanted = set(layers)
         # Keras' VGG19 has its activations inside the convolutions: rebuild it with them separate.
-        x, outputs = vgg.input, []
+        x, outputs = vgg.input, {}
         for layer in vgg.layers[1:]:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.activation = keras.activations.linear
             x = layer(x)
-            if layer.name in PERCEPTUAL_LAYERS:
-                outputs.append(x)
-                if len(outputs) == len(PERCEPTUAL_LAYERS):
+            if layer.name in wanted:
+                outputs[layer.name] = x
+                if outputs.keys() == wanted:
                     break
+            if isinstance(layer, keras.layers.Conv2D):
                 x = keras.layers.ReLU(dtype="float32")(x)
         self.model = keras.Model(vgg.input, outputs)
         self.model.trainable = False
 
-    def features(self, images: tf.Tensor) -> list[tf.Tensor]:
-        """Compute float32 features of images [N, H, W, 3] in [-1, 1], one tensor per layer."""
+    def __call__(self, images: tf.Tensor) -> Features:
         bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
         return self.model(bgr_minus_mean, training=False)
 
-    def __call__(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
-        terms = [
-            weight / magnitude * tf.reduce_mean(tf.abs(of_hr - of_sr))
-            for of_hr, of_sr, (weight, magnitude) in zip(
-                self.features(hr), self.features(sr), PERCEPTUAL_LAYERS.values(), strict=True
-            )
+
+def paper_features(features: Features, layer: str) -> tf.Tensor:
+    """Return scaled features after the activation, which the paper's VGG losses compare."""
+    return FEATURE_SCALE * tf.nn.relu(features[layer])
+
+
+def _vgg_loss(hr: Features, sr: Features, layer: str) -> tf.Tensor:
+    return tf.reduce_mean(tf.square(paper_features(hr, layer) - paper_features(sr, layer)))
+
+
+def perceptual_loss(hr: Features, sr: Features) -> tf.Tensor:
+    """Compute the mean absolute difference of features at five depths (Wang et al. 2021).
+
+    Features are taken before the activation, as ESRGAN does (Wang et al. 2018, section 3.3), and
+    divided by their mean magnitude on photos: `PERCEPTUAL_LAYERS`.
+    """
+    return tf.add_n(
+        [
+            weight / magnitude * tf.reduce_mean(tf.abs(hr[layer] - sr[layer]))
+            for layer, (weight, magnitude) in PERCEPTUAL_LAYERS.items()
         ]
-        return tf.add_n(terms)
+    )
 
 
 def _vgg19(weights: str) -> keras.Model:
@@ -254,9 +262,20 @@ LOSSES: dict[str, Callable[..., tf.Tensor]] = {
 }
 """Functions of (hr, sr, scale)."""
 
-VGG_LOSSES: dict[str, Callable[[str], ContentLoss]] = {
-    "vgg22": functools.partial(_vgg_loss, "vgg22"),
-    "vgg54": functools.partial(_vgg_loss, "vgg54"),
-    "perceptual": PerceptualLoss,
+
+class VggLoss(NamedTuple):
+    """A loss between VGG19's features of HR and of SR."""
+
+    layers: tuple[str, ...]
+    of_features: Callable[[Features, Features], tf.Tensor]
+
+
+VGG_LOSSES: dict[str, VggLoss] = {
+    "vgg22": VggLoss((VGG22,), functools.partial(_vgg_loss, layer=VGG22)),
+    "vgg54": VggLoss((VGG54,), functools.partial(_vgg_loss, layer=VGG54)),
+    "perceptual": VggLoss(tuple(PERCEPTUAL_LAYERS), perceptual_loss),
 }
-"""Functions of VGG19's weights that return functions of (hr, sr)."""
+
+
+def _layers_of(name: str) -> tuple[str, ...]:
+    return VGG_LOSSES[name].layers if name in VGG_LOSSES else ()

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from srgan_tf.config import PretrainConfig
 from srgan_tf.inference.keras import KerasEngine
-from srgan_tf.losses import content_losses
+from srgan_tf.losses import ContentLosses
 from srgan_tf.models import DRCN, ESPCN, SRCNN
 from srgan_tf.models.baselines import bicubic_interpolate, unit_luma
 from srgan_tf.resize import bicubic_matrix, bicubic_upscale
@@ -144,7 +144,7 @@ def test_bad_arguments_are_refused(arguments):
 def test_training_lowers_the_luma_loss_and_supervises_recursions(name, rate):
     generator, average = build(name), build(name)
     config = PretrainConfig(steps=30, learning_rate=rate)
-    trainer = LumaPretrainer(generator, average, content_losses(["mse"], 4), config)
+    trainer = LumaPretrainer(generator, average, ContentLosses(["mse"], 4), config)
     hr = tf.constant(np.kron(LR * 2 - 1, np.ones((1, 4, 4, 1))), tf.float32)
     lr = tf.constant(LR)
     y, *recursions = generator.predictions(unit_luma(lr))

@@ -17,7 +17,7 @@ from skimage.measure import blur_effect
 from srgan_tf.data.crops import central_crop
 from srgan_tf.errors import UserError
 from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
-from srgan_tf.losses import VggFeatures
+from srgan_tf.losses import VGG54, VggFeatures, paper_features
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
@@ -141,9 +141,11 @@ class Vgg54(Metric):
         file = Path(weights)
         digest = _sha256(file) if file.is_file() else weights
         self.cache_key = f"vgg54 {VGG_CROP} {digest}"
-        features = VggFeatures("vgg54", weights)
+        features = VggFeatures([VGG54], weights)
         self._features = tf.function(
-            lambda image: features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0),
+            lambda image: paper_features(
+                features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0), VGG54
+            ),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )
 

@@ -20,7 +20,7 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write
-from srgan_tf.losses import content_losses
+from srgan_tf.losses import ContentLosses
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.models.layers import synchronize
 from srgan_tf.training.checkpoints import Checkpoints
@@ -351,7 +351,7 @@ def build_trainer(
                 f"{architecture.__name__} of {size}"
             )
         generator.set_weights(weights.get_weights())
-    losses = content_losses(
+    losses = ContentLosses(
         [name for name in section.losses if name != "adversarial"],
         config.generator.scale,
         config.vgg.weights,

@@ -6,13 +6,7 @@ import keras
 import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
-from srgan_tf.losses import (
-    VGG_LOSSES,
-    ContentLoss,
-    adversarial_loss,
-    discriminator_loss,
-    l1_loss,
-)
+from srgan_tf.losses import ContentLosses, adversarial_loss, discriminator_loss, l1_loss
 from srgan_tf.models import Discriminator, Generator, UNetDiscriminator
 from srgan_tf.models.baselines import unit_luma
 from srgan_tf.training.ema import MovingAverage
@@ -26,7 +20,7 @@ class GeneratorTrainer(keras.Model):
         self,
         generator: Generator,
         average: Generator,
-        losses: dict[str, ContentLoss],
+        losses: ContentLosses,
         config: PretrainConfig | GanConfig,
     ):
         super().__init__()
@@ -52,11 +46,7 @@ class GeneratorTrainer(keras.Model):
         return shifted_alike(hr, sr, self.generator.scale, step)
 
     def _compared(self, hr, sr, step) -> dict[str, tf.Tensor]:
-        moved = self._moved(hr, sr, step)
-        return {
-            name: loss(*(moved if name in VGG_LOSSES else (hr, sr)))
-            for name, loss in self.content_losses.items()
-        }
+        return self.content_losses(hr, sr, self._moved(hr, sr, step))
 
     def _weighted(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.add_n([weight * losses[name] for name, weight in self.config.losses.items()])
@@ -80,7 +70,7 @@ class Pretrainer(GeneratorTrainer):
     Args:
         generator: built, under the strategy's scope.
         average: a built model like the generator, kept as its moving average.
-        losses: of (hr, sr), by name, as `srgan_tf.losses.content_losses` makes them.
+        losses: the recipe's, but the adversarial one.
         config: the stage's section.
     """
 
@@ -149,7 +139,7 @@ class GanTrainer(GeneratorTrainer):
         generator: Generator,
         average: Generator,
         discriminator: Discriminator | UNetDiscriminator,
-        losses: dict[str, ContentLoss],
+        losses: ContentLosses,
         config: GanConfig,
     ):
         super().__init__(generator, average, losses, config)

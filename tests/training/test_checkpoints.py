@@ -7,7 +7,7 @@ import pytest
 
 from srgan_tf.config import PretrainConfig
 from srgan_tf.errors import UserError
-from srgan_tf.losses import content_losses
+from srgan_tf.losses import ContentLosses
 from srgan_tf.models import SRResNet
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.loop import TrainingDivergedError, check_finite
@@ -20,7 +20,7 @@ def trainer():
     models = [SRResNet(blocks=1, filters=8) for _ in range(2)]
     for model in models:
         model.build()
-    return Pretrainer(*models, content_losses(["mse"], 4), PretrainConfig(steps=10))
+    return Pretrainer(*models, ContentLosses(["mse"], 4), PretrainConfig(steps=10))
 
 
 def advance(trainer, step):

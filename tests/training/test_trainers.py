@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.config import GanConfig, PretrainConfig
-from srgan_tf.losses import content_losses, lowres_mse_loss, mse_loss
+from srgan_tf.losses import ContentLosses, lowres_mse_loss, mse_loss
 from srgan_tf.models import Discriminator, SRResNet, UNetDiscriminator
 from srgan_tf.training.schedule import learning_rate
 from srgan_tf.training.trainers import GanTrainer, LossScaledAdam, Pretrainer, shifted_alike
@@ -25,7 +25,7 @@ MSE_GAN = {"mse": 1.0, "adversarial": 1e-3}
 
 
 def of(config):
-    return content_losses([name for name in config.losses if name != "adversarial"], 4)
+    return ContentLosses([name for name in config.losses if name != "adversarial"], 4)
 
 
 def pretrainer(**section):
