@@ -17,8 +17,9 @@ from srgan_tf.files import first_line
 from srgan_tf.inference.engine import in_tiles
 from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE
 
-# A model holds all of a tile's numbers at once: 0.6 GB for 176×176 and an overlap of 40.
-_TILE = 176
+# A model holds all of a tile's numbers at once: 0.6 GB for 176×176 and an overlap of 40, and 1 GB
+# for the features alone of 384×384, of which XNNPACK's tables of addresses are the larger part.
+_TILE, _FEATURES_TILE = 176, 384
 # Signatures of a model: the whole, and its two parts. The converter sorts them, and what a program
 # gets that asks for none is the first.
 WHOLE, FEATURES, UPSAMPLE = "serving_default", "to_features", "upsample"
@@ -95,7 +96,7 @@ class LiteRTEngine:
         height, width = (int(side) for side in given["shape_signature"][1:3])
         self._fixed = (height, width) if height > 0 else None
         in_parts = FEATURES in self._runners
-        self.tile = DEFAULT_TILE if in_parts or self._fixed else _TILE
+        self.tile = DEFAULT_TILE if self._fixed else _FEATURES_TILE if in_parts else _TILE
         self._enlarge = self._in_parts if in_parts else partial(self._run, WHOLE)
         # An interpreter has one input and one output, and computes with all cores anyway.
         self._lock = threading.Lock()
