@@ -59,9 +59,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE")
     arguments = parser.parse_args()
 
-    data = read_config(
-        find_recipe(RECIPE), [f"data.source={arguments.photos}", "data.hr_crop=96"]
-    ).data
+    size = ["data.hr_crop=96", "data.batch_size=16"]
+    data = read_config(find_recipe(RECIPE), [f"data.source={arguments.photos}", *size]).data
     photos, _ = split_photos(open_store(open_source(data.source)), data, seed=0)
     results = {
         "command": "python benchmarks/loader.py PHOTOS",
