@@ -129,6 +129,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if recipe is None and stage is not None:
         recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
     if recipe is None:
+        if stage is not None:
+            raise UserError(f"--stage {stage}: no such stage; use pretrain or gan, or --config")
         raise UserError("no recipe: give --config FILE|NAME, --stage pretrain or --stage gan")
     recipe = find_recipe(recipe)
     phases = read_config(recipe, overrides).phases(stage)
