@@ -134,8 +134,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_TILE,
         metavar="N",
-        help="side of the tiles that photos are cut into, in input pixels; smaller saves memory, "
-        "larger is faster, the result is the same (default: %(default)s)",
+        help="largest side of the tiles that photos are cut into, in input pixels; smaller saves "
+        "memory, the result is the same (default: %(default)s; LiteRT uses at most 384)",
     )
     parser.add_argument(
         "--self-ensemble",

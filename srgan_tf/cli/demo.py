@@ -15,7 +15,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="enlarge photos in the browser",
-        description="Serve a web page that enlarges photos in the browser with LiteRT.js; photos "
+        description="Serve a web page that enlarges photos in the browser with LiteRT.js.\nPhotos "
         "never leave the visitor's machine.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\

@@ -16,7 +16,7 @@ def add_parser(commands) -> None:
         "evaluate",
         help="score methods on benchmark sets",
         description="Score super-resolution methods on benchmark sets and write a report: tables "
-        "with the paper's scores beside ours, plots, and images to compare in a browser.",
+        "with the paper's\nscores beside ours, plots, and images to compare in a browser.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -26,12 +26,14 @@ examples:
   srgan evaluate --data ~/benchmarks --methods bicubic,esrgan=results/esrgan --out report
   srgan evaluate --data ~/benchmarks --degrade clean,jpeg75,noise5+jpeg75,resaved --out report
 
---data contains SET/HR/*.png and optionally SET/LRx4/*.png of the same names; without it, LR is
-computed by MATLAB's bicubic downscaling. Methods are nearest, bicubic, srcnn, espcn, drcn,
-selfexsr, srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, hr, and
-NAME=PATH of a model (a file, a run folder, a SavedModel) or of another program's results,
-PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all released ones
-except selfexsr, which is slow.
+--data contains SET/HR/*.png and optionally SET/LRx4/*.png of the same names; without LRx4, LR is
+computed by MATLAB's bicubic downscaling.
+
+Methods are nearest, bicubic, selfexsr, hr, every released generator (srcnn, espcn, drcn,
+srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, srresnet-photo,
+srgan-photo), and NAME=PATH: a model (a file, a run folder, a SavedModel), or another program's
+results PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all except
+selfexsr, which is slow.
 
 --degrade evaluates each set with each of the given degradations of LR, as SET-DEGRADATION. A
 degradation is clean, or steps joined by +, applied in order: jpegQ and webpQ (saved with quality
@@ -44,15 +46,19 @@ images and their scores are cached in $SRGAN_TF_CACHE, by default ~/.cache/srgan
 
 exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the request is wrong.""",
     )
-    parser.add_argument("--data", required=True, type=to_path, metavar="DIR", help="the sets")
+    parser.add_argument(
+        "--data", required=True, type=to_path, metavar="DIR", help="the sets' folder"
+    )
     parser.add_argument(
         "--out", required=True, type=to_path, metavar="OUT", help="the report's folder"
     )
     parser.add_argument(
-        "--sets", type=_list, metavar="A,B", help="names of sets; default: all in DIR"
+        "--sets", type=_list, metavar="A,B", help="sets to use; default: all in DIR"
     )
-    parser.add_argument("--methods", type=_list, metavar="A,B", help="default: all; see below")
-    parser.add_argument("--scale", type=int, choices=(2, 4, 8), default=4, help="default: 4")
+    parser.add_argument("--methods", type=_list, metavar="A,B", help="see below; default: all")
+    parser.add_argument(
+        "--scale", type=int, choices=(2, 4, 8), default=4, help="HR's side over LR's (default: 4)"
+    )
     parser.add_argument(
         "--degrade",
         type=_list,
@@ -65,8 +71,8 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         type=path_or_name,
         default="imagenet",
         metavar="FILE",
-        help="VGG19's weights without top, for the VGG54 distance, or none to skip it; default: "
-        "downloaded by Keras",
+        help="VGG19's weights without top, for the VGG54 distance; `none` skips it; default: Keras "
+        "downloads them",
     )
     parser.add_argument(
         "--lpips",

@@ -70,16 +70,16 @@ exit codes: 0 done; 1 a mode is outside its tolerance; 2 the request is wrong.""
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="calibration photos, on which dynamic, int8 and int16x8 round weights, and the last "
-        "two measure ranges (default: samples, scikit-image's photos)",
+        help="photos on which dynamic, int8 and int16x8 round weights, and int8 and int16x8 "
+        "measure ranges (default: samples, scikit-image's photos)",
     )
     parser.add_argument(
         "--photos",
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="HR photos to compare on; if they are also --calibration, every third is held out of "
-        "calibration (default: samples)",
+        help="HR photos to compare the models on; if --calibration is the same, every third photo "
+        "is for comparison and the others for calibration (default: samples)",
     )
     parser.add_argument(
         "--tolerance",

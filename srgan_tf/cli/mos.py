@@ -14,18 +14,17 @@ from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import first_line
 
 _CONSENT = """\
-You take part of your own free will, and may stop at any time. What is kept are your nickname, \
-your ratings, when you gave them, and how many pixels your screen shows; published are the \
-ratings alone, under a number.
+Participation is voluntary, and you can stop at any time. We store your nickname, your ratings, \
+when you gave them, and how many pixels your screen has. We publish only ratings, under a number.
 
-Choose a nickname that does not tell who you are."""
+Choose a nickname that does not identify you."""
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "mos",
         help="run a mean-opinion-score study",
-        description="Mean-opinion-score studies: create one, let people rate in their browsers, "
+        description="Run a mean-opinion-score study: create it, let people rate in their browsers, "
         "compute the scores.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -53,7 +52,7 @@ The default is the paper's design: twelve methods on Set5 and Set14, nine on BSD
 versions and 10 repeats per rater. Methods are those of srgan evaluate; NAME=PATH adds a model, or
 a folder with another program's results, PATH/SET/IMAGE.png.
 
-STUDY/private.json holds the admin token; keep it to yourself.""",
+STUDY/private.json contains the admin token; keep it secret.""",
     )
     parser.add_argument("study", type=to_path, metavar="STUDY", help="a new folder")
     parser.add_argument(
@@ -64,7 +63,10 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         help="folder with SET/HR/*.png and, optionally, SET/LRx4/*.png",
     )
     parser.add_argument(
-        "--sets", default="Set5,Set14,BSD100", metavar="A,B", help="default: %(default)s"
+        "--sets",
+        default="Set5,Set14,BSD100",
+        metavar="A,B",
+        help="sets to rate; default: %(default)s",
     )
     parser.add_argument(
         "--methods",
@@ -77,8 +79,8 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         "--ratings-per-rater",
         type=int,
         metavar="N",
-        help="ratings per rater, repeats included, on a balanced part of the versions; default: "
-        "every version once, and the repeats",
+        help="ratings per rater, including repeats; each rater gets a balanced subset of the "
+        "versions; default: every version once, and the repeats",
     )
     parser.add_argument(
         "--repeats",
@@ -92,11 +94,15 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="photos that show raters what 1 and 5 mean, none of the rated ones; default: crops "
-        "of scikit-image's photos",
+        help="photos that show raters what 1 and 5 mean; rated ones are refused; default: crops of "
+        "scikit-image's photos",
     )
     parser.add_argument(
-        "--calibration-images", type=int, default=20, metavar="N", help="default: %(default)s"
+        "--calibration-images",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of calibration pairs; default: %(default)s",
     )
     parser.add_argument(
         "--invitations",
@@ -124,7 +130,11 @@ STUDY/private.json holds the admin token; keep it to yourself.""",
         help="an empty database, postgresql://USER:PASSWORD@HOST/DATABASE; default: in STUDY",
     )
     parser.add_argument(
-        "--scale", type=int, default=4, choices=(2, 4, 8), help="default: %(default)s"
+        "--scale",
+        type=int,
+        default=4,
+        choices=(2, 4, 8),
+        help="HR's side over LR's; default: %(default)s",
     )
     parser.set_defaults(command=_create)
 
@@ -141,8 +151,8 @@ examples:
   srgan mos serve study --host 0.0.0.0 --port 80
 
 A rating is stored before the next picture shows, so the server can be stopped at any time. On the
-open internet put it behind an HTTPS proxy on the same machine; its X-Forwarded-For and
-X-Forwarded-Proto headers are trusted.""",
+open internet, put the server behind an HTTPS proxy on the same machine: it trusts the proxy's
+X-Forwarded-For and X-Forwarded-Proto headers.""",
     )
     parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
@@ -159,7 +169,7 @@ def _add_report(actions) -> None:
         "report",
         help="compute the opinion scores",
         description="Write a study's scores, their significance, raters' consistency, the "
-        "distribution plot and all ratings. The server may be running.",
+        "distribution plot and all\nratings. The server may be running.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -201,7 +211,9 @@ def _create(arguments: argparse.Namespace) -> int:
         try:
             consent = arguments.consent.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise UserError(f"{arguments.consent}: can't be read: {first_line(error)}") from None
+            raise UserError(
+                f"--consent {arguments.consent}: can't be read ({first_line(error)})"
+            ) from None
 
     import_tensorflow()
     from srgan_tf.mos.create import create
@@ -325,7 +337,7 @@ def _parse_methods(
         for method in _names(rest if of_one_set else option, "--methods"):
             method, equals, path = method.partition("=")
             if equals and paths.setdefault(method, to_path(path)) != to_path(path):
-                raise UserError(f"--methods: {method} has two paths")
+                raise UserError(f"--methods: {method} has two paths; give one")
             methods.append(method)
         if (set_name in on_one) if of_one_set else (on_all is not None):
             raise UserError(f"--methods {option}: given twice; join the names with commas")
@@ -335,7 +347,10 @@ def _parse_methods(
             on_all = methods
     missing = [name for name in sets if name not in on_one]
     if missing and on_all is None:
-        raise UserError(f"--methods: no methods for {', '.join(missing)}")
+        raise UserError(
+            f"--methods: no methods for {', '.join(missing)}; add --methods A,B for all sets, or "
+            f"--methods {missing[0]}:A,B"
+        )
     return {name: on_one.get(name, on_all or []) for name in sets}, paths
 
 

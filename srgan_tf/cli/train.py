@@ -27,8 +27,8 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "train",
         help="train a generator, on your photos or on DIV2K",
-        description="Train SRResNet (--stage pretrain), SRGAN (--stage gan), or all phases of a "
-        "recipe one after the other (without --stage).",
+        description="Train a generator: all phases of a recipe in order, or those of one --stage.\n"
+        "`pretrain` trains the generator alone, `gan` together with a discriminator.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 examples:
@@ -46,28 +46,30 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
     parser.add_argument(
         "--stage",
         metavar="pretrain|gan|PHASE",
-        help="the phases of one stage, or one phase, such as gan-2; default: the whole recipe",
+        help="train only this stage, or only one phase, such as gan-2; default: all phases",
     )
     parser.add_argument(
         "--config",
         type=path_or_name,
         metavar="FILE|NAME",
-        help="recipe, a .yaml file or the name of one of srgan-tf's; default: with --resume and "
-        "--out the run folder's, else the stage's, "
+        help="recipe: a .yaml file, or a name in srgan_tf/recipes; default: with --resume and "
+        "--out, the run folder's; otherwise the stage's, "
         f"{' or '.join(DEFAULT_RECIPES.values())}",
     )
     parser.add_argument(
         "--data",
         type=path_or_name,
         metavar="DIR|tfds:NAME|samples",
-        help="HR photos, instead of data.source",
+        help="HR photos: a folder, a tensorflow-datasets name, or scikit-image's photos; overrides "
+        "data.source",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="instead of each phase's steps")
+    parser.add_argument("--steps", type=int, metavar="N", help="updates of each phase")
     parser.add_argument(
         "--out",
         type=to_path,
         metavar="RUN_DIR",
-        help="run folder, or with several phases the folder of theirs; default: runs/NAME/PHASE",
+        help="run folder; with several phases, the folder that contains theirs; default: "
+        "runs/NAME/PHASE",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from the run folder's newest checkpoint"
@@ -83,8 +85,8 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         "--export-step",
         type=Path,
         metavar="DIR",
-        help="write the training step for srgan_tf.training.runner, which needs JAX and no "
-        "TensorFlow, instead of training",
+        help="do not train, but write the training step for srgan_tf.training.runner, which runs "
+        "it with JAX and without TensorFlow",
     )
     parser.add_argument(
         "--workers",
@@ -113,7 +115,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if name is not None and readable(str(name)) != str(name):
             raise UserError(
                 f"{name}: not UTF-8, which recipes and TensorFlow need; rename it, or give a link "
-                "to it"
+                "with another name"
             )
     overrides = list(arguments.set)
     if arguments.data is not None:
@@ -127,7 +129,9 @@ def _train(arguments: argparse.Namespace) -> int:
     if recipe is None and stage is not None:
         recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
     if recipe is None:
-        raise UserError("name a recipe with --config, or a stage: --stage pretrain or gan")
+        if stage is not None:
+            raise UserError(f"--stage {stage}: no such stage; use pretrain or gan, or --config")
+        raise UserError("no recipe: give --config FILE|NAME, --stage pretrain or --stage gan")
     recipe = find_recipe(recipe)
     phases = read_config(recipe, overrides).phases(stage)
     if arguments.steps is not None:
@@ -147,7 +151,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.export_step is not None:
         if len(phases) > 1:
             names = ", ".join(phase.name for phase in phases)
-            raise UserError(f"--export-step is of one phase: choose it with --stage ({names})")
+            raise UserError(f"--export-step exports one phase: choose it with --stage ({names})")
         export_step(config, phases[0], arguments.export_step)
         print(
             f"Done: {arguments.export_step}. Train with it on a machine with JAX:\n"

@@ -157,7 +157,7 @@ def _enlarge(
 def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -> tuple[Path, Path]:
     """Return (source, target), with files in `scratch` for - as stdin or stdout."""
     if len(inputs) > 1:
-        raise UserError("- takes one photo on stdin or stdout: give one input")
+        raise UserError("- is for one photo, on stdin or stdout: give one input")
     (source,) = inputs
     if source == _PIPE:
         if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
@@ -216,8 +216,13 @@ def _plan(
     for source, target in jobs:
         place = os.path.realpath(target)
         if place in sources:
-            raise UserError(f"{target}: the result would replace an input")
+            raise UserError(
+                f"{target}: the result would replace an input; choose another OUT, or --suffix"
+            )
         other, _ = planned.setdefault(place, (source, target))
         if os.path.realpath(other) != os.path.realpath(source):
-            raise UserError(f"{other} and {source} would both be written to {target}")
+            raise UserError(
+                f"{other} and {source} would both be written to {target}; enlarge them to "
+                "different folders"
+            )
     return list(planned.values()), failures

@@ -28,9 +28,9 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "upscale-batch",
         help="enlarge image files with Apache Beam, on many processes or machines",
-        description="Enlarge many PNG, JPEG, WebP, TIFF and BMP files with an Apache Beam "
-        "pipeline, on this machine, Dataflow, Flink or Spark. The results equal those of "
-        "`srgan upscale`. Needs the extra [beam].",
+        description="Enlarge many image files with an Apache Beam pipeline, on this machine, "
+        "Dataflow, Flink or Spark.\nThe results equal those of `srgan upscale`. Needs "
+        "pip install -e '.[beam]'.",
         usage="%(prog)s [options] INPUT... -o OUT [-- RUNNER_OPTIONS]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
