@@ -1,4 +1,4 @@
-"""Enlarge photos with a trained generator; in the usual way without TensorFlow."""
+"""Enlarging photos with a trained generator, by default without TensorFlow."""
 
 ENGINES = ("auto", "litert", "tensorflow")
 PRECISIONS = ("float32", "mixed_bfloat16")

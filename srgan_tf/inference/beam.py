@@ -1,11 +1,11 @@
 """Mass upscaling: an Apache Beam pipeline from photos in storage to larger ones in storage.
 
-    match ──► join with the results there are ──► read ──► RunInference ──► write
-                    │ clashing names                │ broken files            │ not writable
-                    └───────────────────────────────┴───────► failures.jsonl ◄┘
+    match ──► join with existing results ──► read ──► RunInference ──► write
+                    │ clashing names           │ broken files            │ not writable
+                    └──────────────────────────┴───────► failures.jsonl ◄┘
 
-After the join nothing is shuffled, so each result is in storage moments after it was computed,
-and what a stopped job has written is there for the next one to skip.
+Nothing is shuffled after the join, so each result is in storage moments after it is computed, and
+the next job skips what a stopped one has written.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from srgan_tf.files import (
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE
 
-# Where TensorFlow is needed, it waits until a worker loads the model: it takes seconds to import.
+# TensorFlow takes seconds to import; if it is needed, workers import it when they load the model.
 if TYPE_CHECKING:
     from srgan_tf.images import Photo
     from srgan_tf.inference.upscaler import Upscaler
@@ -68,13 +68,13 @@ _WILDCARD = re.compile(r"[*?[]")
 _FOUND, _DONE = b"+", b"-"
 _OUTPUT = Output()
 _PROCESSES = "multi_processing"
-# A worker process of Beam's runner here, without the notices that it starts with.
+# Starts a worker process of Beam's runner on this machine without its notices.
 _WORKER = f"{shlex.quote(sys.executable)} -m srgan_tf.inference.beam_worker"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to enlarge with, as of `srgan_tf.Upscaler`; a model may lie in storage, too."""
+    """Arguments of `srgan_tf.Upscaler`; the model may also be a file in storage."""
 
     model: str | None = None
     tile: int = DEFAULT_TILE
@@ -85,7 +85,7 @@ class Settings:
     size: Size | None = None
 
     def open(self) -> Upscaler:
-        """Raises UserError as `Upscaler` does."""
+        """Open the upscaler. Raises UserError as `Upscaler` does."""
         with suppress_native_output():
             from srgan_tf.inference.upscaler import Upscaler
 
@@ -103,12 +103,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Input:
-    """What an argument names: photos in a folder, and how they are found there.
+    """Photos that an argument of the command names.
 
     Attributes:
-        folder: below which results keep their place.
-        pattern: of Beam's, for their paths; None: all in the folder.
-        only: the one photo that was named, in place of a pattern.
+        folder: results keep the photos' paths relative to it.
+        pattern: Beam's pattern of their paths; None for all in the folder.
+        only: path of a single photo, instead of a pattern.
     """
 
     folder: str
@@ -118,7 +118,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Report:
-    """What a job has done: numbers of files, and megapixels of results."""
+    """Numbers of a job's files: enlarged, skipped and failed, and megapixels of the results."""
 
     files: int
     skipped: int
@@ -128,7 +128,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Job:
-    """A photo on its way, before and after it is enlarged: where from, where to."""
+    """A photo, before or after it is enlarged, with the paths of its file and of its result."""
 
     source: str
     target: str
@@ -144,27 +144,26 @@ def upscale_batch(
     runner_options: Sequence[str] = (),
     output: Output = _OUTPUT,
 ) -> Report:
-    """Enlarges the photos in storage that match, with a progress bar where a runner here does it.
+    """Enlarge photos in storage, with a progress bar if the runner is on this machine.
 
-    A result has its input's name, and its format unless `output` has another, and lies in the
-    folders that the input has below the first wildcard. It is written to a temporary name and
-    renamed. Those that exist are skipped.
-    Inputs that can't be enlarged are lines of JSON in failures.jsonl beside the results, with
-    `file` and `reason`.
+    A result has its input's name, its format unless `output` has another, and its path below the
+    first wildcard. It is written to a temporary name and renamed. Existing results are skipped.
+    Inputs that can't be enlarged are listed in failures.jsonl beside the results, one JSON object
+    with `file` and `reason` per line.
 
     Args:
-        inputs: files, folders or patterns with `*`, `**`, `?` and `[]` of Beam's filesystems; what
-            is there by the name as it stands is no pattern.
-        out: the folder of the results.
+        inputs: files, folders or patterns with `*`, `**`, `?` and `[]` in Beam's filesystems; an
+            existing path is not a pattern.
+        out: folder of the results.
         settings: the model and how to apply it.
-        overwrite: enlarge again what has a result.
-        workers: processes of Beam's runner on this machine; None: a quarter of the cores, at
-            least 2.
-        runner_options: Beam's, such as `--runner=FlinkRunner`.
+        overwrite: replace existing results.
+        workers: number of processes of Beam's runner on this machine; None for a quarter of the
+            cores, at least 2.
+        runner_options: Beam's options, such as `--runner=FlinkRunner`.
         output: how results are written.
 
     Raises:
-        UserError: nothing matches, results among the inputs, no such model, no such filesystem.
+        UserError: nothing matches, an input is a result, no such model, or no such filesystem.
     """
     options = PipelineOptions(list(runner_options))
     here = options.view_as(StandardOptions).runner is None
@@ -175,7 +174,7 @@ def upscale_batch(
     FileSystems.set_options(options)
     runner = None
     if here and options.view_as(DirectOptions).direct_running_mode == _PROCESSES:
-        # Or it would replace the environment by one with Beam's own command.
+        # Otherwise Beam would replace the environment by one with its own command.
         options.view_as(DirectOptions).direct_running_mode = "in_memory"
         worker = SubprocessSDKEnvironment.from_command_string(_WORKER)
         runner = FnApiRunner(worker)
@@ -183,7 +182,7 @@ def upscale_batch(
     found = [_find(text, out) for text in inputs]
     scale = settings.open().scale
 
-    # Of the request, so that the same one started again finds what a killed job left.
+    # The same request finds and removes the temporary files of a killed job.
     request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
     partial = f"{out}/.partial-{request}"
     _delete(partial)
@@ -217,7 +216,7 @@ def upscale_batch(
 
 
 def read_failures(out: str) -> list[dict[str, str]]:
-    """Of the job before: `file` and `reason` of each input that has no result, sorted."""
+    """Return `file` and `reason` of each failed input of the last job, sorted by file."""
     path = f"{_absolute(out)}/{FAILURES_FILE}"
     if not FileSystems.exists(path):
         return []
@@ -226,7 +225,7 @@ def read_failures(out: str) -> list[dict[str, str]]:
 
 
 class UpscaleHandler(ModelHandler):
-    """RunInference's: batches of `Job`s, whose tiles of one size meet the network together."""
+    """RunInference's handler: enlarges `Job`s in groups, tiles of one size in one batch."""
 
     def __init__(self, settings: Settings):
         super().__init__()
@@ -238,7 +237,7 @@ class UpscaleHandler(ModelHandler):
     def run_inference(
         self, batch: Sequence[Job], model: _Model, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Job | tuple[Job, str]]:
-        """Jobs with their results, or with the reason why there is none."""
+        """Return the jobs with their results, or (job, reason) if they are too large."""
         try:
             with model.lock:
                 enlarged = model.upscaler.upscale_all([job.photo.pixels for job in batch])
@@ -250,9 +249,9 @@ class UpscaleHandler(ModelHandler):
         ]
 
     def batch_elements_kwargs(self) -> dict[str, Any]:
-        """As many photos as have the pixels of one tile, but few: a stopped job loses a batch.
+        """Limit a group to few photos and the pixels of one tile, as a stopped job loses a group.
 
-        A photo larger than a tile is a batch of its own.
+        A photo larger than a tile is a group of its own.
         """
         pixels = self._settings.tile**2
         least = pixels // max(_PHOTOS_IN_A_BATCH, self._settings.together)
@@ -268,14 +267,14 @@ class UpscaleHandler(ModelHandler):
 
 @dataclass(eq=False)
 class _Model:
-    """One photo at a time in a process: some runners' workers have many threads."""
+    """An upscaler with a lock, as the workers of some runners have many threads."""
 
     upscaler: Upscaler
     lock: threading.Lock
 
 
 class _Match(beam.DoFn):
-    """`Input` to (target, source) of each image; paths are bytes, as not all are UTF-8."""
+    """Maps an `Input` to (target, source) of each image; as bytes, since paths may not be UTF-8."""
 
     def __init__(self, out: str, tally: str | None, output: Output = _OUTPUT):
         self._out, self._tally, self._output = out, tally, output
@@ -293,7 +292,7 @@ class _Match(beam.DoFn):
 
 
 class _Plan(beam.DoFn):
-    """(target, its sources and whether it exists) to (source, target) of what is to be done."""
+    """Maps a target with its sources and existing results to (source, target) if it is missing."""
 
     def __init__(self, tally: str | None):
         self._tally = tally
@@ -315,7 +314,7 @@ class _Plan(beam.DoFn):
 
 
 class _Read(beam.DoFn):
-    """(source, target) to a `Job`."""
+    """Maps (source, target) to a `Job` with the decoded photo."""
 
     def __init__(self, scale: int, size: Size):
         self._scale, self._size = scale, size
@@ -341,10 +340,10 @@ class _Read(beam.DoFn):
 
 
 class _Write(beam.DoFn):
-    """Writes the results of `Job`s, whole or not at all.
+    """Writes the results of `Job`s atomically.
 
-    A bundle that is tried again, also while the former try goes on, writes the same to a
-    temporary name of its own, and the last to be renamed stays.
+    A retried bundle, even while the first attempt is running, writes the same content to another
+    temporary name; the last one renamed is kept.
     """
 
     def __init__(self, partial: str, tally: str | None, output: Output = _OUTPUT):
@@ -377,7 +376,7 @@ class _Write(beam.DoFn):
 
 
 class _Record(beam.DoFn):
-    """Lines on failures to a file, if there are any."""
+    """Writes the lines on failures to a file, if there are any."""
 
     def __init__(self, partial: str, tally: str | None):
         self._path, self._tally = f"{partial}/{FAILURES_FILE}", tally
@@ -418,7 +417,7 @@ def _pipeline(
     )
     groups = {
         "sources": matched.sources,
-        # One listing costs far less than asking for each result.
+        # One listing is far faster than a query for each result.
         "existing": pipeline
         | "Results" >> beam.Create(existing, reshuffle=False)
         | "List" >> beam.FlatMap(_results),
@@ -450,7 +449,7 @@ def _run(pipeline: beam.Pipeline) -> PipelineResult:
     try:
         state = result.wait_until_finish()
     except BaseException:
-        # Or it would go on elsewhere, where what it writes is about to be tidied away.
+        # Otherwise a remote job would go on, while its temporary files are deleted.
         if not PipelineState.is_terminal(result.state):
             result.cancel()
         raise
@@ -483,10 +482,10 @@ def _counts(result: PipelineResult) -> dict[str, int]:
 
 
 def _find(text: str, out: str) -> Input:
-    """What an argument names.
+    """Return the photos that an argument of the command names.
 
     Raises:
-        UserError: nothing, or only results.
+        UserError: it names nothing, or only results.
     """
     path = _absolute(text)
     folder = _is_folder(path)
@@ -495,7 +494,7 @@ def _find(text: str, out: str) -> Input:
     elif folder is False:
         found = Input(path.rpartition("/")[0], only=path)
     else:
-        # As shells mean it, also what lies in no subfolder; Beam's ** crosses folders by itself.
+        # As in shells, ** also matches no folder; Beam's ** matches across folders by itself.
         pattern = path.replace("/**/*", "/**")
         found = Input(_WILDCARD.split(pattern)[0].rpartition("/")[0], pattern)
     if f"{found.folder}/".startswith(f"{out}/"):
@@ -508,7 +507,7 @@ def _find(text: str, out: str) -> Input:
 
 
 def _is_folder(path: str) -> bool | None:
-    """As `files.is_folder`, also in storage, where a folder is what there are files in."""
+    """Return what `files.is_folder` does, also in storage, where a folder is a prefix of files."""
     if _is_here(path):
         return is_folder(Path(path))
     if FileSystems.exists(path):
@@ -517,9 +516,9 @@ def _is_folder(path: str) -> bool | None:
 
 
 def _images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
-    """(image, None) of an input, or (path, reason) of a folder that can't be read.
+    """Yield (image, None) of an input, or (path, reason) for a folder that can't be read.
 
-    A folder of results within a folder of photos isn't enlarged again.
+    A folder of results within a folder of photos is skipped.
     """
     if found.only is not None:
         yield found.only, None
@@ -540,7 +539,7 @@ def _images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
 
 
 def _may_hold(pattern: str, folder: Path) -> bool:
-    """Whether the path of something in a folder may match."""
+    """Return whether a pattern may match a path within a folder."""
     names = pattern.split("/")
     for name, own in zip(names, ("", *folder.parts[1:]), strict=False):
         if "**" in name:
@@ -564,14 +563,14 @@ def _absolute(path: str) -> str:
         raise UserError(f"{path}: {first_line(error)}") from None
     if scheme is not None:
         return path.rstrip("/")
-    # Links resolved: no result may replace an input unnoticed. But a photo has its link's name.
+    # Links are resolved, so that no result can replace an input, except for a photo's own name.
     if is_file(Path(path)):
         return str(Path(path).parent.resolve() / Path(path).name)
     return os.path.realpath(path)
 
 
 def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
-    """Paths in storage."""
+    """Return the paths in storage that match a pattern."""
     try:
         (result,) = FileSystems.match([pattern], [limit])
     except BeamIOError as error:
@@ -580,7 +579,7 @@ def _match(pattern: str, limit: int | None = None) -> Iterator[str]:
 
 
 def _escaped(path: str) -> str:
-    """A pattern that matches this path, and at most those with ] where it has [."""
+    """Return a pattern that matches this path, and at most those with ] instead of [."""
     return path.translate({ord("*"): "[*]", ord("?"): "[?]", ord("["): "[][]"})
 
 
@@ -593,7 +592,7 @@ def _real(path: str) -> str:
 
 
 def _delete(path: str) -> None:
-    """A file, or a folder with what is in it; a worker that is about to end may still write."""
+    """Delete a file or a folder with its content, which an ending worker may still write to."""
     if _is_here(path):
         if is_file(Path(path)):
             Path(path).unlink()
@@ -616,7 +615,7 @@ def _fetch(source: str, path: Path) -> None:
 
 
 def _store(path: Path, partial: str, target: str) -> None:
-    """Copies a file to `target` by way of a temporary name."""
+    """Copy a file to `target` through a temporary name in storage."""
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     with (
         path.open("rb") as file,
@@ -630,7 +629,7 @@ def _store(path: Path, partial: str, target: str) -> None:
 
 @contextmanager
 def _local_model(model: str | None) -> Iterator[str | Path | None]:
-    """A model's own name, or a copy here of a file in storage."""
+    """Yield a model's name or path, which is a local copy if it is a file in storage."""
     if model is None or re.match("(https?|grpc)://", model) or "://" not in model:
         yield model
         return
@@ -661,7 +660,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _failure(source: str, reason: str) -> str:
-    """A line of JSON, in which bytes of names that aren't UTF-8 are \\udcNN."""
+    """Return a line of JSON, in which bytes of names that aren't UTF-8 are written \\udcNN."""
     line = json.dumps({"file": source, "reason": reason}, ensure_ascii=False)
     return line.encode("utf-8", "backslashreplace").decode()
 
@@ -674,9 +673,9 @@ def _mark(tally: str | None, mark: bytes) -> None:
 
 @contextmanager
 def _progress_bar(here: bool) -> Iterator[str | None]:
-    """Shows how many files are done, when stderr is a terminal and the workers are on this machine.
+    """Show how many files are done, if stderr is a terminal and workers are on this machine.
 
-    Gives the path of a file to which each worker process appends a mark a file.
+    Yields the path of a file to which worker processes append a mark per file found or done.
     """
     if not (here and sys.stderr.isatty()):
         yield None

@@ -1,4 +1,4 @@
-"""A worker process of Beam's, without the notices that it prints when it starts."""
+"""A worker process of Beam without the notices that it prints when it starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def show_errors_only() -> logging.Handler:
-    """Prints errors alone of what Python code logs; the handler's level can be changed."""
+    """Print only errors that Python code logs, and return the handler, whose level can be set."""
     handler = logging.StreamHandler()
     handler.setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler])

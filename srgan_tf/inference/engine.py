@@ -1,4 +1,4 @@
-"""Engines: one interface for all that runs a generator."""
+"""Engines: a common interface to the runtimes of generators."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from srgan_tf.weights import find_litert
 class Engine(Protocol):
     """Enlarges float32 [n, h, w, 3] in [0, 1] to float32 [n, scale·h, scale·w, 3] in [0, 1].
 
-    Both are NumPy arrays. Several threads may use one engine at a time.
+    Both are NumPy arrays. Several threads may share an engine.
 
     Attributes:
-        scale: how many times as wide and high a result is.
-        radius: how many LR pixels to each side an output pixel depends on.
-        tile: the largest side of a tile, without an overlap of `radius`, that is worth giving it.
-        batched: whether several images at once are faster than one after the other.
+        scale: ratio of the output's side to the input's.
+        radius: radius of the receptive field, in LR pixels.
+        tile: largest useful side of a tile in LR pixels, without the overlap of `radius`.
+        batched: whether a batch of several images is faster than the images one after the other.
     """
 
     scale: int
@@ -43,19 +43,19 @@ def open_engine(
     """Open the engine for a model.
 
     Args:
-        model: a released name, a `.keras` file, a run folder, or what `srgan export` makes of them:
-            a `.tflite` file, a SavedModel's folder or the one above, with numbered versions (the
-            latest is taken); or the URL of a server of such a folder, see
+        model: a released name, a `.keras` file, a run folder, or an export of `srgan export`: a
+            `.tflite` file, a SavedModel's folder or its parent with numbered versions, of which
+            the latest is used; or the URL of a server of such a folder, see
             `srgan_tf.inference.server`.
-        precision: `float32` or `mixed_bfloat16`; exported models have their own.
-        engine: runs a released name: `litert`, `tensorflow`, or `auto`, which is TensorFlow where
-            it is installed and there is an NVIDIA GPU, or where `precision` or `together` asks
-            for it, and else LiteRT.
-        together: how many images the engine will get at a time.
+        precision: `float32` or `mixed_bfloat16`; ignored for exported models.
+        engine: runtime of a released name: `litert`, `tensorflow`, or `auto`, which is TensorFlow
+            if it is installed and there is an NVIDIA GPU, or if `precision` or `together` needs
+            it, and LiteRT otherwise.
+        together: number of images per batch.
 
     Raises:
         UserError: no such model, a file of another kind, an engine that can't run the model or
-            several images at a time, or a package that is missing.
+            batches of several images, or a missing package.
     """
     if engine not in ENGINES:
         raise UserError(f"the engine is {', '.join(ENGINES)}, not {engine}")
@@ -100,7 +100,7 @@ def _open(model: str | Path, precision: str, engine: str, together: int) -> Engi
 
 
 def require_tensorflow(purpose: str) -> None:
-    """Raise UserError, which says how to install it, where TensorFlow is missing."""
+    """Raise UserError, with how to install it, if TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f"{purpose} needs TensorFlow, which `pip install -r requirements.txt` installs in a "
@@ -109,7 +109,7 @@ def require_tensorflow(purpose: str) -> None:
 
 
 def tile_side(max_pixels: int, radius: int) -> int:
-    """Return the side of the largest tile that with its overlap has at most `max_pixels`."""
+    """Return the side of the largest tile that has at most `max_pixels` including its overlap."""
     return max(1, math.isqrt(max_pixels) - 2 * radius)
 
 
@@ -121,11 +121,18 @@ def in_tiles(
     overlap: int,
     exact: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Enlarge [n, h, w, C] by `run`, in tiles of at most `side` and an overlap around them.
+    """Enlarge images in tiles.
 
     Args:
-        run: [1, h, w, C] to [1, scale·h, scale·w, 3].
-        exact: the least height and width that `run` is given, at most h and w.
+        run: maps [1, h, w, C] to [1, scale·h, scale·w, 3].
+        lr: float32 [n, h, w, C].
+        scale: ratio of the output's side to the input's.
+        side: largest side of a tile, without the overlap.
+        overlap: pixels to read around a tile, within the image.
+        exact: smallest height and width to call `run` with, at most h and w.
+
+    Returns:
+        float32 [n, scale·h, scale·w, 3].
     """
     count, size = len(lr), lr.shape[1:3]
     sr = np.empty((count, scale * size[0], scale * size[1], 3), np.float32)
@@ -149,14 +156,14 @@ def _litert(path: Path) -> Engine:
 
 
 def _gpu_for_tensorflow() -> bool:
-    """Whether TensorFlow is installed and may use an NVIDIA GPU, found without importing it."""
+    """Return whether TensorFlow is installed and may use an NVIDIA GPU, without importing it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
     gpu = any(Path(place).exists() for place in ("/dev/nvidia0", "/dev/dxg"))  # dxg: in WSL 2
     return gpu and not hidden and importlib.util.find_spec("tensorflow") is not None
 
 
 def _saved_model_folder(path: Path) -> Path | None:
-    """The folder itself, its subfolder of the highest version, or None."""
+    """Return a SavedModel's folder: the path or its subfolder of the highest version, or None."""
     try:
         if (path / "saved_model.pb").is_file():
             return path

@@ -1,4 +1,4 @@
-"""A Keras generator of this process as an engine."""
+"""The engine of Keras generators."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from srgan_tf.models import Generator
 class KerasEngine:
     """Runs a Keras generator.
 
-    Upsampling takes most of the memory and little context, features the reverse: small tiles
-    for the one within the large tile for the other save time and memory.
+    Upsampling needs most of the memory and little context, features the reverse: upsampling in
+    small tiles within a large tile of features saves time and memory.
     """
 
     tile = DEFAULT_TILE
@@ -23,7 +23,7 @@ class KerasEngine:
         self.scale = generator.scale
         self.radius = generator.features_radius + generator.upsample_radius
         self._upsample_radius = generator.upsample_radius
-        # Each one graph for all sizes.
+        # One graph each, for all sizes.
         lr = tf.TensorSpec([None, None, None, 3], tf.float32)
         self._features = tf.function(
             lambda x: generator.features(x), input_signature=[lr], autograph=False

@@ -1,4 +1,4 @@
-"""A `.tflite` file that `srgan export` wrote as an engine, run by LiteRT."""
+"""The engine of `.tflite` files that `srgan export` wrote, on LiteRT."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from srgan_tf.files import first_line
 from srgan_tf.inference.engine import in_tiles
 from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE
 
-# A model holds all of a tile's numbers at once: 0.6 GB for 176×176 and an overlap of 40, and 1 GB
-# for the features alone of 384×384, of which XNNPACK's tables of addresses are the larger part.
+# A model's tensors are in memory all at once: 0.6 GB for 176×176 with an overlap of 40; 1 GB for
+# the features alone of 384×384, most of which is XNNPACK's tables of addresses.
 _TILE, _FEATURES_TILE = 176, 384
-# Signatures of a model: the whole, and its two parts. The converter sorts them, and what a program
-# gets that asks for none is the first.
+# Signatures of a model and of its two parts. The converter sorts them; the first is the default.
 WHOLE, FEATURES, UPSAMPLE = "serving_default", "to_features", "upsample"
-METADATA = "SRGAN_TF"  # the name of the entry that holds a ModelInfo
+METADATA = "SRGAN_TF"  # name of the metadata entry with a ModelInfo
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What runs a model needs to know of it beside its tensors.
+    """Properties of a `.tflite` model that engines need.
 
     Attributes:
         name: of the generator.
-        mode: how its numbers are stored: float32, float16, dynamic, int8 or int16x8.
-        scale: how many times as wide and high a result is.
-        radius: how many LR pixels to each side an output pixel depends on.
-        version: of srgan-tf that wrote it.
-        upsample_radius: how many features to each side; see `LiteRTEngine`.
+        mode: number format: float32, float16, dynamic, int8 or int16x8.
+        scale: ratio of the output's side to the input's.
+        radius: radius of the receptive field, in LR pixels.
+        version: of srgan-tf, which wrote it.
+        upsample_radius: radius of the receptive field in features; see `LiteRTEngine`.
     """
 
     name: str
@@ -50,21 +49,21 @@ class ModelInfo:
 class LiteRTEngine:
     """Runs a `.tflite` model, in tiles.
 
-    Upsampling takes most of the memory and little context, features the reverse. A model that has
-    a signature for each is run in large tiles for the one, within which small ones are for the
-    other: the half of the time that large photos take with the whole in tiles as small.
+    Upsampling needs most of the memory and little context, features the reverse. A model with a
+    signature for each computes features in large tiles and upsamples these in small ones, which
+    takes half as long for large photos as running all of it in small tiles.
 
-    A model with a fixed input size gets tiles of that size; an image smaller than it is continued
-    by its border pixels. A size that leaves no room beside twice the radius is tiled with less
-    overlap, at the price of slight seams.
+    A model with a fixed input size gets tiles of that size; smaller images are padded by repeating
+    their borders. If the size is too small for an overlap of the radius, the overlap is smaller,
+    which leaves slight seams.
 
     Args:
         path: the file.
-        threads: of LiteRT; None: as many as $TF_NUM_INTRAOP_THREADS says, as with TensorFlow,
-            or one for each core.
+        threads: number of LiteRT's threads; None for $TF_NUM_INTRAOP_THREADS, as with TensorFlow,
+            or one per core.
 
     Raises:
-        UserError: not there, not such a file, or ai-edge-litert is missing.
+        UserError: no such file, not a model of `srgan export`, or ai-edge-litert is missing.
     """
 
     batched = False
@@ -76,7 +75,7 @@ class LiteRTEngine:
         try:
             content = path.read_bytes()
             interpreter = Interpreter(model_content=content, num_threads=threads or _threads())
-            # Here, where a command holds back what LiteRT says of it.
+            # Allocated here, where commands suppress what LiteRT prints.
             interpreter.allocate_tensors()
         except OSError as error:
             raise UserError(f"{path}: can't be read ({first_line(error)})") from None
@@ -98,7 +97,7 @@ class LiteRTEngine:
         in_parts = FEATURES in self._runners
         self.tile = DEFAULT_TILE if self._fixed else _FEATURES_TILE if in_parts else _TILE
         self._enlarge = self._in_parts if in_parts else partial(self._run, WHOLE)
-        # An interpreter has one input and one output, and computes with all cores anyway.
+        # An interpreter has one input and one output buffer, and uses all cores anyway.
         self._lock = threading.Lock()
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
@@ -135,13 +134,13 @@ def _threads() -> int:
 
 
 def require_litert() -> None:
-    """Raise UserError where ai-edge-litert, which runs .tflite models, is missing."""
+    """Raise UserError if ai-edge-litert, which runs .tflite models, is missing."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         raise UserError(".tflite models need ai-edge-litert: pip install ai-edge-litert")
 
 
 def read_info(model: bytes) -> ModelInfo | None:
-    """Return what `srgan export` wrote into a valid .tflite model; None when it didn't write it."""
+    """Return the ModelInfo of a valid .tflite model; None if `srgan export` did not write it."""
     from ai_edge_litert.schema_py_generated import Model
 
     root = Model.GetRootAs(model, 0)

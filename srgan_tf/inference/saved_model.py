@@ -1,4 +1,4 @@
-"""A SavedModel that `srgan export` wrote as an engine."""
+"""The engine of SavedModels that `srgan export` wrote."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class SavedModelEngine:
     """Runs a SavedModel.
 
     Args:
-        folder: with saved_model.pb.
+        folder: the folder with saved_model.pb.
 
     Raises:
-        UserError: not such a folder.
+        UserError: not a SavedModel of `srgan export`.
     """
 
     batched = False
@@ -32,7 +32,7 @@ class SavedModelEngine:
         self.tile = tile_side(info.max_pixels, info.radius)
         seen = TensorFlowPath(folder)
         try:
-            # Kept: the signature refers to it weakly.
+            # Kept, as signatures have only a weak reference to it.
             self._loaded = tf.saved_model.load(str(seen.path))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise UserError(f"{folder}: can't be loaded ({first_line(error)})") from None

@@ -1,4 +1,4 @@
-"""A generator on a TensorFlow Serving server, reached by REST or gRPC, as an engine."""
+"""The engine of generators on a TensorFlow Serving server, by REST or gRPC."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _FORM = "http://HOST:8501/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retrie
 
 
 class ServerEngine:
-    """Runs a model of a server that was given a folder of `srgan export --saved-model`.
+    """Runs a SavedModel of `srgan export` on a server.
 
-    Photos are sent in tiles of what the model takes at most. By gRPC tensors travel as they are;
-    by REST they travel as PNG, or, when they have more than 8 bits a channel, as decimal numbers,
-    which is slow. A server that is busy or away is asked again after 0.5, 1, 2, … seconds.
+    Photos are sent in tiles of at most the model's size limit: by gRPC as tensors; by REST as PNG
+    or, with more than 8 bits per channel, as decimal numbers, which is slow. Requests are repeated
+    after 0.5, 1, 2, … seconds if the server is busy or unreachable.
 
     Args:
-        url: `http://HOST:8501/NAME`, `https://…` or `grpc://HOST:8500/NAME`. Behind a `?` may
-            stand `timeout=` (seconds for an answer, 60) and `retries=` (3), joined by `&`.
+        url: `http://HOST:8501/NAME`, `https://…` or `grpc://HOST:8500/NAME`, optionally followed by
+            `?timeout=60&retries=3`: seconds per request, and the number of repetitions.
 
     Raises:
-        UserError: such a URL it is not, no server answers, it has no such model, or the model
-            is not of `srgan export`. Also when enlarging fails.
+        UserError: an invalid URL, no answer, no such model, or a model that `srgan export` did not
+            write; also when enlarging fails.
     """
 
     batched = False
@@ -60,10 +60,10 @@ class ServerEngine:
 
 class _Server(Protocol):
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Calls a signature."""
+        """Call a signature."""
 
     def enlarge(self, lr: np.ndarray) -> np.ndarray:
-        """float32 [1, H, W, 3] in [0, 1] to [1, scale·H, scale·W, 3] in [0, 1]."""
+        """Enlarge float32 [1, H, W, 3] in [0, 1] to [1, scale·H, scale·W, 3] in [0, 1]."""
 
 
 class _RESTServer:
@@ -76,7 +76,7 @@ class _RESTServer:
             retries,
             backoff_factor=_FIRST_PAUSE,
             status_forcelist=_BUSY,
-            allowed_methods=None,  # all: a prediction changes nothing on the server
+            allowed_methods=None,  # any: predictions have no side effects
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
@@ -97,7 +97,7 @@ class _RESTServer:
             return np.asarray(enlarged)[None] / np.float32(255)
 
     def _post(self, signature: str, inputs: dict[str, Any]) -> Any:
-        """The outputs; when it is one alone, TensorFlow Serving leaves its name out."""
+        """Return the outputs; TensorFlow Serving omits the name of a single one."""
         try:
             answer = self._session.post(
                 self._url,
@@ -163,7 +163,7 @@ class _GRPCServer:
 
 
 def _parse(url: str) -> tuple[str, float, int]:
-    """(URL without options, seconds, retries)."""
+    """Return (URL without options, timeout in seconds, retries)."""
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
@@ -182,7 +182,7 @@ def _to_json(content: bytes) -> dict[str, str]:
 
 
 def _cause(error: requests.RequestException) -> str:
-    """What is at the bottom of requests' and urllib3's nested errors."""
+    """Return the message of the innermost of requests' and urllib3's nested errors."""
     cause = error.args[0] if error.args else error
     cause = getattr(cause, "reason", None) or cause
     return first_line(cause) if isinstance(cause, BaseException) else str(cause)

@@ -1,4 +1,4 @@
-"""How large a result is."""
+"""The size of results."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from srgan_tf.errors import ImageError, UserError
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a result; without any of these, what the generator makes.
-
-    Photos are enlarged by the generator, then downscaled to this size.
+    """The size to which a generator's results are downscaled; by default they are not.
 
     Attributes:
-        scale: how many times as wide and high as the photo.
-        width, height: in pixels; with one of them the photo's proportions give the other, with
-            both the result is the largest of these proportions that fits.
-        max_side: the longer side in pixels, where the generator makes it longer.
+        scale: ratio of the result's side to the photo's.
+        width, height: in pixels; one determines the other by the photo's proportions, and with
+            both, the result is the largest of these proportions that fits.
+        max_side: largest length of the longer side, in pixels.
 
     Raises:
         UserError: several ways at once, or a number that is not positive.
@@ -41,12 +39,11 @@ class Size:
         """Return (height, width) of a photo's result.
 
         Args:
-            height: of the photo.
-            width: of the photo.
+            height, width: of the photo.
             highest: the generator's scale.
 
         Raises:
-            ImageError: the result would be larger than what the generator makes.
+            ImageError: the size is larger than the generator's result.
         """
         factors: list[float] = []
         if self.scale is not None:

@@ -1,4 +1,4 @@
-"""Overlapping tiles of an image whose results join without a seam."""
+"""Overlapping tiles of an image whose results join without seams."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import math
 from dataclasses import dataclass
 
 DEFAULT_TILE = 512
-# 64 features of 128×128 pixels take 0.25 GB to be upsampled ×4.
+# Upsampling 64 features of 128×128 pixels ×4 takes 0.25 GB.
 UPSAMPLE_TILE = 128
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What to read, what of the enlarged tile is right, and where to write that."""
+    """A tile as (rows, columns).
+
+    Attributes:
+        read: the tile in LR, including the overlap.
+        crop: the part of the enlarged tile without the overlap.
+        write: the position of that part in the result.
+    """
 
     read: tuple[slice, slice]
     crop: tuple[slice, slice]
@@ -20,10 +26,12 @@ class Tile:
 
 
 def cut(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[Tile]:
-    """Tiles that cover an image of (height, width), all of them of one size.
+    """Return tiles of one size that cover an image.
 
     Args:
-        side: a tile's highest side, without the overlap.
+        size: (height, width) of the image.
+        scale: ratio of the result's side to the image's.
+        side: largest side of a tile, without the overlap.
         overlap: pixels to read on each side beyond what is written, within the image.
     """
     rows, columns = (_cut_axis(length, scale, side, overlap) for length in size)
@@ -37,7 +45,7 @@ def cut(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[Tile
 def _cut_axis(size: int, scale: int, side: int, overlap: int) -> list[tuple[slice, slice, slice]]:
     inner = size - 2 * overlap
     count = max(1, math.ceil(inner / side))
-    # One length for all: a convolution is set up anew for each shape it meets.
+    # One length for all, as convolutions are set up anew for each shape.
     length = math.ceil(inner / count) + 2 * overlap
     cuts = []
     written = 0

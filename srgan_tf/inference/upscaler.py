@@ -1,4 +1,4 @@
-"""Upscaler: enlarges arrays and image files with a generator, tile by tile."""
+"""`Upscaler`, which enlarges arrays and image files with a generator, tile by tile."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
 from srgan_tf.resize import bicubic_matrix, downscale
 from srgan_tf.weights import default_model
 
-# Two results (one being written, one being computed) are held at once only below this.
+# Two results, one being written and one being computed, are in memory at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
-# A larger result is in a temporary file, so that memory doesn't grow with the photo's size.
+# Larger results are in temporary files, so that memory does not grow with the photo's size.
 _LARGEST_IN_MEMORY = 512 * 2**20
 
 
 class Upscaler:
     """Enlarges photos with a generator.
 
-    Photos of any size are enlarged in overlapping tiles. The overlap is the generator's
-    receptive field, so the result is that of the whole photo at once. Memory beyond the
-    result's own, H·W·scale² pixels, does not grow with the photo's size.
+    Photos of any size are enlarged in overlapping tiles. The overlap is the radius of the
+    generator's receptive field, so that the result equals that of the entire photo. Memory in
+    addition to the result, H·W·scale² pixels, does not grow with the photo's size.
 
-    Grey goes through the network as RGB and comes back as the mean of the channels. Alpha
-    is enlarged bicubically, which keeps opaque and transparent areas exactly so; the
-    colours of invisible pixels are replaced by those of the nearest visible ones, lest
-    they bleed into the edges.
+    Grey is enlarged as RGB and converted back to the mean of the channels. Alpha is enlarged by
+    bicubic interpolation, which keeps opaque and transparent areas; the colours of invisible
+    pixels are replaced by those of the nearest visible ones, which they would otherwise affect.
 
     Args:
-        model: a released name, a `.keras` file or a run folder; None: the best released.
+        model: a released name, a `.keras` file, a run folder, or an export or its server's URL (see
+            `srgan_tf.inference.engine.open_engine`); None for the best released generator.
         tile: side of a tile in LR pixels, without the overlap.
         self_ensemble: average the results of the 8 flips and quarter turns; 8 times slower.
-        precision: `float32`, or `mixed_bfloat16`: faster on CPUs with AVX-512 BF16 or AMX and on
-            newer GPUs, slower elsewhere; costs about 0.01 dB.
-        progress: show a progress bar on stderr when it is a terminal.
-        together: how many tiles of one size the network gets at a time, which is for a GPU and for
-            Keras generators; above 1, a few pixels may be rounded to the next level.
-        engine: what runs a released generator: `litert`, `tensorflow`, or `auto`: TensorFlow where
-            it is installed and there is a GPU for it, else LiteRT. Their results differ by at
+        precision: `float32` or `mixed_bfloat16`, which is faster on CPUs with AVX-512 BF16 or AMX
+            and on newer GPUs, slower on others, and costs about 0.01 dB.
+        progress: show a progress bar on stderr if it is a terminal.
+        together: number of tiles of one size per batch, for Keras generators on GPUs; above 1, a
+            few pixels may be rounded to the next level.
+        engine: runtime of a released generator: `litert`, `tensorflow`, or `auto`, which is
+            TensorFlow if it is installed and there is a GPU, LiteRT otherwise. Results differ by at
             most one grey level.
-        size: of results; None: `scale` times as wide and high.
+        size: size of the results; None for `scale` times the photo's.
 
     Attributes:
-        scale: how many times as wide and high a result is that no `size` makes smaller.
+        scale: ratio of the result's side to the photo's, without `size`.
 
     Raises:
         UserError: no such model, precision or engine, a tile or `together` below 1, `together`
-            above 1 and another kind of model, or a package is missing.
+            above 1 with another engine than Keras', or a missing package.
 
     Example:
         >>> upscaler = Upscaler("srresnet-mse")
@@ -97,29 +97,30 @@ class Upscaler:
         self._together = together
 
     def upscale(self, pixels: np.ndarray) -> np.ndarray:
-        """Enlarges an image.
+        """Enlarge an image.
 
         Args:
-            pixels: uint8 or uint16 over the type's whole range; grey [H, W], grey and
-                alpha [H, W, 2], RGB [H, W, 3] or RGB and alpha [H, W, 4].
+            pixels: uint8 or uint16 over the full range; grey [H, W], grey and alpha [H, W, 2], RGB
+                [H, W, 3] or RGB and alpha [H, W, 4].
 
         Returns:
-            The same type and channels, [scale·H, scale·W] or [scale·H, scale·W, C], or of `size`.
+            The same dtype and channels, [scale·H, scale·W] or [scale·H, scale·W, C], or as `size`
+            says.
 
         Raises:
-            ValueError: another type or shape, or no pixel.
+            ValueError: another dtype or shape, or no pixel.
             ImageError: `size` is more than `scale` times this image's.
         """
         return self.upscale_all([pixels])[0]
 
     def upscale_all(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Enlarges images as `upscale` does, tiles of one size together, whosever they are.
+        """Enlarge images as `upscale` does, with tiles of one size of all images in common batches.
 
-        All the results are held at once.
+        All results are in memory at once.
 
         Raises:
-            ValueError: another type or shape, or no pixel.
-            ImageError: `size` is more than `scale` times that of an image.
+            ValueError: another dtype or shape, or no pixel.
+            ImageError: `size` is more than `scale` times an image's.
         """
         channels, results, sizes = [], [], []
         tiles: dict[tuple[int, ...], list[tuple[int, Tile]]] = {}
@@ -158,19 +159,20 @@ class Upscaler:
         quality: int = DEFAULT_QUALITY,
         strip_metadata: bool = False,
     ) -> None:
-        """Enlarges an image file; the target, written whole, has its suffix's format.
+        """Enlarge an image file, and write the result atomically in the format of its suffix.
 
-        EXIF orientation is applied; alpha, colours, DPI, 16 bits a channel, EXIF, XMP and IPTC
-        are kept; see `srgan_tf.images` for formats. Warns of what could not be kept.
+        The EXIF orientation is applied; alpha, colour space, DPI, 16 bits per channel, EXIF, XMP
+        and IPTC are kept if the format supports them, see `srgan_tf.images`. Warns of damaged parts
+        that were ignored.
 
         Args:
             source: an image file.
-            target: the result's.
+            target: file of the result; its folder is created.
             quality: of a JPEG or WebP, 1 to 100.
-            strip_metadata: leave out EXIF, XMP and IPTC.
+            strip_metadata: drop EXIF, XMP and IPTC.
 
         Raises:
-            ImageError: the source can't be read, or the target can't hold it.
+            ImageError: the source can't be read, or the target's format can't hold the result.
         """
         for _, _, error in self.upscale_files([(source, target)], quality, strip_metadata):
             if error is not None:
@@ -182,15 +184,15 @@ class Upscaler:
         quality: int = DEFAULT_QUALITY,
         strip_metadata: bool = False,
     ) -> Iterator[tuple[Path, Path, ImageError | None]]:
-        """Enlarges (source, target) files; one is read and one written beside the network.
+        """Enlarge files; while one is enlarged, the next is read and the previous is written.
 
         Args:
-            files: sources and targets.
+            files: (source, target) of each.
             quality: of JPEG and WebP, 1 to 100.
-            strip_metadata: leave out EXIF, XMP and IPTC.
+            strip_metadata: drop EXIF, XMP and IPTC.
 
         Yields:
-            (source, target, None), or an ImageError in place of None, in order.
+            (source, target, None) or (source, target, ImageError), in order.
         """
         jobs = [(Path(source), Path(target)) for source, target in files]
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -199,7 +201,7 @@ class Upscaler:
             bytes_written = 0
             for index, (source, target) in enumerate(jobs):
                 read = reading.pop()
-                # Only one photo ahead: a folder of huge ones must not fill the memory.
+                # Only one photo ahead, as huge ones could fill the memory.
                 reading += [reader.submit(self._read, *job) for job in jobs[index + 1 : index + 2]]
                 done: Future = Future()
                 try:
@@ -207,7 +209,7 @@ class Upscaler:
                     size = photo.pixels.nbytes * self.scale**2
                     if writing and bytes_written + size > _MEMORY_FOR_RESULTS:
                         yield _finished(*writing.pop())
-                    # No name for the result here, which would keep it in memory.
+                    # A variable for the result would keep it in memory.
                     done = writer.submit(
                         images.write_image,
                         target,
@@ -247,23 +249,23 @@ class Upscaler:
             raise ImageError(f"{source}: {error}") from None
 
     def _upscale_tiles(self, tiles: list[np.ndarray]) -> list[np.ndarray]:
-        """Each [h, w, C] of one size to [scale·h, scale·w, C]."""
+        """Enlarge tiles [h, w, C] of one size to [scale·h, scale·w, C]."""
         sr = self._enlarge(np.concatenate([_to_rgb(pixels) for pixels in tiles]))
         return [_from_rgb(sr[i : i + 1], pixels) for i, pixels in enumerate(tiles)]
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array in memory, or, of a large one, in a temporary file that goes with it.
+    """Create an array in memory or, if it is large, in a temporary file that is deleted with it.
 
     Raises:
-        ImageError: no room for the file.
+        ImageError: not enough space for the file.
     """
     size = math.prod(shape) * dtype.itemsize
     if size <= _LARGEST_IN_MEMORY:
         return np.empty(shape, dtype)
     handle, name = tempfile.mkstemp(prefix="srgan-")
     try:
-        # Now rather than as a bus error when a page can't be written.
+        # Allocated now, as a page that can't be written later is a bus error.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(handle, 0, size)
         else:
@@ -291,14 +293,14 @@ def _check(pixels: np.ndarray) -> None:
 
 
 def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """[h, w, C] to what the network takes, [1, h, w, 3]."""
+    """Convert a tile [h, w, C] to the network's input, float32 [1, h, w, 3] in [0, 1]."""
     colours = pixels.shape[2] - images.has_alpha(pixels)
     lr = pixels[None, ..., :colours] / np.float32(np.iinfo(pixels.dtype).max)
     return np.repeat(lr, 3 // colours, axis=-1)
 
 
 def _from_rgb(sr: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """What the network gave, [1, H, W, 3], to the type and channels of the tile it is of."""
+    """Convert the network's output, [1, H, W, 3], to the dtype and channels of its input tile."""
     if pixels.shape[2] < 3:
         sr = sr.mean(axis=-1, keepdims=True)
     enlarged = images.to_levels(sr[0], pixels.dtype.type)
@@ -314,7 +316,7 @@ def _self_ensemble(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
         _, height, width, _ = lr.shape
         mean = np.zeros((len(lr), engine.scale * height, engine.scale * width, 3), np.float32)
         for turns in range(4):
-            for step in (1, -1):  # as it is, and mirrored
+            for step in (1, -1):  # unchanged and mirrored
                 turned = np.rot90(lr[:, :, ::step], turns, (1, 2))
                 sr = engine(np.ascontiguousarray(turned))
                 mean += np.rot90(sr, -turns, (1, 2))[:, :, ::step] / 8
@@ -324,7 +326,7 @@ def _self_ensemble(engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
-    """Gives invisible pixels of [H, W, C] the colour of the nearest visible one."""
+    """Return [H, W, C] with the colours of invisible pixels set to those of the nearest visible."""
     if not images.has_alpha(pixels):
         return pixels
     invisible = pixels[..., -1] == 0
