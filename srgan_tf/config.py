@@ -1,4 +1,7 @@
-"""The configuration tree of a training run, read from YAML and validated as a whole."""
+"""Recipes: the configuration of a training run, read from YAML and validated before it starts.
+
+Defaults are the paper's where it states a value (Ledig et al. 2017, section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from pydantic import (
 )
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write
+from srgan_tf.files import write_text
 
 Stage = Literal["pretrain", "gan"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -42,11 +45,13 @@ STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 PREVIOUS = "previous"
 LOSSES: tuple[LossName, ...] = typing.get_args(LossName)
 
-# PyYAML lets through what the constructors of dates and numbers raise (2024-99-99, 0x_).
+# PyYAML does not wrap the errors of its constructors of dates and numbers (2024-99-99, 0x_).
 _YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
 
 
 class _Section(BaseModel):
+    """A section of a recipe: immutable, with unknown keys and non-finite numbers refused."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
@@ -54,52 +59,61 @@ class _Section(BaseModel):
 
 class _GeneratorConfig(_Section):
     scale: Literal[2, 4, 8] = 4
+    """Ratio of HR's side to LR's; ×4 in the paper."""
 
 
 class SRResNetConfig(_GeneratorConfig):
-    """Size of the SRResNet (paper: ×4, 16 blocks of 64 filters)."""
+    """SRResNet, the paper's generator (section 2.1.1)."""
 
     architecture: Literal["srresnet"] = "srresnet"
     blocks: int = Field(16, ge=1)
+    """Residual blocks."""
     filters: int = Field(64, ge=3)
+    """Channels; three of them pass RGB through a new generator."""
     activation: Literal["prelu", "relu"] = "prelu"
+    """`relu` is part of 8-bit convolution kernels; `prelu` is not."""
     one_shuffle: bool = False
-    """One pixel shuffle straight to the photo, for speed, in place of the paper's stages."""
+    """Upsample by one pixel shuffle at the end, for speed, instead of the paper's ×2 stages."""
 
 
 class ECBSRConfig(_GeneratorConfig):
-    """Size of the ECBSR, for phones (its paper: up to 16 blocks of 64 filters)."""
+    """ECBSR, for phones (Zhang et al. 2021, who have up to 16 blocks of 64 filters)."""
 
     architecture: Literal["ecbsr"]
     blocks: int = Field(10, ge=1)
+    """Convolutions between the first and the last."""
     filters: int = Field(32, ge=1)
+    """Channels."""
     activation: Literal["prelu", "relu"] = "prelu"
+    """`relu` is part of 8-bit convolution kernels; `prelu` is not."""
 
 
 class _LumaConfig(_GeneratorConfig):
-    """A baseline that enlarges luma alone."""
+    """A baseline whose network enlarges luma only."""
 
 
 class SRCNNConfig(_LumaConfig):
-    """The baseline SRCNN 9-5-5."""
+    """The baseline SRCNN 9-5-5 (Dong et al. 2014)."""
 
     architecture: Literal["srcnn"]
 
 
 class ESPCNConfig(_LumaConfig):
-    """The baseline ESPCN."""
+    """The baseline ESPCN (Shi et al. 2016)."""
 
     architecture: Literal["espcn"]
 
 
 class DRCNConfig(_LumaConfig):
-    """Size of the baseline DRCN (its paper: 256 filters, 16 recursions)."""
+    """The baseline DRCN (Kim et al. 2016)."""
 
     architecture: Literal["drcn"]
     filters: int = Field(256, ge=1)
+    """Channels."""
     recursions: int = Field(16, ge=1)
+    """Applications of the recursive convolution."""
     block: Literal[1, 2, 4, 8] = 1
-    """Side of the blocks of pixels that are convolved as one, in place of pixels."""
+    """Factor of the space-to-depth before the convolutions; above 1 is faster, not in the paper."""
 
     @model_validator(mode="after")
     def _block_fits(self):
@@ -141,7 +155,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Range(_Section):
-    """A section with ranges (low, high)."""
+    """A section whose pairs of numbers are ranges (low, high)."""
 
     @model_validator(mode="after")
     def _ranges_ascend(self):
@@ -156,34 +170,39 @@ class BlurConfig(_Range):
     """A separable low-pass filter."""
 
     probability: Probability = 0.5
+    """Probability that a pass blurs."""
     sigma: tuple[float, float] = Field((0.05, 0.7))
-    """Standard deviation of the Gaussian, in pixels of the smaller image, before or after."""
+    """Standard deviation of the Gaussian, in pixels of the smaller of the pass' two images."""
     anisotropy: float = Field(1.4, ge=1)
-    """How many times wider than on average the Gaussian may be along one axis."""
+    """Largest factor by which σ is multiplied along one axis and divided along the other."""
     sinc: Probability = 0.0
-    """Share of sinc filters, which ring, instead of Gaussians."""
+    """Share of sinc filters, which ring as sharpening does, instead of Gaussians."""
 
 
 class NoiseConfig(_Range):
     """Noise added to each pixel."""
 
     probability: Probability = 0.5
+    """Probability that a pass adds noise."""
     sigma: tuple[float, float] = Field((0.0, 15.0))
-    """Standard deviation in grey levels, weaker ones more often; of Poisson noise at mid-grey."""
+    """Standard deviation in grey levels; low values are drawn more often. That of Poisson noise is
+    at mid-grey."""
     poisson: Probability = 0.0
-    """Share of noise whose variance grows with the brightness."""
+    """Share of noise whose variance is proportional to brightness, instead of Gaussian."""
     grey: Probability = 0.4
     """Share of noise that is equal in all three channels."""
 
 
 class CompressionConfig(_Range):
-    """Saving as a lossy file, its grid of blocks at a random place."""
+    """Lossy compression, with the codec's grid of blocks at a random position."""
 
     probability: Probability = 0.85
+    """Probability that a pass compresses."""
     quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] = (
         30,
         95,
     )
+    """Pillow's quality, 1 to 100; 30 to 95 as in Real-ESRGAN."""
     subsampled: Probability = 0.67
     """Share of JPEGs with chroma at half the resolution (4:2:0) instead of 4:4:4."""
 
@@ -192,57 +211,60 @@ class DegradationPass(_Range):
     """Blur, resizing, noise and compression, in this order."""
 
     probability: Probability = 1.0
-    """Of a pass before the last, which always happens."""
+    """Probability of this pass; ignored for the last one, which always happens."""
     size: tuple[float, float] = (0.4, 1.0)
-    """Of a pass before the last: the side it resizes to, as a share of HR's."""
+    """Side to resize to, as a share of HR's; ignored for the last pass, which resizes to LR."""
     filters: tuple[ResizeFilter, ...] = Field(
         ("bicubic", "lanczos", "box", "bilinear"), min_length=1
     )
-    """Resizing filters, drawn with equal probability; one may be named twice."""
+    """Resizing filters, drawn with equal probability; a repeated name is drawn more often."""
     blur: BlurConfig | None = None
+    """Blur; null for none."""
     noise: NoiseConfig | None = None
+    """Noise; null for none."""
     webp: CompressionConfig | None = None
-    """Instead of JPEG, where it is drawn."""
+    """WebP compression; null for none. If it is drawn, the pass skips `jpeg`."""
     jpeg: CompressionConfig | None = None
+    """JPEG compression; null for none."""
 
 
 class DegradationConfig(_Section):
-    """How LR is made of HR crops."""
+    """Degradation of HR crops to LR."""
 
     clean: Probability = 0.1
-    """Share of crops whose LR is MATLAB's bicubic alone."""
+    """Share of crops downscaled by MATLAB's bicubic only, to keep the quality on clean photos."""
     passes: tuple[DegradationPass, ...] = Field((DegradationPass(),), min_length=1)
-    """What happens one after the other; the last resizes to LR."""
+    """Passes in order."""
 
 
 class DataConfig(_Section):
-    """Where HR photos come from and how they are cut into batches."""
+    """HR photos, and how they are cut into batches."""
 
     source: str = Field("tfds:div2k/bicubic_x4", min_length=1)
-    """A folder, `tfds:NAME`, or `samples`."""
+    """A folder, `tfds:NAME` of tensorflow-datasets, or `samples` of scikit-image."""
     hr_crop: int = Field(96, ge=16)
-    """Side of the square HR crops, in pixels."""
+    """Side of the square HR crops, in pixels; 96 in the paper."""
     crop_candidates: int = Field(1, ge=1)
-    """Crops that are drawn for one that is trained on: the one with the most detail that LR
-    shows. A photo's sky teaches little, and a step costs the same."""
+    """Number of random crops of a photo of which the one with the most detail at LR's size is
+    used: a step costs the same and learns little from a sky. 1 as in the paper."""
     photo_scale: float = Field(1.0, gt=0, le=1)
-    """Photos are downscaled by a random factor from this to 1 before they are cropped: sharper
-    pixels, without a camera's blur and JPEG's blocks."""
+    """Lowest factor, drawn from here to 1, by which a photo is downscaled before it is cropped: it
+    removes camera blur and JPEG artefacts. 1, no downscaling, as in the paper."""
     degradation: DegradationConfig | None = None
-    """How LR is made of HR; none: MATLAB's bicubic downscaling, as in the paper."""
+    """Degradation of HR to LR; null for MATLAB's bicubic downscaling, as in the paper."""
     batch_size: int = Field(16, ge=1)
-    """Crops in a mini-batch, over all replicas."""
+    """Crops in a batch, over all replicas; 16 in the paper."""
     validation_photos: int = Field(16, ge=1)
-    """Photos held out of training to measure PSNR and SSIM on."""
+    """Number of photos held out of training, at most a fifth, to measure PSNR and SSIM on."""
     validation_crop: int = Field(256, ge=32)
     """Side of the central crop of each held-out photo, in HR pixels."""
 
 
 class VggConfig(_Section):
-    """The VGG19 behind the perceptual losses."""
+    """The VGG19 of the perceptual losses."""
 
     weights: str = "imagenet"
-    """`imagenet`: downloaded by Keras; else the path of a `.weights.h5` without top."""
+    """`imagenet`, which Keras downloads, or the path of a `.weights.h5` file without top."""
 
 
 Losses = Annotated[dict[LossName, Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -250,30 +272,32 @@ Losses = Annotated[dict[LossName, Annotated[float, Field(gt=0)]], Field(min_leng
 
 class _StageConfig(_Section):
     steps: int = Field(ge=1)
-    """Updates of the generator."""
+    """Number of updates of the generator."""
     start_from: str | None = PREVIOUS
-    """Weights to start from: a run folder, a `.keras` file, a released name, or none, for new ones.
-    `previous`: of the phase before; of a first phase new ones, for the GAN srresnet-mse."""
+    """Initial weights: a run folder, a `.keras` file, a released name, or null for new weights.
+    `previous` is the preceding phase; a first phase starts from new weights in the stage pretrain
+    and from srresnet-mse in the stage gan."""
     losses: Losses
-    """What the generator minimises: weights of the losses in `srgan_tf.losses`, by name."""
+    """Weights of the losses in the generator's loss, by their names in `srgan_tf.losses`."""
     jitter: bool = False
-    """Shift HR and SR alike at random, by up to `scale` - 1 pixels, before the VGG losses and the
-    discriminator see them: against a grid. Not in the paper."""
+    """Shift HR and SR by the same random 0 to `scale` - 1 pixels before the VGG losses and the
+    discriminator, which prevents a grid in SR. Not in the paper."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Adam's (β1 0.9), at its highest."""
+    """Adam's peak learning rate (β1 0.9)."""
     schedule: Literal["constant", "drop", "cosine"] = "constant"
-    """`drop`: a tenth from the middle on; `cosine`: linear warm-up, then cosine to a hundredth."""
+    """`drop` divides the learning rate by 10 after half of the steps; `cosine` raises it linearly
+    over `warmup_steps`, then lowers it to a hundredth along a cosine."""
     warmup_steps: int = Field(0, ge=0)
-    """Of the cosine schedule."""
+    """Number of warm-up steps of the schedule `cosine`."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of the moving average of the generator's weights; 0: no average."""
+    """Decay per step of the moving average of the generator's weights; 0 for no average."""
     bn_statistics: Literal["batch", "moving"] = "batch"
-    """`moving`: the generator's batch normalization keeps the statistics it started from and
-    is trained as it is used; for weights that are trained already."""
-
+    """Statistics of the generator's batch normalization: those of each batch, or `moving`, those
+    of the initial weights, fixed. `moving` trains the generator as it is used; it needs trained
+    weights."""
     bn_synchronized: bool = True
-    """Of several devices: batch statistics are the whole batch's. False: each device takes its own
-    share's, which saves waiting for the others in every layer."""
+    """Compute batch statistics over all devices; false uses each device's share of the batch, which
+    saves a synchronization per layer."""
 
     @model_validator(mode="after")
     def _fits(self):
@@ -285,12 +309,13 @@ class _StageConfig(_Section):
 
 
 class PretrainConfig(_StageConfig):
-    """The generator alone, on content losses (paper, section 3.2: 10⁶ updates at 1e-4)."""
+    """Training of the generator on content losses (paper, section 3.2: 10⁶ updates at 1e-4)."""
 
     steps: int = Field(1_000_000, ge=1)
     losses: Losses = {"mse": 1.0}
     l1_steps: int = Field(0, ge=0)
-    """First steps that minimise L1 instead of `losses`: at a high rate it learns faster."""
+    """Number of first steps that minimise L1 instead of `losses`, as L1 learns faster at high
+    learning rates."""
 
     @model_validator(mode="after")
     def _has_no_discriminator(self):
@@ -300,17 +325,17 @@ class PretrainConfig(_StageConfig):
 
 
 class DiscriminatorConfig(_Section):
-    """The network that judges the generator's photos."""
+    """The discriminator."""
 
     architecture: Literal["srgan", "unet"] = "srgan"
-    """`srgan`: one logit a crop, as in the paper; `unet`: one a pixel, with spectral
+    """`srgan` has one logit per crop, as in the paper; `unet` one per pixel, with spectral
     normalization, as in Real-ESRGAN."""
     filters: int = Field(64, ge=1)
-    """Channels of the first convolution."""
+    """Channels of the first convolution; 64 in the paper."""
 
 
 class GanConfig(_StageConfig):
-    """Generator and discriminator (paper: 10⁵ updates at 1e-4, then 10⁵ at 1e-5)."""
+    """Adversarial training (paper, section 3.2: 10⁵ updates at 1e-4, then 10⁵ at 1e-5)."""
 
     steps: int = Field(200_000, ge=1)
     losses: Losses = {"vgg54": 1.0, "adversarial": 1e-3}
@@ -320,15 +345,20 @@ class GanConfig(_StageConfig):
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a recipe: one run of a stage, from its first step to its last."""
+    """A phase of a recipe: one run of a stage, from its first step to its last.
+
+    Attributes:
+        name: the stage, with a number if the recipe has several phases of it, such as `gan-2`.
+        stage: `pretrain` or `gan`.
+        index: position among the recipe's phases, from 0.
+        place: position among the phases of its stage, from 0.
+        section: its part of the recipe.
+    """
 
     name: str
-    """The stage; where the recipe has several phases of it, with a number: `gan-2`."""
     stage: Stage
     index: int
-    """Of the phases of the recipe, from 0."""
     place: int
-    """Of the phases of its stage, from 0."""
     section: PretrainConfig | GanConfig
 
 
@@ -350,34 +380,35 @@ Adversarial = Annotated[
 
 
 class Config(_Section):
-    """A whole recipe: phases of pretraining, then phases of adversarial training."""
+    """A recipe: phases of pretraining, then phases of adversarial training."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    """Names the default folders of its phases, `runs/NAME/PHASE`, and its cards."""
+    """Name of the recipe's cards and of its phases' default folders, `runs/NAME/PHASE`."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the held-out photos and of new weights; that of a phase's batches is `index` higher."""
+    """Seed of the choice of held-out photos and of new weights; a phase's batches have the seed
+    `seed` + the phase's index."""
     precision: Precision = "float32"
-    """`auto`: mixed_bfloat16 on a machine that trains faster in it, else float32. `mixed_float16`,
-    with scaled losses, is for GPUs before Ampere, which have no bfloat16."""
+    """Keras' dtype policy; `auto` measures whether this machine trains faster in mixed_bfloat16 or
+    float32. `mixed_float16` scales losses; it is for GPUs before Ampere, without bfloat16."""
     meant_for_gpu: bool = False
-    """Without a GPU the recipe takes weeks: training warns where none is found."""
+    """Warn if there is no GPU, as the recipe takes weeks without one."""
     deterministic: bool = False
-    """Only bit-reproducible kernels, at some cost in speed."""
+    """Use bit-reproducible kernels only, which are slower."""
     generator: GeneratorConfig = SRResNetConfig()
     data: DataConfig = DataConfig()
     vgg: VggConfig = VggConfig()
     pretrain: Pretraining | None = None
-    """One phase, or a list of phases."""
+    """A phase of pretraining, or a list of them."""
     gan: Adversarial | None = None
-    """One phase, or a list of phases."""
+    """A phase of adversarial training, or a list of them."""
     checkpoint_every: int = Field(500, ge=1)
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
     checkpoints_kept: int = Field(3, ge=1)
-    """Newest checkpoints kept."""
+    """Number of checkpoints kept, the newest."""
     validate_every: int = Field(500, ge=1)
-    """Steps between validations."""
+    """Number of steps between validations."""
     log_every: int = Field(50, ge=1)
-    """Steps between those whose losses are shown, logged for TensorBoard and checked."""
+    """Number of steps between those whose losses are shown, logged and checked to be finite."""
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -401,18 +432,21 @@ class Config(_Section):
             )
 
     def phases(self, name: str | None = None) -> list[Phase]:
-        """The phases in their order: all, those of a stage, or the one of a name.
+        """Return the recipe's phases in order.
+
+        Args:
+            name: a stage or a phase's name, to return these only; None for all.
 
         Raises:
-            UserError: there is none of this name.
+            UserError: the recipe has no such phase.
         """
         phases: list[Phase] = []
         for stage in STAGES:
             value = getattr(self, stage)
             sections = [] if value is None else value if isinstance(value, tuple) else [value]
             for place, section in enumerate(sections):
-                of_name = f"{stage}-{place + 1}" if len(sections) > 1 else stage
-                phases.append(Phase(of_name, stage, len(phases), place, section))
+                own_name = f"{stage}-{place + 1}" if len(sections) > 1 else stage
+                phases.append(Phase(own_name, stage, len(phases), place, section))
         chosen = [phase for phase in phases if name in (None, phase.name, phase.stage)]
         if phases and not chosen:
             names = [phase.name for phase in phases]
@@ -424,17 +458,17 @@ class Config(_Section):
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Reads a recipe and applies `key=value` overrides to it.
+    """Read a recipe and apply `key=value` overrides to it.
 
     Args:
         path: a YAML file.
-        overrides: such as `["pretrain.steps=1000", "vgg.weights=vgg19.weights.h5"]`;
-            values are read as YAML, save those of keys that take text, which are
-            taken as they are (a folder may be called 2024).
+        overrides: such as `["pretrain.steps=1000", "vgg.weights=vgg19.weights.h5"]`. Values are
+            parsed as YAML, except those of text keys, which are used verbatim (a folder may be
+            called 2024).
 
     Raises:
-        UserError: no such file, not YAML, an unknown key (with the nearest valid
-            one), or a value out of range.
+        UserError: no such file, not YAML, an unknown key, or a value out of range; the message
+            names the key and the nearest valid one.
     """
     path = Path(path)
     try:
@@ -442,7 +476,7 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     except (OSError, *_YAML_ERRORS) as error:
         raise UserError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values")
+        raise UserError(f"{path}: not a recipe, which is a mapping of keys to values")
     for override in overrides or []:
         _apply(tree, override)
     try:
@@ -452,11 +486,10 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 
 
 def write_config(config: Config, path: str | Path) -> None:
-    """Writes the resolved recipe, so that `read_config` gives an equal one."""
-    # A None within a section stays: it may stand against a default, as in start_from.
+    """Write a recipe with all defaults filled in; `read_config` returns an equal one."""
+    # None within a section is kept: it may differ from the default, as in start_from.
     tree = {key: value for key, value in config.model_dump().items() if value is not None}
-    with atomic_write(Path(path)) as temporary:
-        temporary.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    write_text(Path(path), yaml.safe_dump(tree, sort_keys=False))
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -467,18 +500,18 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = text if _takes_text(sections, last, text) else _number(yaml.safe_load(text))
     except _YAML_ERRORS:
-        raise UserError(f"--set {override}: the value is not YAML") from None
+        raise UserError(f"--set {override}: the value is not valid YAML") from None
     _assign(tree, [*sections, last], value, override)
 
 
 def _assign(tree: Any, keys: list[str], value: Any, override: str) -> None:
-    """Set a value in a tree; in a list of phases, in each."""
+    """Set a value in a tree; in a list of phases, set it in each."""
     if isinstance(tree, list):
         for phase in tree:
             _assign(phase, keys, value, override)
         return
     if not isinstance(tree, dict):
-        raise UserError(f"--set {override}: there is no such section")
+        raise UserError(f"--set {override}: no such section")
     key, *rest = keys
     stage, number = _numbered(key)
     if number is not None:
@@ -497,7 +530,7 @@ def _assign(tree: Any, keys: list[str], value: Any, override: str) -> None:
 
 
 def _numbered(key: str) -> tuple[str, int | None]:
-    """The stage and number of a phase's name, such as gan-2; another key and None."""
+    """Return (stage, number) of a phase's name, such as gan-2; (key, None) for any other key."""
     match = re.fullmatch(r"(pretrain|gan)-(\d{1,4})", key)
     return (match[1], int(match[2])) if match else (key, None)
 
@@ -511,7 +544,7 @@ def _takes_text(sections: list[str], last: str, text: str) -> bool:
 
 
 def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-4, without a dot, as a string.
+    # YAML 1.1 parses 1e-4, without a dot, as a string.
     if isinstance(value, str):
         try:
             return float(value)
@@ -545,7 +578,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys to a place in the tree, whose location names the members of unions too."""
+    """Return the recipe's keys in a pydantic location, which also names the members of unions."""
     parts = [str(part) for part in location]
     if parts and parts[0] in STAGES:
         if parts[1:2] == ["several"] and len(parts) > 2:
@@ -565,12 +598,12 @@ def _section(keys: list[str]) -> type[BaseModel] | None:
             return None
         types = _types(section.model_fields[key].annotation)
         sections = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
-        section = sections[0] if sections else None  # of the generators', srresnet's
+        section = sections[0] if sections else None  # the first generator's is srresnet's
     return section
 
 
 def _types(annotation: Any) -> list[Any]:
-    """The types in a union, also in a union of annotated ones."""
+    """Return the types in a union, including nested and annotated ones."""
     inner = typing.get_args(annotation)
     return [t for part in inner for t in _types(part)] if inner else [annotation]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -149,15 +150,15 @@ def readable(name: str) -> str:
 
 @contextmanager
 def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to `path` if the block raises nothing.
+    """Yield a temporary path that is renamed to `path` unless the block raises.
 
     Args:
         path: the file; its folder is created.
-        mode: permissions of the file, less the process' umask.
+        mode: permissions of the file, reduced by the process' umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
-    # Created with its mode, as some file systems can't change it later.
+    # Created with this mode, as some file systems can't change it later.
     temporary.touch(mode, exist_ok=False)
     try:
         yield temporary
@@ -172,8 +173,14 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class TensorFlowPath:
-    """A folder's path without glob characters, which TensorFlow would expand.
+    """A path to a folder without glob characters, which TensorFlow would expand.
 
     Args:
         folder: created if needed; a path with one of `[ ] * ?` is replaced by a link.
@@ -229,7 +236,7 @@ def suppress_native_output() -> Iterator[None]:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # so that Ctrl-C does not reach it
             )
-        except OSError:  # no more processes: let the output through
+        except OSError:  # no process can be started: let the output through
             yield
             return
         assert holder.stdin is not None

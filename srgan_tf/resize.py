@@ -1,4 +1,4 @@
-"""MATLAB's `imresize` in NumPy."""
+"""Resizing of images as MATLAB's `imresize` does it, in NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-# Result rows of a band times the photo's width, which bounds the memory for floats.
+# Rows of the result per band times the photo's width, which bounds the memory for floats.
 _BAND = 2**22
 
 Kernel = Callable[[np.ndarray], np.ndarray]
@@ -23,10 +23,10 @@ def resize_weights(
     When shrinking, the kernel is widened by the same factor. Pixels at the border are repeated.
 
     Args:
-        size: of the axis.
-        new_size: of the resized axis.
-        kernel: a function of distances in pixels, by default `cubic`.
-        radius: of the kernel's support.
+        size: length of the axis, in pixels.
+        new_size: length of the resized axis.
+        kernel: a function of distances in pixels; None for `cubic`.
+        radius: radius of the kernel's support, in pixels.
 
     Returns:
         Two arrays [new_size, taps]: the indices of each new pixel's sources, and their weights,
@@ -100,7 +100,7 @@ def bicubic_upscale(images, scale: int) -> np.ndarray:
 
 
 def _imresize(images, height: int, width: int) -> np.ndarray:
-    """As MATLAB does it: rows come first, and each pass rounds to whole grey levels.
+    """Resize rows, then columns, rounding to grey levels after each as MATLAB does.
 
     This reproduces the published LR images of Set5, Set14 and BSD100.
     """
@@ -119,18 +119,17 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
         pixels: uint8 or uint16 [H, W] or [H, W, C].
-        height: of the result.
-        width: of the result.
+        height, width: size of the result, in pixels.
 
     Returns:
-        The same type and channels, [height, width] or [height, width, C].
+        The same dtype, [height, width] or [height, width, C].
     """
     highest = np.iinfo(pixels.dtype).max
     channels = pixels.reshape(*pixels.shape[:2], -1)
     result = np.empty((height, width, channels.shape[2]), pixels.dtype)
     step = len(channels) / height
     margin = 3 * math.ceil(max(1.0, step))  # more than a kernel's radius
-    # In bands of rows, as Pillow resizes floats, which take four times the memory.
+    # In bands of rows, as Pillow resizes floats, which take four times as much memory.
     rows = max(1, _BAND // channels.shape[1])
     for start in range(0, height, rows):
         stop = min(start + rows, height)

@@ -156,7 +156,7 @@ def test_overrides_are_read_by_their_keys_type(recipe):
 
 
 def test_a_value_nested_too_deeply_is_refused(recipe):
-    assert "the value is not YAML" in error_of(recipe, "seed=" + "[" * 1000)
+    assert "the value is not valid YAML" in error_of(recipe, "seed=" + "[" * 1000)
 
 
 def test_the_last_of_equal_overrides_counts(recipe):

@@ -233,7 +233,7 @@ def test_a_photo_is_held_out_whatever_the_size_of_the_crops():
 
 
 def test_photos_that_are_all_too_small_are_refused():
-    with pytest.raises(UserError, match=r"no photo of at least 32 pixels a side"):
+    with pytest.raises(UserError, match=r"no photo has sides of at least 32 pixels"):
         split_photos(make_store((20, 50)), DataConfig(hr_crop=32), 0)
 
 

@@ -137,7 +137,7 @@ def test_the_one_who_finishes_second_uses_the_first_ones_cache():
 def test_a_cache_that_cannot_be_written_is_a_request_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="SRGAN_TF_CACHE=DIR moves it"):
+    with pytest.raises(UserError, match="set SRGAN_TF_CACHE=DIR to move it"):
         open_store(source(PHOTOS))
 
 
@@ -149,14 +149,14 @@ def test_without_a_home_folder_the_variable_names_the_cache(monkeypatch, tmp_pat
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("SRGAN_TF_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    with pytest.raises(UserError, match="SRGAN_TF_CACHE=DIR names another"):
+    with pytest.raises(UserError, match="set SRGAN_TF_CACHE=DIR to another"):
         cache_folder()
 
 
 def test_a_folder_in_the_cache_is_made_or_refused(monkeypatch, tmp_path):
     assert writable_cache("evaluation") == tmp_path / "cache" / "evaluation"
     monkeypatch.setattr(store.os, "access", lambda *_: False)
-    with pytest.raises(UserError, match=r"Permission denied\); SRGAN_TF_CACHE=DIR moves it"):
+    with pytest.raises(UserError, match=r"Permission denied\); set SRGAN_TF_CACHE=DIR to move it"):
         writable_cache("evaluation")
 
 

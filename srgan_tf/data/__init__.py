@@ -1,1 +1,1 @@
-"""Photos in, batches of (LR, HR) crops out."""
+"""HR photos, and batches of LR and HR crops."""

@@ -1,4 +1,4 @@
-"""(seed, step) to the crops of a batch, LR and HR: pure functions, on NumPy and Pillow alone."""
+"""Batches of LR and HR crops as pure functions of (seed, step), in NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Photos(Protocol):
 def crop_batch(
     photos: Photos, config: DataConfig, scale: int, seed: int, step: int, crops: range | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the batch of a step, or some of its crops: a pure function of the arguments.
+    """Return the batch of a step, or some of its crops, a pure function of the arguments.
 
     Args:
-        photos: at least `hr_crop` pixels a side.
+        photos: with sides of at least `hr_crop` pixels.
         config: the recipe's `data`.
-        scale: how many times smaller LR is.
-        seed: the recipe's.
-        step: counted from 0.
-        crops: which crops of the batch; all by default.
+        scale: ratio of HR's side to LR's.
+        seed: seed of all batches.
+        step: index of the batch, from 0.
+        crops: indices of crops in the batch; None for all.
 
     Returns:
         (lr, hr): uint8 [n, hr_crop/scale, hr_crop/scale, 3] and [n, hr_crop, hr_crop, 3].
@@ -52,7 +52,7 @@ def crop_batch(
 
 
 def hr_crop(photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut a random crop out of a random photo, downscaled, flipped and turned by quarters.
+    """Draw a crop of a random photo, downscaled, flipped and turned by multiples of 90°.
 
     Returns:
         uint8 [hr_crop, hr_crop, 3].
@@ -82,7 +82,7 @@ def hr_crop(photos: Photos, config: DataConfig, scale: int, rng: np.random.Gener
 def _detail(piece: np.ndarray, side: int) -> float:
     """Sum the squared differences of neighbouring green pixels at LR's size.
 
-    What differs between pixels of HR alone, grain and grass, nobody can restore.
+    Finer detail, such as grain and grass, can't be restored from LR.
     """
     green = Image.fromarray(np.ascontiguousarray(piece[..., 1]))
     small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
@@ -91,7 +91,16 @@ def _detail(piece: np.ndarray, side: int) -> float:
 
 
 def central_crop(photo: np.ndarray, size: tuple[int, int], multiple: int = 1) -> np.ndarray:
-    """Cut the centre out of a photo [H, W, C]: at most (height, width), in multiples."""
+    """Return the centre of a photo.
+
+    Args:
+        photo: [H, W, C].
+        size: largest height and width, in pixels.
+        multiple: divisor of the crop's height and width.
+
+    Returns:
+        A view [h, w, C].
+    """
     height, width = (
         min(most, side) // multiple * multiple
         for most, side in zip(size, photo.shape[:2], strict=True)

@@ -1,8 +1,8 @@
-"""HR crops to LR as people have it: blurred, resized, noisy, compressed, and all of it again.
+"""Random degradation of HR crops to LR like people's photos: blur, resizing, noise, compression.
 
-Pure functions of an image and a random generator, on NumPy and Pillow alone, with the real
-libjpeg and libwebp. The order of a pass (blur, resizing, noise, compression) and the second pass
-follow Real-ESRGAN (Wang et al. 2021, section 3).
+The functions are pure, given an image and a random generator, and use NumPy and Pillow, that is,
+libjpeg and libwebp. The order of a pass and its repetition follow Real-ESRGAN (Wang et al. 2021,
+section 3).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 def degrade(
     hr: np.ndarray, scale: int, config: DegradationConfig | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Make LR of an HR crop.
+    """Degrade an HR crop to LR.
 
     Args:
         hr: uint8 [H, W, 3]; H and W multiples of `scale`.
-        scale: how many times smaller LR is.
-        config: the recipe's `data.degradation`; None: MATLAB's bicubic downscaling, always.
-        rng: where all random choices come from.
+        scale: ratio of HR's side to LR's.
+        config: the recipe's `data.degradation`; None for MATLAB's bicubic downscaling.
+        rng: source of all random choices.
 
     Returns:
         uint8 [H/scale, W/scale, 3].
@@ -57,7 +57,7 @@ def _one_pass(
     kernel = config.filters[rng.integers(len(config.filters))]
     matrices = [resizing(old, new, kernel) for old, new in zip(image.shape, shape, strict=False)]
     if config.blur is not None and rng.random() < config.blur.probability:
-        # Of the pixels that come out where they are fewer than those that go in.
+        # σ is in pixels of the smaller image.
         unit = max(1.0, image.shape[0] / shape[0])
         blurs = _blurs(image.shape, unit, config.blur, rng)
         matrices = [resize @ blur for resize, blur in zip(matrices, blurs, strict=True)]
@@ -97,11 +97,11 @@ _KERNELS = {
 
 @functools.lru_cache(maxsize=1024)
 def resizing(size: int, new_size: int, kernel: str) -> np.ndarray:
-    """Return the antialiased resizing of one axis, float32 [new_size, size].
+    """Return the antialiased resizing of one axis as a matrix, float32 [new_size, size].
 
     Args:
-        size: of the axis.
-        new_size: of the resized axis.
+        size: length of the axis, in pixels.
+        new_size: length of the resized axis.
         kernel: `bicubic` (a = -0.5), `bilinear`, `box` or `lanczos` (3 lobes).
     """
     return dense_matrix(size, new_size, *_KERNELS[kernel])
@@ -112,7 +112,7 @@ def _blurs(
 ) -> list[np.ndarray]:
     """Draw a separable blur: a matrix for the rows and one for the columns."""
     if rng.random() < config.sinc:
-        cutoff = rng.uniform(0.5, 1.0) / unit  # of the Nyquist frequency: rings, as sharpening does
+        cutoff = rng.uniform(0.5, 1.0) / unit  # as a share of the Nyquist frequency
         return [_low_pass(side, cutoff) for side in shape[:2]]
     sigma = rng.uniform(*config.sigma)
     stretch = rng.uniform(1.0, config.anisotropy)
@@ -146,7 +146,7 @@ def _low_pass(side: int, cutoff: float) -> np.ndarray:
 
 
 def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise, or noise whose variance grows with the brightness as photons' does."""
+    """Add Gaussian noise, or Poisson noise, approximated by a variance ∝ brightness."""
     low, high = config.sigma
     sigma = np.float32(low + (high - low) * rng.random() ** 2)  # most photos have little
     channels = 1 if rng.random() < config.grey else 3
@@ -160,18 +160,16 @@ def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) ->
 def _compressed(
     image: np.ndarray, codec: str, config: CompressionConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Save and load, with the codec's grid of blocks at a random place."""
+    """Compress and decode, with the codec's grid of blocks at a random position."""
     quality = int(rng.integers(config.quality[0], config.quality[1] + 1))
     offsets = rng.integers(0, 16, 2)
     rows, columns = (
         _mirrored(side, int(offset)) for side, offset in zip(image.shape, offsets, strict=False)
     )
-    # 4:4:4 or 4:2:0; WebP knows the latter alone.
-    options = (
-        {"subsampling": 2 if rng.random() < config.subsampled else 0} if codec == "jpeg" else {}
-    )
-    if codec == "webp":
-        options = {"method": 2}
+    if codec == "jpeg":
+        options = {"subsampling": 2 if rng.random() < config.subsampled else 0}  # 4:2:0 or 4:4:4
+    else:
+        options = {"method": 2}  # lossy WebP is always 4:2:0
     file = io.BytesIO()
     Image.fromarray(image[rows[:, None], columns]).save(file, codec, quality=quality, **options)
     saved = np.asarray(Image.open(file, formats=(codec,)))
@@ -181,6 +179,6 @@ def _compressed(
 
 @functools.lru_cache(maxsize=4096)
 def _mirrored(side: int, before: int) -> np.ndarray:
-    """Return indices of an axis with `before` pixels in front, mirrored until it is long enough."""
+    """Return the indices of an axis with `before` mirrored pixels in front."""
     indices = np.abs(np.arange(-before, side)) % (2 * side)
     return np.minimum(indices, 2 * side - 1 - indices)

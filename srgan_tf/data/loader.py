@@ -1,4 +1,4 @@
-"""Batches made by several processes, in order."""
+"""Batches computed ahead of time by several processes, in order."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 Pair = tuple[np.ndarray, np.ndarray]
 
 AHEAD = 4
-"""Batches that each process is ahead of the training."""
+"""Number of batches that each process may be ahead of the training."""
 
 _photos: Photos
 _memory: SharedMemory
 
 
 def available_cores() -> int:
-    """Count the processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -44,22 +44,23 @@ def load_batches(
     """Yield `crop_batch` of each (step, crops), computed ahead of time by other processes.
 
     Args:
-        open_photos: opens the photos, in each of the processes: a function that can be pickled.
+        open_photos: opens the photos in each process; must be picklable.
         config: the recipe's `data`.
-        scale: how many times smaller LR is.
-        seed: the recipe's.
-        elements: the steps and which crops of their batches.
-        processes: how many compute at once.
+        scale: ratio of HR's side to LR's.
+        seed: seed of all batches.
+        elements: steps, and the indices of crops in their batches.
+        processes: number of processes.
     """
-    # Pixels go through shared memory: through pipes they would wait for Python's lock, in pieces.
+    # Shared memory, as pipes would transfer pixels piecewise, each piece waiting for the GIL.
     slots = AHEAD * processes
     largest = sum(_bytes(config, scale, config.batch_size))
     memory = SharedMemory(create=True, size=slots * largest)
-    context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's locks
+    context = multiprocessing.get_context("spawn")  # a fork would copy locked mutexes of TensorFlow
     pool = ProcessPoolExecutor(
         processes, context, initializer=_start, initargs=(open_photos, memory.name)
     )
-    # Read by NumPy when it is imported: threads cost more than they give with small matrices.
+    # NumPy reads this when a process imports it. With small matrices threads cost more than they
+    # save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     waiting: deque[tuple[Future[None], int, int]] = deque()
 
@@ -89,7 +90,7 @@ def _bytes(config: DataConfig, scale: int, count: int) -> tuple[int, int]:
 
 
 def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, count: int) -> Pair:
-    """Return the arrays of a batch that lie in the memory from `start` on."""
+    """Return the arrays of a batch at an offset in the shared memory."""
     side = config.hr_crop
     first, second = _bytes(config, scale, count)
     assert memory.buf is not None
@@ -108,7 +109,7 @@ def _start(open_photos: Callable[[], Photos], memory: str) -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()  # else the processes of a killed run would wait for work forever
+    parent.join()  # otherwise the processes of a killed run would wait for work forever
     os._exit(0)
 
 

@@ -1,6 +1,6 @@
-"""Crops to tf.data batches, and the held-out photos.
+"""Training batches as a tf.data pipeline, and pairs of the held-out photos.
 
-Arrays: LR float32 in [0, 1], HR float32 in [-1, 1], NHWC.
+LR is float32 in [0, 1], HR float32 in [-1, 1], both NHWC.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoStore
 
-# The iterator of a run that was stopped is in a reference cycle. Collected only when Python is
-# shutting down, it would wait for ever for a batch under way, which can't have the GIL any more.
+# The iterator of a stopped run is in a reference cycle. If it were collected only when Python is
+# finalized, it would wait forever for a batch that can't get the GIL any more.
 atexit.register(gc.collect)
 
 
 def to_pair(lr, hr) -> tuple[tf.Tensor, tf.Tensor]:
-    """Convert uint8 LR and HR images to the pair that the models see."""
+    """Convert uint8 LR and HR images to float32, in [0, 1] and [-1, 1]."""
     return tf.cast(lr, tf.float32) / 255.0, tf.cast(hr, tf.float32) / 127.5 - 1.0
 
 
@@ -35,16 +35,24 @@ def training_dataset(
     steps: range,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """Make the batches of `steps`, one element a local replica and step.
+    """Return the batches of `steps` as a dataset with one element per step and local replica.
 
-    Every worker and replica takes its own slice of the same global batch.
+    Every worker and replica gets its own slice of the same global batch.
 
-    Yields:
-        (lr, hr): float32 [b, crop/scale, crop/scale, 3] and [b, crop, crop, 3], where b is
-        the batch size divided by the replicas.
+    Args:
+        photos: the photos to train on.
+        config: the recipe's `data`.
+        scale: ratio of HR's side to LR's.
+        seed: seed of all batches.
+        steps: indices of the batches.
+        context: this worker's part; None for all of a batch.
+
+    Returns:
+        A dataset of (lr, hr), float32 [b, crop/scale, crop/scale, 3] and [b, crop, crop, 3], where
+        b is the batch size divided by the number of replicas.
 
     Raises:
-        ValueError: the batch does not divide by the number of replicas.
+        ValueError: the batch size is not a multiple of the number of replicas.
     """
     context = context or tf.distribute.InputContext()
     share = context.get_per_replica_batch_size(config.batch_size)
@@ -74,7 +82,17 @@ def training_dataset(
 def validation_pairs(
     photos: PhotoStore, config: DataConfig, scale: int, seed: int
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Make pairs (lr, hr) of photos' central crops, one image each, degraded as in training."""
+    """Return pairs (lr, hr) of the photos' central crops, one image each, degraded by the recipe.
+
+    Args:
+        photos: the held-out photos.
+        config: the recipe's `data`.
+        scale: ratio of HR's side to LR's.
+        seed: seed of the degradations.
+
+    Returns:
+        float32 [1, h, w, 3] in [0, 1] and [1, scale·h, scale·w, 3] in [-1, 1].
+    """
     pairs = []
     for index in range(len(photos)):
         hr = central_crop(photos[index], (config.validation_crop,) * 2, scale)

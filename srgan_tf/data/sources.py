@@ -1,4 +1,4 @@
-"""Where HR photos come from: a folder, a tensorflow-datasets name, or bundled samples."""
+"""Sources of HR photos: a folder, a tensorflow-datasets name, or scikit-image's samples."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ SAMPLES = (
 
 
 def open_source(name: str) -> PhotoSource:
-    """Opens `samples`, `tfds:NAME` or a folder of photos.
+    """Open `samples`, `tfds:NAME` or a folder of photos.
 
     Args:
-        name: `samples` for photos that scikit-image ships; `tfds:NAME` for the train split of
-            any tensorflow-datasets name with an image feature, found in `$TFDS_DATA_DIR` or
-            downloaded on first use; else a folder, searched recursively for png, jpg, webp,
-            bmp and tiff files.
+        name: `samples` for photos that scikit-image ships; `tfds:NAME` for the train split of a
+            tensorflow-datasets name with an image feature, read from `$TFDS_DATA_DIR` or
+            downloaded on first use; otherwise a folder, searched recursively for image files.
 
     Raises:
         UserError: no such folder, no image file in it, or no such data set.
@@ -45,7 +44,7 @@ def open_source(name: str) -> PhotoSource:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Decodes a file to uint8 RGB [H, W, 3], turned as its EXIF orientation says.
+    """Decode a file to uint8 RGB [H, W, 3], with the EXIF orientation applied.
 
     Raises:
         ImageError: see `srgan_tf.images.read_image`.
@@ -54,7 +53,7 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 [H, W] or [H, W, 1 to 4] to uint8 [H, W, 3]; alpha is dropped."""
+    """Convert uint8 or uint16 [H, W] or [H, W, 1 to 4] to uint8 [H, W, 3], dropping alpha."""
     if pixels.dtype.itemsize == 2:
         pixels = np.rint(pixels / 257.0).astype(np.uint8)
     if pixels.ndim == 2 or pixels.shape[-1] < 3:
@@ -68,7 +67,7 @@ def _read_files(root: Path, files: list[Path]):
         name = readable(path.relative_to(root).as_posix())
         try:
             yield name, read_photo(path)
-        except Exception as error:  # Pillow's decoders raise nearly anything at a broken file
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
             yield name, error
 
 
@@ -85,10 +84,10 @@ def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
 def _folder_photos(name: str) -> PhotoSource:
     try:
         root = Path(name).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, …
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a cycle of links, …
         raise UserError(f"{name}: can't be read ({first_line(error)})") from None
     if not is_folder(root):
-        raise UserError(f"{name}: no such folder; data is a folder of photos, tfds:NAME or samples")
+        raise UserError(f"{name}: no such folder; give a folder of photos, tfds:NAME or samples")
     files = []
     for path, problem in find_images(root):
         if problem is None:
@@ -108,12 +107,12 @@ def _sample_photos() -> PhotoSource:
 
 
 def _tfds_photos(name: str) -> PhotoSource:
-    # Imported here: it takes seconds, and only this source needs it.
+    # Imported here, as it takes seconds.
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name)
-    except Exception as error:  # of many types: a wrong version is an AssertionError
+    except Exception as error:  # any type: a wrong version is an AssertionError
         near = difflib.get_close_matches(name, tfds.list_builders(), n=1)
         raise UserError(
             f"tfds:{name}: tensorflow-datasets can't open it ({first_line(error)}); "

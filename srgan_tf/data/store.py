@@ -1,4 +1,4 @@
-"""Decoded photos in one memory-mapped file, so that a random crop costs microseconds."""
+"""A cache of decoded photos in one memory-mapped file: a random crop takes microseconds."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class PhotoSource:
     """HR photos that can be read one after the other.
 
     Attributes:
-        name: as the user wrote it.
+        name: as given by the user.
         key: changes whenever the photos may have changed.
-        count: how many photos `photos()` yields, None when not known beforehand.
-        photos: yields (name, uint8 [H, W, 3]), or (name, Exception) for an unreadable one.
+        count: number of photos; None if unknown.
+        photos: returns an iterator of (name, uint8 [H, W, 3]), or (name, Exception) for a photo
+            that can't be read.
     """
 
     name: str
@@ -47,8 +48,10 @@ class PhotoStore:
     """Photos by index, each a uint8 [H, W, 3] view of a memory-mapped file.
 
     Attributes:
-        open: opens the same photos again, in another process.
+        names, shapes, offsets: name, shape, and index of the first byte in `pixels`, per photo.
+        pixels: uint8 [N], all photos of the source.
         fingerprint: SHA-256 of the names, shapes and pixels of all photos of the source.
+        open: opens the same photos in another process.
     """
 
     names: tuple[str, ...]
@@ -66,7 +69,7 @@ class PhotoStore:
         return self.pixels[start : start + shape[0] * shape[1] * 3].reshape(shape)
 
     def subset(self, indices: list[int]) -> PhotoStore:
-        """Return the photos of some indices, in their order."""
+        """Return the photos at the indices, in their order."""
         return PhotoStore(
             tuple(self.names[i] for i in indices),
             tuple(self.shapes[i] for i in indices),
@@ -82,21 +85,31 @@ def _subset(open_store: Callable[[], PhotoStore], indices: list[int]) -> PhotoSt
 
 
 def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[PhotoStore, PhotoStore]:
-    """Split into the photos to train on and those held out for validation.
+    """Split photos into those to train on and those held out for validation.
 
-    Whether a photo is held out depends on the seed and its name alone, not on the size of the
-    crops: another recipe of the same photos and seed holds out the same ones. At most a fifth of
-    the photos is held out; a single photo serves as both.
+    Which photos are held out depends on the seed and their names only: recipes with the same photos
+    and seed hold out the same ones, whatever the size of their crops. At most a fifth is held out;
+    a single photo is in both parts.
+
+    Args:
+        store: all photos.
+        config: the recipe's `data`.
+        seed: the recipe's.
+
+    Returns:
+        The photos to train on and the held-out photos, without photos that have a side of fewer
+        than `hr_crop` pixels.
 
     Raises:
-        UserError: no photo has `hr_crop` pixels a side.
+        UserError: no photo is large enough.
     """
     order = sorted(store.names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
     held_out = set(order[: min(config.validation_photos, len(order) // 5) or 1])
     large = [i for i, shape in enumerate(store.shapes) if min(shape[:2]) >= config.hr_crop]
     if not large:
         raise UserError(
-            f"{config.source}: no photo of at least {config.hr_crop} pixels a side (data.hr_crop)"
+            f"{config.source}: no photo has sides of at least {config.hr_crop} pixels; give larger "
+            "photos or lower data.hr_crop"
         )
     train = [i for i in large if store.names[i] not in held_out]
     validate = [i for i in large if store.names[i] in held_out]
@@ -104,10 +117,10 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
 
 
 def cache_folder() -> Path:
-    """`$SRGAN_TF_CACHE`, else `srgan_tf` in the user's cache folder.
+    """Return `$SRGAN_TF_CACHE` or, if it is not set, `srgan_tf` in the user's cache folder.
 
     Raises:
-        UserError: neither is set, and the user has no home folder.
+        UserError: it is not set, and the user has no home folder.
     """
     if folder := os.environ.get("SRGAN_TF_CACHE"):
         return Path(folder)
@@ -115,15 +128,15 @@ def cache_folder() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
     except RuntimeError:
         raise UserError(
-            "the user has no home folder to keep a cache in: SRGAN_TF_CACHE=DIR names another"
+            "no home folder to keep a cache in: set SRGAN_TF_CACHE=DIR to another folder"
         ) from None
 
 
 def writable_cache(part: str) -> Path:
-    """A folder within the cache, made.
+    """Create a folder in the cache and return its path.
 
     Raises:
-        UserError: it can't be written to.
+        UserError: the folder can't be written to.
     """
     folder = cache_folder() / part
     try:
@@ -137,15 +150,17 @@ def writable_cache(part: str) -> Path:
 
 def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(
-        f"{folder}: can't write the cache ({first_line(error)}); SRGAN_TF_CACHE=DIR moves it"
+        f"{folder}: can't write the cache ({first_line(error)}); set SRGAN_TF_CACHE=DIR to move it"
     )
 
 
 def open_store(source: PhotoSource) -> PhotoStore:
-    """Decode a source's photos into the cache, or find them there.
+    """Open a source's photos, decoding them into the cache unless they are there.
+
+    Warns of photos that can't be read.
 
     Raises:
-        UserError: no readable photo, or no room for the cache.
+        UserError: no photo can be read, or the cache can't be written to.
     """
     key = hashlib.sha256(f"2\0{source.key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
@@ -164,7 +179,7 @@ def open_store(source: PhotoSource) -> PhotoStore:
 
 
 def read_store(folder: Path) -> PhotoStore:
-    """Open the decoded photos in a folder."""
+    """Open the decoded photos in a folder of the cache."""
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     names = tuple(name for name, _ in index["photos"])
     shapes = tuple(tuple(shape) for _, shape in index["photos"])
@@ -201,5 +216,5 @@ def _decode(source: PhotoSource, folder: Path) -> None:
         try:
             partial.rename(folder)
         except OSError:
-            if not (folder / "index.json").exists():  # else another process was first
+            if not (folder / "index.json").exists():  # otherwise another process was first
                 raise

@@ -1,4 +1,4 @@
-"""Recipes: what a training run is made of, one YAML file each, and finding them by name."""
+"""The packaged recipes, one YAML file each, and how to find them by name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _FOLDER = Path(__file__).parent
 
 
 def recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Return the packaged recipes by name."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The YAML file behind a file's path or a packaged recipe's name, with or without `.yaml`.
+    """Return the YAML file of a path or of a packaged recipe's name, with or without `.yaml`.
 
-    A file goes before a recipe of the same name.
+    A file takes precedence over a recipe of the same name.
 
     Raises:
-        UserError: there is none; the message names the nearest and where recipes are.
+        UserError: no such recipe; the message names the nearest and the folder of the recipes.
     """
     path = Path(name)
     packaged = recipes()
