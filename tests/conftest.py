@@ -1,4 +1,4 @@
-"""What all tests share: caches in a temporary folder, and the optional folder of real data."""
+"""Fixtures of all tests: caches in a temporary folder, and the optional folder of real data."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Set here, not in a fixture: TensorFlow and tensorflow-datasets read theirs when imported.
+# Not in a fixture, as TensorFlow and tensorflow-datasets read these when they are imported.
 _CACHES = tempfile.TemporaryDirectory(prefix="srgan_tf-tests-")
 os.environ["SRGAN_TF_CACHE"] = f"{_CACHES.name}/srgan_tf"
 os.environ["TFDS_DATA_DIR"] = f"{_CACHES.name}/tensorflow_datasets"
@@ -28,7 +28,7 @@ def shared() -> Path:
 
 @pytest.fixture
 def locked_folders(monkeypatch) -> None:
-    """Folders whose names end in `locked` can't be listed, by root neither."""
+    """Make folders whose names end in `locked` unlistable, also for root."""
     scandir = os.scandir
 
     def refused(path):

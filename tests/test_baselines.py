@@ -1,4 +1,4 @@
-"""SRCNN, ESPCN and DRCN: their papers' sizes, their start, and the contract of a generator."""
+"""SRCNN, ESPCN and DRCN: sizes, initialization, and the interface of generators."""
 
 import keras
 import numpy as np
@@ -97,7 +97,7 @@ def test_the_radius_is_the_receptive_fields(name):
         total = tf.reduce_sum(pixel**2)
     reached = np.abs(tape.gradient(total, lr).numpy()).sum(axis=(0, 3)) > 0
     assert not reached[0].any() and not reached[-1].any() and not reached[:, 0].any()
-    assert reached[2].any()  # a row may be lost to rounding up to whole LR pixels
+    assert reached[2].any()  # a row may be lost as the radius is rounded up to LR pixels
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -149,7 +149,7 @@ def test_training_lowers_the_luma_loss_and_supervises_recursions(name, rate):
     lr = tf.constant(LR)
     y, *recursions = generator.predictions(unit_luma(lr))
     target = unit_luma((hr + 1) / 2)
-    # In the first step it is the recursions alone that count, where there are any.
+    # In the first step only the recursions' losses count, if there are any.
     predicted = recursions or [y]
     expected = np.mean([np.mean((target - p) ** 2) for p in predicted])
     logs = trainer.train_step((lr, hr))

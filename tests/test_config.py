@@ -1,4 +1,4 @@
-"""Recipes: reading, overriding, writing, and what a wrong one is told."""
+"""Recipes: reading, overriding and writing, and errors on wrong ones."""
 
 from pathlib import Path
 
@@ -229,7 +229,7 @@ def test_a_folder_or_a_binary_file_is_no_recipe(tmp_path):
     assert "not a readable YAML file" in error_of(tmp_path / "binary.yaml")
 
 
-# Text that is often nearly right: keys and values of the tree, and YAML's special forms.
+# Nearly valid text: keys and values of recipes, and YAML's special forms.
 KEYS = st.sampled_from(
     ["name", "seed", "data", "data.source", "pretrain.steps", "gan.ema", "gan-1.ema", "gan", "a.b"]
 )

@@ -1,4 +1,4 @@
-"""LR as people have it: each operation against an independent one, and the distribution of all."""
+"""Degradation of LR: operations against independent ones, and the distribution of all."""
 
 import io
 
@@ -35,7 +35,7 @@ def degraded(seed=0, hr=PHOTO, clean=0.0, earlier=(), **last):
 
 
 def test_a_pass_without_operations_is_bicubic_downscaling():
-    # Rounded once, where MATLAB rounds after the rows too.
+    # Rounded once, whereas MATLAB rounds after the rows too.
     assert np.max(np.abs(degraded().astype(int) - bicubic_downscale(PHOTO, 4))) <= 1
 
 
@@ -110,7 +110,7 @@ def test_jpeg_is_pillows_with_its_grid_at_any_of_16_by_16_places(subsampled):
     lr = degraded()
     jpeg = CompressionConfig(**ALWAYS, quality=(40, 40), subsampled=subsampled)
     found = {degraded(seed, jpeg=jpeg).tobytes() for seed in range(40)}
-    assert len(found) > 25  # of 256 places
+    assert len(found) > 25  # of 256 positions
     at_zero = io.BytesIO()
     Image.fromarray(lr).save(at_zero, "jpeg", quality=40, subsampling=2 * subsampled)
     expected = np.asarray(Image.open(at_zero))

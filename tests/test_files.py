@@ -165,7 +165,7 @@ def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
     ],
 )
 def test_names_of_results(format, name, result):
-    """AVIF and HEIC are not written."""
+    """AVIF and HEIC are read but not written."""
     assert Output(format, suffix="-x4").name(name) == result
 
 

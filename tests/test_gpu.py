@@ -1,4 +1,4 @@
-"""A smoke test of training and enlarging on a GPU; skipped where there is none."""
+"""A smoke test of training and enlarging on a GPU, skipped without one."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def full_float32():
-    """Without TF32, which rounds the factors of products to 10 bits."""
+    """Disable TF32, which rounds the factors of products to 10 bits."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
     yield
     tf.config.experimental.enable_tensor_float_32_execution(True)

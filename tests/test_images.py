@@ -1,4 +1,4 @@
-"""Image files: what is kept, what is converted, and what broken files say."""
+"""Image files: what is kept and converted, and errors on broken files."""
 
 import struct
 import zlib
@@ -57,7 +57,7 @@ def test_lossy_round_trip_is_close(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bits_are_kept(tmp_path, suffix, channels):
-    expected = pixels(channels, np.uint16) // 200  # dark: no bright pixel gives it away
+    expected = pixels(channels, np.uint16) // 200  # dark, so that no pixel is above 255
     write_image(tmp_path / f"a{suffix}", expected, ICC if channels > 2 else None, (240, 240))
     photo = read_image(tmp_path / f"a{suffix}")
     assert photo.pixels.dtype == np.uint16
@@ -111,7 +111,7 @@ def test_grey_and_alpha_are_kept(tmp_path, suffix):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["8-bit.png", "16-bit.png", "16-bit.tif", "8-bit.tif"])
 def test_orientation_is_applied(tmp_path, orientation, kind):
-    """Against the definition: where EXIF says the stored row 0 and column 0 are."""
+    """By EXIF's definition of where the stored row 0 and column 0 are."""
     stored = pixels(3, np.uint16 if kind.startswith("16") else np.uint8)
     turned = {
         1: stored,
@@ -218,7 +218,7 @@ def png_of_size(width, height):
 
 
 def bad_file(folder, kind):
-    """Makes a file that can't be enlarged; returns its path and a word its error has."""
+    """Create a file that can't be enlarged; return its path and a word of its error."""
     frames = [Image.fromarray(pixels(3, seed=seed)) for seed in range(3)]
     if kind == "empty":
         (folder / "empty.png").touch()

@@ -67,7 +67,7 @@ def test_equal_images_cost_nothing(name, vgg_file):
 def test_psnr_is_that_of_each_image():
     psnr = [peak_signal_noise_ratio(hr, sr, data_range=2) for hr, sr in zip(HR, SR, strict=True)]
     assert float(content_loss("psnr")(HR, SR)) == pytest.approx(-np.mean(psnr), abs=1e-3)
-    flat = np.zeros_like(HR)  # a level off, whose PSNR is 48.13 dB
+    flat = np.zeros_like(HR)  # an error of one level, a PSNR of 48.13 dB
     loss = content_loss("psnr")(flat, flat + 2 / 255)
     assert float(loss) == pytest.approx(-48.13 + 10 * np.log10(2), abs=0.01)
 
@@ -90,9 +90,9 @@ def test_spectrum_is_of_power():
     rng = np.random.default_rng(0)
     hr = rng.uniform(-0.1, 0.1, (2, 96, 96, 3)).astype("float32")
     for one, other in ((hr, 3 * hr), (3 * hr, hr)):
-        loss = float(log_spectrum_mse_loss(one, other, 4))  # log 9, but for a grey level of noise
+        loss = float(log_spectrum_mse_loss(one, other, 4))  # nearly log 9
         assert loss == pytest.approx(np.log(9) ** 2, rel=0.05)
-    moved = np.roll(hr, (5, 3), (1, 2))  # other photos of the same texture
+    moved = np.roll(hr, (5, 3), (1, 2))  # another photo of the same texture
     period_of_3 = np.where(np.arange(96) % 3 == 0, 0.05, 0).astype("float32")[:, None]
     assert float(log_spectrum_mse_loss(hr, moved + period_of_3, 4)) > 2 * float(
         log_spectrum_mse_loss(hr, moved, 4)
@@ -100,7 +100,7 @@ def test_spectrum_is_of_power():
 
 
 def welch_windows(image):
-    """Luma's spectra of 32×32 windows."""
+    """Return the spectra of luma in windows of 32×32 pixels."""
     luma = image @ [0.299, 0.587, 0.114]
     starts = [range(0, side - 31, 16) for side in luma.shape]
     windows = np.stack([luma[i : i + 32, j : j + 32] for i in starts[0] for j in starts[1]])
@@ -122,7 +122,7 @@ def test_spectrum_is_welchs():
     hr, sr = grey(*np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 48, 3)))
     difference = np.log(welch_power(sr[0])) - np.log(welch_power(hr[0]))
     loss = float(log_spectrum_mse_loss(hr, sr, 4))
-    assert loss == pytest.approx(np.mean(difference**2) / 3, rel=1e-3)  # of Y, and none of U and V
+    assert loss == pytest.approx(np.mean(difference**2) / 3, rel=1e-3)  # U and V are 0
 
 
 def test_coherence_is_of_frequencies_apart():
@@ -132,8 +132,8 @@ def test_coherence_is_of_frequencies_apart():
     for shift in [(0, 16), (16, 0), (16, 16)]:
         product = np.mean(spectra * np.roll(spectra, shift, (1, 2)).conj(), 0)
         expected.append(np.mean(np.abs(product) ** 2 / (power * np.roll(power, shift, (0, 1)))))
-    # Of Y, and none of U and V. 3×2 windows that overlap count as fewer, and n of them without any
-    # coherence have 1/n.
+    # U and V are 0. Overlapping windows, 3×2, count as fewer independent ones, n of which have 1/n
+    # without coherence.
     count = 3 / (1 + 1 / 18) * 2 / (1 + 1 / 18)
     unbiased = (count * np.mean(expected) / 3 - 1) / (count - 1)
     assert float(coherence_loss(sr, 2)) == pytest.approx(unbiased, rel=1e-3)
@@ -153,7 +153,7 @@ def test_coherence_is_of_what_is_tied_to_the_blocks():
     rng = np.random.default_rng(0)
     texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")
     dots = np.zeros_like(texture)
-    dots[:, 1::4, 2::4] = texture[:, 1::4, 2::4]  # signs at random: no mean that a grid has
+    dots[:, 1::4, 2::4] = texture[:, 1::4, 2::4]  # with random signs, so that the mean has no grid
     assert float(coherence_loss(dots, 4)) > 0.98
     assert float(coherence_loss(texture, 4)) < 0.02
     anywhere = rng.permuted(dots.reshape(4, -1, 3), axis=1).reshape(dots.shape)
@@ -162,7 +162,7 @@ def test_coherence_is_of_what_is_tied_to_the_blocks():
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_spectra_have_gradients_everywhere(scale):
-    flat = tf.Variable(tf.zeros((1, 16, 32, 3)))  # smaller than a window, and no power at all
+    flat = tf.Variable(tf.zeros((1, 16, 32, 3)))  # smaller than a window, without any power
     with tf.GradientTape() as tape:
         loss = log_spectrum_mse_loss(flat - 0.5, flat, scale) + coherence_loss(flat, scale)
     assert np.isfinite(tape.gradient(loss, flat)).all()
@@ -231,7 +231,7 @@ def test_vgg_loss_is_the_mean_square_of_the_features_difference(vgg_file):
 
 def test_perceptual_loss_is_of_features_before_the_activation(vgg19, vgg_file):
     def features(images, layer):
-        """Of Keras' own model: its input to the layer, then the convolution without activation."""
+        """Compute features by Keras' model up to the layer's input, then without activation."""
         layer = vgg19.get_layer(layer)
         before = keras.Model(vgg19.input, layer.input)
         x = before(keras.applications.vgg19.preprocess_input(np.rint((images + 1) * 127.5)))
@@ -249,7 +249,7 @@ def test_perceptual_loss_is_of_features_before_the_activation(vgg19, vgg_file):
 def test_losses_of_vgg_together_are_those_of_each_alone(vgg_file):
     together = ContentLosses(["l1", *VGG_LOSSES], 4, vgg_file)
     losses = together(HR, HR, (HR, SR))
-    assert losses.pop("l1") == 0  # of the first pair
+    assert losses.pop("l1") == 0  # compares the first pair
     for name, loss in losses.items():
         assert float(loss) == pytest.approx(float(content_loss(name, vgg_file)(HR, SR)), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""The generator, the discriminator, and their layers against Keras' own."""
+"""Generators, discriminators, and their layers, against Keras' layers."""
 
 import itertools
 import subprocess
@@ -19,7 +19,7 @@ FEATURES = RNG.normal(1, 2, (3, 7, 9, 5)).astype(np.float32)
 
 
 def randomise(model) -> None:
-    """Weights away from their start, so that every one of them counts."""
+    """Set random weights, so that each affects the result."""
     rng = np.random.default_rng(1)
     model.set_weights([np.abs(w + rng.normal(0, 0.1, w.shape)) for w in model.get_weights()])
 
@@ -29,7 +29,7 @@ def parameters(model) -> int:
 
 
 def run(layer, inputs, **kwargs):
-    """Outputs, and the gradients of a function of them by the inputs and by each weight."""
+    """Return outputs, and gradients of a function of them for the inputs and each weight."""
     inputs = tf.constant(inputs)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -84,13 +84,13 @@ def test_batch_normalization_is_keras_own():
     for layer in layers:
         layer.build((None, None, None, 5))
         randomise(layer)
-    for inputs in (FEATURES, 3 * FEATURES - 1):  # the statistics move twice
+    for inputs in (FEATURES, 3 * FEATURES - 1):  # the statistics are updated twice
         assert_same(*layers, inputs, training=True)
     moving = [np.stack([layer.moving_mean, layer.moving_variance]) for layer in layers]
     np.testing.assert_allclose(moving[0], moving[1], rtol=1e-5)
     assert_same(*layers, FEATURES, training=False)
     after = [np.stack([layer.moving_mean, layer.moving_variance]) for layer in layers]
-    np.testing.assert_array_equal(after[0], moving[0])  # inference moves nothing
+    np.testing.assert_array_equal(after[0], moving[0])  # inference updates nothing
 
 
 def test_frozen_batch_normalization_keeps_its_statistics():
@@ -239,7 +239,7 @@ def test_an_edge_convolution_is_the_sum_of_its_branches():
 def test_each_branch_of_a_new_edge_convolution_learns():
     layer = EdgeConv2D(4)
     layer.build(FEATURES.shape)
-    for _ in range(2):  # the edges' mixtures once their gains have left 0
+    for _ in range(2):  # `edges`, once the gains are not 0
         _, (_, *gradients) = run(layer, FEATURES)
         for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
             variable.assign_sub(1e-3 * gradient)
@@ -249,7 +249,7 @@ def test_each_branch_of_a_new_edge_convolution_learns():
 def test_a_new_edge_convolution_keeps_the_power_of_its_input_or_gives_zeros():
     layer = EdgeConv2D(32)
     x = np.maximum(RNG.normal(size=(1, 32, 32, 32)), 0).astype(np.float32)  # behind ReLU
-    x[..., ::2] *= -1  # without the mean, which is by chance up or down
+    x[..., ::2] *= -1  # without the mean, whose sign is random
     power = np.mean(layer(x)[:, 1:-1, 1:-1].numpy() ** 2)
     assert power == pytest.approx(2 * np.mean(x**2), rel=0.25)  # ReLU will halve it
     np.testing.assert_array_equal(EdgeConv2D(5, start=0.0)(FEATURES), np.zeros(FEATURES.shape))
@@ -328,7 +328,7 @@ def test_the_discriminator_gives_one_logit_a_crop(side):
     assert logits.dtype == tf.float32
     kernel, bias = model.logits.get_weights()
     model.logits.set_weights([kernel, bias - 50])
-    assert np.all(model(RNG.uniform(-1, 1, (3, side, side, 3))) < -1)  # no sigmoid at the end
+    assert np.all(model(RNG.uniform(-1, 1, (3, side, side, 3))) < -1)  # logits, not probabilities
 
 
 @pytest.mark.parametrize("shape", [(None, 24, 32, 3), (None, 32, 24, 3), (None, None, None, 3)])

@@ -22,7 +22,7 @@ CONFIG = DataConfig(hr_crop=16, batch_size=8, validation_crop=32)
 
 
 def store_of(*photos: np.ndarray) -> PhotoStore:
-    """A store on disk, as other processes open it."""
+    """Create a store on disk, which other processes can open."""
     folder = Path(tempfile.mkdtemp(dir=_STORES.name))
     shapes = [(f"{index}.png", photo.shape) for index, photo in enumerate(photos)]
     index = {"photos": shapes, "skipped": [], "fingerprint": "fingerprint"}
@@ -32,7 +32,7 @@ def store_of(*photos: np.ndarray) -> PhotoStore:
 
 
 def make_store(*shapes: tuple[int, int]) -> PhotoStore:
-    """Photos whose every pixel is different: red and green count, blue is the photo's number."""
+    """Create photos of distinct pixels: red and green count up, blue is the photo's index."""
     photos = []
     for index, (height, width) in enumerate(shapes):
         photo = np.empty((height, width, 3), np.uint8)
@@ -55,12 +55,12 @@ def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
 
 
 def slopes(height: int, config: DataConfig) -> np.ndarray:
-    """How far neighbouring pixels of crops are apart, in a photo where they are by 2."""
+    """Return the differences of crops' neighbouring pixels, which are 2 in the photo."""
     row = np.arange(0, 256, 2, dtype=np.uint8)
     photo = np.broadcast_to(row[:, None], (height, 128, 3)).copy()
     store = store_of(photo)
     green = hr_batch(store, config, seed=0, step=0)[..., 1].astype(float)
-    inner = green[:, 4:-4, 4:-4]  # a downscaled ramp bends at its ends
+    inner = green[:, 4:-4, 4:-4]  # a downscaled ramp is not linear at its ends
     along_rows, along_columns = (np.abs(np.diff(inner, axis=axis)) for axis in (1, 2))
     return np.maximum(along_rows.mean((1, 2)), along_columns.mean((1, 2)))
 
@@ -75,7 +75,7 @@ def symmetries(crop: np.ndarray) -> list[np.ndarray]:
 
 
 def place_in(photo: np.ndarray, crop: np.ndarray) -> int | None:
-    """The number of the symmetry under which the crop is a part of the photo."""
+    """Return the index of the symmetry under which the crop is part of the photo."""
     size = crop.shape[0]
     for number, turned in enumerate(symmetries(crop)):
         counter = int(turned[0, 0, 1]) * 256 + int(turned[0, 0, 0])
@@ -140,7 +140,7 @@ def test_of_several_candidates_the_crop_with_the_most_detail_in_lr_is_kept(textu
         np.mean(hr_batch(store, cropped(16, 400, candidates), 0, 0)[..., 0].max((1, 2)) == 0)
         for candidates in (1, 3)
     ]
-    # At 113 of the 241 places there is no stripe.
+    # 113 of the 241 positions have no stripe.
     np.testing.assert_allclose(outside, [113 / 241, (113 / 241) ** 3], atol=0.07)
 
 

@@ -1,4 +1,4 @@
-"""The README's table of results, made from the committed report."""
+"""The README's table of results, against the committed report."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Recipes by name: what is found, in which order, and what an unknown name is told."""
+"""Recipes by name: the order of the search, and errors on unknown names."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_an_unknown_name_is_told_the_nearest_and_where_recipes_are(tmp_path):
     message = error_of("srgan_foto.yaml")
     assert "srgan_foto.yaml: no such recipe, did you mean srgan_photo?" in message
     assert message.endswith(str(FOLDER))
-    # Where the recipes were.
+    # The recipes' former folder.
     assert "did you mean quickstart?" in error_of("configs/quickstart.yaml")
     (tmp_path / "portraits.yaml").touch()
     near = error_of(tmp_path / "portrait.yaml")

@@ -1,4 +1,4 @@
-"""Generators in the hands of those who use Keras alone, in fresh processes."""
+"""Generators loaded by Keras without this project's functions, in new processes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What replaces a release: held-out photos say, benchmark sets don't."""
+"""Releases are replaced by scores on held-out photos, not on benchmark sets."""
 
 import copy
 import importlib.util
@@ -21,7 +21,7 @@ CARD = {
 
 
 def changed(**values):
-    """The card with values at paths such as data__held_out."""
+    """Return a copy of the card with values at paths such as data__held_out."""
     card = copy.deepcopy(CARD)
     for path, value in values.items():
         *sections, key = path.split("__")

@@ -1,4 +1,4 @@
-"""Resizing, against MATLAB's algorithm written out pixel by pixel and Pillow's resampling."""
+"""Resizing, against MATLAB's algorithm pixel by pixel, and Pillow's resampling."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_equals_pillow_away_from_the_border(new_size):
     line = np.random.default_rng(0).random((1, 64), np.float32)
     expected = np.asarray(Image.fromarray(line).resize((new_size, 1), Image.Resampling.BICUBIC))[0]
     actual = bicubic_matrix(64, new_size) @ line[0]
-    border = int(np.ceil(2 * max(1, new_size / 64)))  # Pillow cuts the kernel there
+    border = int(np.ceil(2 * max(1, new_size / 64)))  # Pillow truncates the kernel there
     np.testing.assert_allclose(actual[border:-border], expected[border:-border], atol=1e-5)
 
 
@@ -57,7 +57,7 @@ def cubic(x: float) -> float:
 
 
 def imresize_line(line: list[float], new_size: int) -> list[int]:
-    """MATLAB's imresize along one axis, 1-based as in its documentation, in double precision."""
+    """Resize one axis as MATLAB's imresize, 1-based as in its documentation, in float64."""
     scale = new_size / len(line)
     shrink = min(scale, 1.0)
     result = []

@@ -62,7 +62,7 @@ def test_a_broken_file_is_given_as_its_error_and_the_rest_is_read(tmp_path):
     np.testing.assert_array_equal(photos["b.png"], PHOTO)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, of broken metadata
+@pytest.mark.filterwarnings("ignore")  # Pillow's, on broken metadata
 @given(suffix=st.sampled_from(["png", "jpg", "webp", "bmp", "tif"]), data=st.data())
 @settings(max_examples=150)
 def test_any_damage_to_a_file_gives_a_photo_or_an_error(tmp_path_factory, suffix, data):
@@ -158,8 +158,8 @@ def test_samples_come_with_scikit_image():
     assert all(min(photo.shape[:2]) >= 256 and photo.shape[2] == 3 for photo in photos)
 
 
-# tensorflow-datasets. Its stores are written with its own writer into $TFDS_DATA_DIR and opened
-# by name, as a user's own data sets are.
+# tensorflow-datasets. Data sets are written by its writer to $TFDS_DATA_DIR and opened by name, as
+# a user's are.
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def tfds():
 
 @pytest.fixture
 def stored(tfds):
-    """A function that stores a data set and returns its name."""
+    """Return a function that writes a data set and returns its name."""
 
     def store(feature, key, images, split="train"):
         name = f"stored_{uuid.uuid4().hex}"

@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def source(photos, key="key") -> PhotoSource:
-    """A source that counts how often it is read."""
+    """Return a source that counts how often it is read."""
 
     def read():
         read.times += 1
@@ -127,7 +127,7 @@ open_store(PhotoSource("test photos", "key", None, photos))
 
 def test_the_one_who_finishes_second_uses_the_first_ones_cache():
     def slow():
-        open_store(source(PHOTOS))  # another process is faster
+        open_store(source(PHOTOS))  # another process was first
         yield from PHOTOS.items()
 
     store = open_store(PhotoSource("test photos", "key", None, slow))

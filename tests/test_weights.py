@@ -32,7 +32,7 @@ def generator():
 
 @pytest.fixture
 def release(tmp_path, monkeypatch, generator):
-    """A folder of releases with one generator in it."""
+    """A folder of releases with one generator."""
     monkeypatch.setattr(weights, "_FOLDER", tmp_path / "released")
     (tmp_path / "released").mkdir()
     generator.save(tmp_path / "released" / "srresnet-mse.keras")
@@ -103,7 +103,7 @@ def test_files_that_hold_no_generator_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", released())
 def test_the_litert_model_of_a_release_gives_the_same_picture(name):
-    """To one level; `python tools/release_litert.py` makes them."""
+    """They differ by at most one level; `python tools/release_litert.py` writes the models."""
     if not isinstance(load_generator(name), SRResNet | ECBSR):
         assert find_litert(name) is None
         return

@@ -65,7 +65,7 @@ def test_noise_is_a_function_of_the_file_s_name():
 
 def test_the_grid_of_jpeg_is_moved():
     step = np.repeat(np.arange(48) // 8 * 40, 48).reshape(48, 48).T
-    blocks = np.repeat(step[..., None], 3, axis=2).astype(np.uint8)  # flat within JPEG's blocks
+    blocks = np.repeat(step[..., None], 3, axis=2).astype(np.uint8)  # constant within JPEG's blocks
     here = parse_degradation("jpeg30")(blocks, "").astype(int)
     moved = parse_degradation("shift4.4+jpeg30")(blocks, "").astype(int)
     assert np.abs(here - blocks).max() <= 6 < np.abs(moved - blocks).max()

@@ -1,4 +1,4 @@
-"""The metrics of results, against Keras' VGG19, the papers' formulas and published figures."""
+"""Image quality metrics, against Keras' VGG19, the papers' formulas and published values."""
 
 import keras
 import numpy as np
@@ -79,7 +79,7 @@ def test_the_blur_effect_is_crete_and_others():
 
 
 def blur_along_rows(y):
-    """What blurring the rows by a box takes of the gradients, with scikit-image's Sobel filter."""
+    """Compute the share of Sobel gradients that a box blur along rows removes, by scikit-image."""
 
     def gradients(values):
         padded = np.pad(values, 1, "symmetric")
@@ -101,7 +101,7 @@ def test_the_blur_effect_rises_with_blur(shared):
 
 
 def grating(frequency, amplitude):
-    """uint8 [72, 104, 3] grey waves of so many cycles a pixel, along a diagonal."""
+    """Draw grey diagonal waves, uint8 [72, 104, 3], given their cycles per pixel."""
     y, x = np.mgrid[:72, :104]
     waves = 128 + amplitude * np.sin(2 * np.pi * frequency * (0.6 * x + 0.8 * y))
     return np.repeat(np.rint(waves).astype(np.uint8)[..., None], 3, axis=2)

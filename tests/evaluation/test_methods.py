@@ -1,4 +1,4 @@
-"""What methods give, and what a wrong name is told."""
+"""Methods' results, and errors on wrong names."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def image(tmp_path):
 
 @pytest.fixture
 def release(tmp_path, monkeypatch):
-    """A folder of releases with a ×4 srgan-mse and a ×2 srcnn in it."""
+    """A folder of releases with a ×4 srgan-mse and a ×2 srcnn."""
     folder = tmp_path / "released"
     folder.mkdir()
     monkeypatch.setattr(weights, "_FOLDER", folder)

@@ -1,4 +1,4 @@
-"""Tables: the paper's layout and figures, and our differences from them."""
+"""Tables in the paper's layout, with its scores and our differences."""
 
 from pathlib import Path
 

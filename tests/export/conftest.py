@@ -12,7 +12,7 @@ MAX_PIXELS = 3000
 
 @pytest.fixture(scope="session")
 def generator():
-    """×2, with small noise on the bilinear start: an ordinary picture comes out."""
+    """A ×2 generator, bilinear upscaling with small noise on the weights."""
     keras.utils.set_random_seed(0)
     model = SRResNet(2, blocks=2, filters=8)
     model.build()
@@ -24,7 +24,7 @@ def generator():
 
 @pytest.fixture(scope="session")
 def saved_model(generator, tmp_path_factory):
-    """A folder tiny/3 of at most 3000 pixels a request."""
+    """The folder of a SavedModel, tiny/3, with at most 3000 pixels per image."""
     folder = tmp_path_factory.mktemp("saved_model") / "tiny" / "3"
     write_saved_model(generator, folder, "tiny", MAX_PIXELS)
     return folder
@@ -32,7 +32,7 @@ def saved_model(generator, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photo():
-    """uint8 [30, 40, 3]: smooth, with an edge."""
+    """A smooth photo with an edge, uint8 [30, 40, 3]."""
     y, x = np.mgrid[:30, :40]
     levels = np.stack([4 * y + 60, 3 * x + 40, 200 - 3 * y], axis=-1)
     levels[y > x] //= 2

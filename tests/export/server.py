@@ -1,8 +1,8 @@
-"""A server that speaks TensorFlow Serving's REST and gRPC and runs a real SavedModel.
+"""A server with TensorFlow Serving's REST and gRPC interfaces, which runs a SavedModel.
 
-After TensorFlow Serving's documents: RESTful API (tensorflow.org/tfx/serving/api_rest, predict in
-columnar format, `b64` objects for binary values, names ending in `_bytes` are binary in answers,
-an output alone is given without its name, errors as {"error": …}) and prediction_service.proto.
+It follows TensorFlow Serving's documentation: RESTful API (tensorflow.org/tfx/serving/api_rest:
+predict in columnar format, `b64` objects for binary values, outputs whose names end in `_bytes` are
+binary, a single output has no name, errors are {"error": …}) and prediction_service.proto.
 """
 
 import base64
@@ -21,13 +21,13 @@ NAME = "tiny"
 
 
 class Server:
-    """Both protocols on free ports.
+    """A server of both protocols on free ports.
 
     Attributes:
         rest, grpc: URLs of the model.
         calls: signatures called.
-        busy: how many of the next requests are refused as by a server that is overloaded.
-        delay: seconds before an answer.
+        busy: number of requests to refuse next, as an overloaded server does.
+        delay: seconds before each answer.
     """
 
     def __init__(self, folder):
@@ -54,7 +54,7 @@ class Server:
         return self.busy >= 0
 
     def spec(self, signature):
-        """TensorSpecs of a signature's inputs; KeyError when there is none."""
+        """Return the TensorSpecs of a signature's inputs. Raises KeyError."""
         return self._signatures.signatures[signature].structured_input_signature[1]
 
     def run(self, signature, inputs):

@@ -1,4 +1,4 @@
-"""The client against a server that speaks TensorFlow Serving's protocols."""
+"""The client, against a server with TensorFlow Serving's protocols."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ protocols = pytest.mark.parametrize("protocol", ["rest", "grpc"])
 
 @protocols
 def test_photos_come_back_as_from_the_keras_model(server, generator, photo, protocol):
-    """84×84 is too large for one request of 3000 pixels: tiles join without a seam."""
+    """84×84 is too large for one request of 3000 pixels; the tiles join without seams."""
     large = np.tile(photo, (3, 3, 1))[:84, :84]
     expected = KerasEngine(generator)(large[None] / np.float32(255))
     upscaler = Upscaler(url(server, protocol))
@@ -121,7 +121,7 @@ def free_port():
 
 @protocols
 def test_against_tensorflow_model_server(saved_model, generator, photo, protocol, tmp_path):
-    """Runs where the program is: on PATH, or named by $TENSORFLOW_MODEL_SERVER."""
+    """Needs the program, on PATH or named by $TENSORFLOW_MODEL_SERVER."""
     program = os.environ.get("TENSORFLOW_MODEL_SERVER") or shutil.which("tensorflow_model_server")
     if not program:
         pytest.skip("no tensorflow_model_server on PATH or in $TENSORFLOW_MODEL_SERVER")

@@ -1,4 +1,4 @@
-"""The fidelity report."""
+"""Comparison of exported models with the Keras model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The inference graph equals the Keras model that it was made from."""
+"""The inference graph, against the Keras model."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def generator(request):
 
 
 def trained(model):
-    """A generator none of whose variables has a special value; some slopes are above 1."""
+    """A generator with random weights, some slopes above 1."""
     model.build()
     rng = np.random.default_rng(1)
     constant = [v for v in model.non_trainable_variables if "alpha" in v.path]  # ReLU
@@ -40,7 +40,7 @@ def trained(model):
 
 
 def grey_levels(generator, graph):
-    """The largest difference, in grey levels."""
+    """Return the largest difference, in grey levels."""
     return np.abs((generator(LR).numpy() + 1) / 2 - graph(LR).numpy()).max() * 255
 
 
@@ -70,7 +70,7 @@ def test_no_constant_is_a_variable_or_of_double_precision(generator):
 
 
 def test_large_centre_taps_are_taken_out():
-    """A new generator carries RGB through its first and last kernel by centre taps of 1 and 2."""
+    """A new generator passes RGB by centre taps of 1 and 2 in its first and last kernel."""
     generator = SRResNet(4, blocks=1, filters=16)
     generator.build()
     head, *_, tail = inference_graph(generator, eight_bit=True).layers

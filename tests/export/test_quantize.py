@@ -1,4 +1,4 @@
-"""Rounding as an 8-bit runtime does it."""
+"""Graphs rounded as in an 8-bit runtime."""
 
 import numpy as np
 import pytest
@@ -41,14 +41,14 @@ def test_each_tensor_between_operations_has_256_levels(graph, lr):
     graph(lr, tap, rounded._round_weights)
     for name, values in seen.items():
         assert len(np.unique(values)) <= 256 or name.startswith("head.")
-    # max(x, a·x) is of integers of one scale.
+    # Both operands of max(x, a·x) have one scale.
     steps = [np.diff(np.unique(seen[name])).min() for name in ("upsample0.conv", "upsample0")]
     assert steps[0] == pytest.approx(steps[1], rel=1e-3)
 
 
 def test_the_range_of_a_float_layer_is_that_of_its_output_alone(graph, lr):
     ranges = measure(graph, [lr])
-    ranges["head.conv"] = -9.0, 9.0  # before PReLU, which is in float
+    ranges["head.conv"] = -9.0, 9.0  # before PReLU, in float
     assert EightBit(graph, ranges)._ranges["head"] == ranges["head"]
     assert (
         EightBit(graph, ranges)._ranges["upsample0"]
@@ -82,14 +82,14 @@ def test_weights_are_rounded_the_way_that_errors_cancel(graph, lr):
         largest = np.abs(before.kernel).max((0, 1, 2))
         levels = after.kernel * 127 / largest
         np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
-        # The levels that a converter will find are the same.
+        # A converter finds the same levels.
         np.testing.assert_allclose(np.abs(after.kernel).max((0, 1, 2)), largest, rtol=1e-6)
 
 
 def test_no_weight_is_better_a_level_up_or_down():
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(3, 3, 2, 4)).astype(np.float32)
-    inputs = 0.1 * rng.normal(size=(200, 18)) + rng.normal(size=(200, 1))  # much alike
+    inputs = 0.1 * rng.normal(size=(200, 18)) + rng.normal(size=(200, 1))  # similar photos
     moments = inputs.T @ inputs
     levels = np.abs(kernel).max((0, 1, 2)) / 127
 
@@ -124,7 +124,7 @@ def test_only_what_is_asked_for_is_rounded(graph, lr):
         for only in ("block0.conv1", "block0.conv1.weights", "input")
     }
     assert error["block0.conv1"] > 0 and error["block0.conv1.weights"] > 0
-    assert error["input"] < 1e-6  # a photo has 256 levels already
+    assert error["input"] < 1e-6  # photos have 256 levels
 
 
 def test_all_rounded_is_close(graph, lr):

@@ -1,4 +1,4 @@
-"""The SavedModel, loaded by TensorFlow's own loader and by saved_model_cli."""
+"""The SavedModel, loaded by TensorFlow and by saved_model_cli."""
 
 import io
 import subprocess
@@ -56,7 +56,7 @@ def test_files_of_several_sizes(loaded, photo):
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_alone_or_in_a_batch_the_result_is_the_same(loaded, photo, count):
-    # Five have more pixels than fit the limit, which is on each image.
+    # The limit is on each image, not on the five together.
     lr = tf.constant(np.stack([photo, photo[:, ::-1], *[photo[::-1]] * 3])[:count])
     together = loaded.signatures["uint8"](images=lr)["enlarged"].numpy().astype(int)
     for index in range(count):
@@ -88,7 +88,7 @@ def test_what_is_too_large_or_empty_is_an_invalid_argument(loaded, shape, words)
 
 
 def huge_png():
-    """A whole, valid PNG of 20,000 × 20,000 pixels in 50 kB."""
+    """Return a valid PNG of 20,000 × 20,000 pixels in 50 kB."""
     content = encoded(np.zeros((20000, 20000), np.uint8) > 0)
     assert len(content) < 100_000
     return content

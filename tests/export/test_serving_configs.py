@@ -1,4 +1,4 @@
-"""The files in serving/ serve what `srgan export --saved-model` writes by default."""
+"""The files in serving/ fit the default result of `srgan export --saved-model`."""
 
 from pathlib import Path
 

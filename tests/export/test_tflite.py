@@ -15,13 +15,13 @@ from srgan_tf.export.tflite import convert
 from srgan_tf.inference.litert import ModelInfo, read_info
 from srgan_tf.models import ECBSR, SRResNet
 
-# Grey levels: largest and mean difference to the Keras model.
+# Largest and mean difference to the Keras model, in grey levels.
 CLOSE = {
     "float32": (0.01, 0.01),
     "float16": (1.0, 0.3),
     "dynamic": (16.0, 2.0),
     "int8": (16.0, 1.0),
-    "int16x8": (4.0, 0.3),  # 0.6 if each weight went to its nearest level
+    "int16x8": (4.0, 0.3),  # 0.6 if each weight were rounded to the nearest level
 }
 
 
@@ -36,7 +36,7 @@ def models(generator, calibration):
 
 
 def run(model, photo):
-    """uint8 [H, W, 3] to grey levels, float [2·H, 2·W, 3], as the metadata says."""
+    """Enlarge uint8 [H, W, 3] to grey levels, float [2·H, 2·W, 3], as the metadata says."""
     interpreter = Interpreter(model_content=model)
     (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.resize_tensor_input(given["index"], [1, *photo.shape])
@@ -50,7 +50,7 @@ def run(model, photo):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_results_are_those_of_the_keras_model(models, generator, photo, mode):
-    """At sizes that are chosen when the model is run."""
+    """At sizes that are chosen at run time."""
     for lr in (photo, photo[:17, :23]):
         result = generator(lr[None].astype(np.float32) / 255)[0].numpy()
         difference = np.abs(run(models[mode], lr) - np.clip((result + 1) * 127.5, 0, 255))
@@ -77,7 +77,7 @@ def test_one_shuffle_makes_fewer_operations(calibration, photo, kind, mode):
     assert difference.max() <= largest + 0.5 and difference.mean() <= mean
     interpreter = Interpreter(model_content=model)
     names = [operation["op_name"] for operation in interpreter._get_ops_details()]
-    if mode == "int8":  # in integers alone; ReLU is a part of the convolutions
+    if mode == "int8":  # integers only; ReLU is part of the convolutions
         operations = {"QUANTIZE", "CONV_2D", "ADD", "DEPTH_TO_SPACE"}
         if kind == "ecbsr prelu":
             operations |= {"MUL", "MAXIMUM"}
@@ -101,7 +101,7 @@ def test_int8_is_of_whole_numbers_from_end_to_end(models):
     convolutions = [op for op in interpreter._get_ops_details() if op["op_name"] == "CONV_2D"]
     tensors = {t["index"]: t["dtype"] for t in interpreter.get_tensor_details()}
     kinds = [tensors[op["inputs"][0]] for op in convolutions]
-    # The first layer, whose large centre taps are a kernel apart, is in float.
+    # The first layer, whose large centre taps are a separate kernel, is in float.
     assert kinds == [np.float32] * 2 + [np.int8] * (len(kinds) - 2)
 
 
@@ -133,7 +133,7 @@ def test_a_file_says_what_it_is(models, generator, mode):
 
 
 def test_standard_metadata_is_where_its_schema_has_it(models):
-    """Read slot by slot, after metadata_schema.fbs: what TFLite Support and MediaPipe show."""
+    """Read slot by slot by metadata_schema.fbs, as TFLite Support and MediaPipe do."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(models["int8"]))

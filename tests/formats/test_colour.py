@@ -1,4 +1,4 @@
-"""Colours that a file states otherwise than by an ICC profile."""
+"""Colour spaces that a file states by other means than an ICC profile."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ def png(pixels, *chunks):
 
 
 def colorants(profile):
-    """rXYZ, gXYZ and bXYZ, by LittleCMS."""
+    """Read rXYZ, gXYZ and bXYZ by LittleCMS."""
     opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
     return np.array([getattr(opened, f"{name}_colorant")[0] for name in ("red", "green", "blue")])
 
@@ -48,7 +48,7 @@ def test_adobe_rgb_is_as_adobe_publishes_it():
 
 
 def test_display_p3_is_as_others_have_it():
-    """The colorants of Apple's profile; libvips' own has others where they are negative."""
+    """The colorants of Apple's profile; libvips' profile differs where they are negative."""
     expected = [
         [0.51512, 0.2412, -0.00105],
         [0.29198, 0.69225, 0.04189],
@@ -64,7 +64,7 @@ def test_display_p3_is_as_others_have_it():
 
 @pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
 def test_an_exponent_is_one(gamma):
-    """Linear light to sRGB by IEC 61966-2-1's formula."""
+    """From linear light to sRGB by IEC 61966-2-1's formula."""
     profile = colour.gamma_profile(1 / gamma, colour.ADOBE_RGB, False)
     assert len(profile) > 128
     profile = colour.gamma_profile(1 / gamma, None, False)
@@ -93,7 +93,7 @@ def test_gamma_is_kept_as_a_profile(tmp_path, suffix, grey):
     np.testing.assert_array_equal(photo.pixels, levels)
     write_image(tmp_path / f"out{suffix}", photo.pixels, photo.icc_profile)
     found = read_image(tmp_path / f"out{suffix}").icc_profile
-    if (suffix, grey) == (".webp", True):  # which has no grey
+    if (suffix, grey) == (".webp", True):  # WebP has no grey
         assert found == colour.gamma_profile(1.0, None, grey=False)
     else:
         assert found == photo.icc_profile

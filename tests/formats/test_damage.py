@@ -1,4 +1,4 @@
-"""The same damage gets the same answer, whatever the format, depth and mode."""
+"""Damaged files: equal damage has equal results, whatever the format, depth and mode."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ NAMES = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WebP", "bmp": "BMP
 
 
 def photo(channels, dtype=np.uint8):
-    """A smooth picture with noise, of which every row and column differs."""
+    """A smooth picture with noise, whose rows and columns all differ."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     planes = [2 * rows + 40, 3 * columns + 20, rows + columns + 60, 255 - 2 * rows]
     noise = np.random.default_rng(0).integers(-15, 16, (HEIGHT, WIDTH, 4))
@@ -153,7 +153,7 @@ def test_a_file_cut_off_anywhere_is_an_error_or_the_whole_picture(name, part):
 
 
 def pixel_data(name):
-    """Where the compressed pixels of a file lie."""
+    """Return the range of the compressed pixels in a file."""
     data = FILES[name]
     if name.endswith(".png"):
         return data.index(b"IDAT") + 4, data.rindex(b"IEND") - 8
@@ -165,7 +165,7 @@ def pixel_data(name):
 
 
 @given(st.sampled_from(CHECKED), st.floats(0, 0.999), st.integers(1, 255))
-@example("16-RGBA.tif", 0.999, 1)  # the end of the compressed data is gone, and its checksum
+@example("16-RGBA.tif", 0.999, 1)  # without the end of the compressed data and its checksum
 def test_one_wrong_byte_in_checked_data_is_an_error_or_of_no_account(name, part, change):
     data = bytearray(FILES[name])
     first, last = pixel_data(name)
@@ -213,7 +213,7 @@ def test_a_jpeg_without_its_last_two_bytes_or_with_some_around_is_whole(name):
     data = FILES[name]
     expected = decode(data)[0]
     others = [data[:-2], b"\n" + data, data + bytes(5000)]
-    if name.startswith("sequential"):  # libjpeg wants no bytes between a progressive file's scans
+    if name.startswith("sequential"):  # libjpeg needs no bytes between a progressive file's scans
         others.append(data[:-2] + bytes(40) + data[-2:])
     for other in others:
         np.testing.assert_array_equal(decode(other)[0], expected)

@@ -1,4 +1,4 @@
-"""AVIF and HEIC, which are read where libvips or pillow-heif can."""
+"""AVIF and HEIC files, read by libvips or pillow-heif."""
 
 import base64
 import importlib.util
@@ -50,7 +50,7 @@ def read(folder, data, name="photo.avif"):
 @avif
 def test_avif_keeps_colours_and_metadata_and_is_turned_once(tmp_path):
     exif = Image.Exif()
-    exif[MAKE], exif[ORIENTATION] = "Camera", 6  # a quarter turn clockwise
+    exif[MAKE], exif[ORIENTATION] = "Camera", 6  # rotate by 90° clockwise
     photo = read(tmp_path, encoded(exif=exif.tobytes(), icc_profile=ICC))
     expected = np.rot90(picture(), -1)
     assert photo.pixels.shape == expected.shape

@@ -1,4 +1,4 @@
-"""EXIF, XMP, IPTC, resolution: kept in results, and never a reason to refuse a photo."""
+"""EXIF, XMP, IPTC and resolution, which are kept in results and never make a photo unreadable."""
 
 import io
 import struct
@@ -42,7 +42,7 @@ def exif(endian="<", orientation=6):
 
 
 def with_thumbnail(data):
-    """EXIF with a second directory, which is the thumbnail's."""
+    """Return EXIF with a second directory, the thumbnail's."""
     (count,) = struct.unpack_from("<H", data, 14)
     link = 6 + 8 + 2 + 12 * count
     offset = len(data) - 6
@@ -112,7 +112,7 @@ def test_text_in_other_letters_is_kept_byte_by_byte(tmp_path):
 
 
 def test_exif_in_a_large_tiff(tmp_path):
-    """Added without a copy to a BigTIFF, whose offsets and directories are others."""
+    """BigTIFF has other offsets and directories; values are added without copying the file."""
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, photometric="rgb", bigtiff=True, metadata=None)
     details = ifd.Directory({COMMENT: ifd.Value(ifd.UNDEFINED, b"a long comment")})

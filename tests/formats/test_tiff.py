@@ -1,4 +1,4 @@
-"""Kinds of TIFF: what is read, and what is named."""
+"""Kinds of TIFF that are read, and errors on others."""
 
 import struct
 
@@ -164,7 +164,7 @@ def test_white_is_zero_in_what_only_pillow_decodes(tmp_path):
 
 @pytest.mark.slow
 def test_one_large_strip(tmp_path):
-    """As raw converters write it; libvips refuses more than 50 MB unless told otherwise."""
+    """As written by raw converters; libvips refuses more than 50 MB without `unlimited`."""
     noise = rng.integers(0, 2**16, (3000, 3000, 3), np.uint16)
     tifffile.imwrite(
         tmp_path / "a.tif", noise, photometric="rgb", compression="zlib", rowsperstrip=3000

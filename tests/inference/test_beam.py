@@ -173,7 +173,7 @@ def test_a_bundle_carried_out_twice_leaves_one_result(run, upscaler, tmp_path):
 
 @pytest.mark.parametrize("at", ["before", "after"])
 def test_a_try_that_fails_at_the_rename_is_made_good(tmp_path, monkeypatch, at):
-    """The worker is lost once it has written its temporary file, or the result."""
+    """The worker is lost after writing its temporary file, or the result."""
     out, partial = tmp_path / "out", tmp_path / "out" / ".partial-1"
     job = batch.Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
     write = batch._Write(str(partial), None)
@@ -195,7 +195,7 @@ def test_a_try_that_fails_at_the_rename_is_made_good(tmp_path, monkeypatch, at):
 
 
 def test_tries_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
-    """The second try starts and ends between the first one's writing and renaming."""
+    """The second attempt runs between the first one's writing and renaming."""
     out, partial = tmp_path / "out", tmp_path / "out" / ".partial-1"
     job = batch.Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
     write, rename = batch._Write(str(partial), None), FileSystems.rename
@@ -228,7 +228,7 @@ def test_results_there_are_skipped_unless_asked(run, tmp_path):
 
 @pytest.mark.parametrize("name", ["trip [2020]", "what?", os.fsdecode(b"caf\xe9")])
 def test_names_are_no_patterns(run, tmp_path, name):
-    """Nor do they need to be UTF-8; of a folder and of a file, of results and failures."""
+    """Names of folders, files, results and failures need not be UTF-8 either."""
     source, out = tmp_path / "in" / name, tmp_path / "out" / name
     photo(source / f"{name}.png")
     (source / f"{name}.jpg").touch()
@@ -301,7 +301,7 @@ def test_a_batch_has_the_pixels_of_one_tile_and_at_most_8_photos():
             | beam.FlatMap(list)
             | beam.BatchElements(**kwargs)
             | beam.Map(lambda batch: [job.photo.pixels.shape for job in batch])
-            | beam.Filter(bool)  # Beam flushes once before a photo larger than a batch
+            | beam.Filter(bool)  # Beam flushes before a photo larger than a group
         )
         assert_that(
             batches,
@@ -310,7 +310,7 @@ def test_a_batch_has_the_pixels_of_one_tile_and_at_most_8_photos():
 
 
 class Bucket(filesystem.FileSystem):
-    """An object store in memory: names, no folders."""
+    """An object store in memory, with names and without folders."""
 
     objects: ClassVar[dict[str, bytes]] = {}
 

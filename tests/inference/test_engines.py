@@ -1,4 +1,4 @@
-"""Engines: one interface for whatever carries out a generator."""
+"""Engines, against the Keras model."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ def test_one_graph_for_all_sizes():
 
 @pytest.fixture(scope="module")
 def generator():
-    """×2, with noise on the bilinear start; its radius is 12."""
+    """A ×2 generator of radius 12, bilinear upscaling with noise on the weights."""
     model = SRResNet(2, 1, 8)
     model.build()
     rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def small_tiles(monkeypatch):
 
 
 def grey_levels(path, photo, expected):
-    """The largest difference of an Upscaler's result."""
+    """Return the largest difference of an Upscaler's result, in grey levels."""
     return np.abs(Upscaler(path).upscale(photo).astype(int) - expected).max()
 
 
@@ -79,12 +79,12 @@ def test_tflite_in_parts_and_tiles(small_tiles, generator, photo, expected, tmp_
 
 def test_the_parts_share_their_weights_with_the_whole(generator):
     both, whole = (len(convert(generator, "float32", "tiny", size)) for size in (None, (24, 24)))
-    assert both - whole < 2 * generator.count_params()  # bytes, of 4 each
+    assert both - whole < 2 * generator.count_params()  # 4 bytes each
 
 
 @pytest.mark.parametrize("size", [(48, 40), (120, 100)])
 def test_tflite_in_tiles(generator, photo, expected, tmp_path, size):
-    """A fixed size above the photo's continues it by its border, which a zero border is not."""
+    """A photo below the fixed size is padded by repeating its border, not by zeros."""
     path = tmp_path / "tiny.tflite"
     path.write_bytes(convert(generator, "float32", "tiny", size))
     if size == (120, 100):
@@ -130,7 +130,10 @@ def test_int8_takes_8_and_16_bits(small_tiles, generator, photo, expected, tmp_p
 
 
 def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp_path):
-    for version, limit in ((2, 10), (10, 50 * 50)):  # the highest number, not the last name
+    for version, limit in (
+        (2, 10),
+        (10, 50 * 50),
+    ):  # the highest number wins
         write_saved_model(generator, tmp_path / "tiny" / str(version), "tiny", limit)
     assert grey_levels(tmp_path / "tiny", photo, expected) <= 1
     assert grey_levels(tmp_path / "tiny" / "10", photo, expected) <= 1

@@ -1,4 +1,4 @@
-"""Tiles cover an image once, with enough overlap."""
+"""Tiles cover an image exactly once, with enough overlap."""
 
 from hypothesis import given
 from hypothesis import strategies as st

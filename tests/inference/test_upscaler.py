@@ -1,4 +1,4 @@
-"""Upscaler: tiles, channels, depths, files; against the whole image and plain NumPy."""
+"""`Upscaler`: tiles, channels, depths and files, against the untiled image and NumPy."""
 
 import copy
 import errno
@@ -23,7 +23,7 @@ from srgan_tf.models import SRResNet
 
 
 def random_generator(scale=4, blocks=1, seed=0):
-    """A generator whose outputs use its whole receptive field, nearly within [-1, 1]."""
+    """A generator whose outputs depend on its full receptive field, nearly within [-1, 1]."""
     model = SRResNet(scale, blocks, filters=8)
     model.build()
     rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ def tiled(weights):
 
 @pytest.fixture(scope="module")
 def expected(weights):
-    """Enlarges uint8 RGB with the Keras model itself, in one piece."""
+    """Enlarge uint8 RGB with the Keras model, without tiles."""
     model = tf.keras.models.load_model(weights, compile=False)
 
     def enlarge(rgb):
@@ -65,7 +65,7 @@ def expected(weights):
 
 def assert_within_a_level(found, expected):
     assert np.abs(found.astype(int) - expected).max() <= 1
-    assert (found == expected).mean() > 0.99  # only ties of rounding differ
+    assert (found == expected).mean() > 0.99  # only ties are rounded differently
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_any_size_and_tile(tiled, expected, height, width, tile):
 
 @pytest.mark.parametrize(("scale", "blocks"), [(2, 1), (4, 1), (4, 3), (8, 2)])
 def test_the_overlap_is_the_receptive_field(scale, blocks):
-    """The pixels that an impulse in the middle changes, found by trying."""
+    """The overlap is the radius of the pixels that an impulse changes."""
     model = random_generator(scale, blocks)
     middle = 32
     lr = np.full((2, 2 * middle + 1, 2 * middle + 1, 3), 0.5, np.float32)
     lr[1, middle, middle] = 100.0
     flat, impulse = model(lr).numpy()
-    # Some CPUs' kernels round differently at the edges.
+    # Some CPUs' kernels round differently at the edges of an image.
     changed = np.flatnonzero((np.abs(flat - impulse) > 1e-4).any(axis=(1, 2))) // scale
     radius = model.features_radius + model.upsample_radius
     assert changed.min() >= middle - radius and changed.max() <= middle + radius
@@ -239,7 +239,7 @@ def test_files_are_reported_in_order(tiled, tmp_path):
 
 
 def test_large_results_are_held_one_at_a_time(tiled, tmp_path, monkeypatch):
-    """With no memory for two, a result is on the disk before the next is begun."""
+    """Without memory for two, a result is written before the next is computed."""
     monkeypatch.setattr(upscaler, "_MEMORY_FOR_RESULTS", 0)
     jobs = []
     for index in range(3):

@@ -1,4 +1,4 @@
-"""Databases for the study's database: SQLite files, and a PostgreSQL server of the tests' own."""
+"""Databases: SQLite files, and a PostgreSQL server that the tests start."""
 
 import os
 import random
@@ -37,14 +37,14 @@ def make_design(images=4, methods=("nearest", "srresnet-mse", "hr"), **changes) 
 
 
 def draw_from(plan, seed=0):
-    """What `Database.join` draws a rater's showings with."""
+    """Return a function that draws a rater's showings, for `Database.join`."""
     rng = random.Random(seed)
     return lambda counts: design.draw(plan, counts, rng)
 
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """The folder of a running PostgreSQL server's socket."""
+    """The socket folder of a running PostgreSQL server."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), shutil.which("initdb")]
     if found[0] is None:
         pytest.skip("PostgreSQL's initdb is not installed")
@@ -73,7 +73,7 @@ def postgresql():
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
-    """The URL of an empty database, of each kind."""
+    """The URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ratings.db"
     folder = request.getfixturevalue("postgresql")

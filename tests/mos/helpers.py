@@ -1,4 +1,4 @@
-"""Small studies, and a rater who speaks HTTP."""
+"""Small studies, and a simulated rater over HTTP."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from .conftest import make_design
 
 
 def make_study(folder, database=None, invitations=0, calibration=1, **changes):
-    """A study whose images are 8×8 pixels of chance; returns its invitation codes."""
+    """Create a study with random images of 8×8 pixels, and return its invitation codes."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     examples = tuple(
@@ -43,7 +43,7 @@ def make_study(folder, database=None, invitations=0, calibration=1, **changes):
 
 @contextmanager
 def served(folder, port=0):
-    """Runs `srgan mos serve`; yields its process, address and admin token."""
+    """Run `srgan mos serve`; yields its process, address and admin token."""
     program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
     process = subprocess.Popen(
         [*program, "mos", "serve", folder, "--port", str(port)], stdout=subprocess.PIPE, text=True
@@ -59,12 +59,12 @@ def served(folder, port=0):
 
 
 def field(page, name):
-    """The value of a form's hidden field; of the last form that has it."""
+    """Return the value of a hidden field in the last form that has it."""
     return re.findall(rf'name="{name}" value="([^"]*)"', page)[-1]
 
 
 class Robot:
-    """A rater without a browser; `link` is their personal link once they have joined."""
+    """A simulated rater; `link` is the personal link after joining."""
 
     def __init__(self, client):
         self.client = client
@@ -93,7 +93,7 @@ class Robot:
             self.post("/calibration", csrf=field(page, "csrf"), number=field(page, "number"))
 
     def form(self):
-        """The rating form of the present page, None when all is rated."""
+        """Return the rating form of the current page; None if all is rated."""
         page = self.get("/rate")
         if page.url.path != "/rate":
             return None
@@ -104,11 +104,11 @@ class Robot:
 
 
 def new_client(address):
-    return httpx.Client(base_url=address, timeout=60, verify=False)  # no time for certificates
+    return httpx.Client(base_url=address, timeout=60, verify=False)  # loading certificates is slow
 
 
 def stored(folder):
-    """All ratings of a study."""
+    """Return all ratings of a study."""
     study = Study(folder)
     database = study.open_database()
     try:

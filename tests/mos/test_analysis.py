@@ -1,4 +1,4 @@
-"""Statistics against SciPy and against sums done by hand."""
+"""Statistics, against SciPy and values computed by hand."""
 
 import itertools
 import random
@@ -136,7 +136,7 @@ def test_consistency_by_hand():
 
 
 def crowd(odd, seed=0):
-    """Twenty raters who agree but for noise, and one, number 99, who scores by `odd`."""
+    """Return ratings of twenty raters who agree except for noise, and of number 99, by `odd`."""
     rng = random.Random(seed)
     ratings = []
     for image in range(60):

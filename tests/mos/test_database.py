@@ -1,4 +1,4 @@
-"""The database keeps each rating once and for all, on SQLite and PostgreSQL alike."""
+"""The database, on SQLite and PostgreSQL: each rating is kept exactly once."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +102,7 @@ def test_images_are_seen_around_the_present_trial_only(database):
 
 
 def test_two_tabs_at_once(database):
-    """Of simultaneous ratings of one trial a single one is taken."""
+    """Only one of simultaneous ratings of a trial is accepted."""
     rater = joined(database)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):

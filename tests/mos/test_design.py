@@ -1,4 +1,4 @@
-"""Orders and subsets: balanced, apart, and complete."""
+"""Raters' orders and subsets: balanced, separated and complete."""
 
 import itertools
 import random
@@ -12,7 +12,7 @@ from srgan_tf.mos.design import Design, Version
 
 
 def make(methods_of_images, ratings_per_rater=None, repeats=0, methods=design.PAPER_METHODS):
-    """A design of one image per entry, which says how many methods it has."""
+    """Return a design with one image per number of methods."""
     versions = tuple(
         Version(id=f"{image}-{name}", set="S", image=str(image), method=name, width=8, height=8)
         for image, number in enumerate(methods_of_images)
@@ -38,7 +38,7 @@ def apart(showings):
 
 
 def test_the_papers_design():
-    """12·19 + 9·100 = 1128 ratings a rater (Ledig et al. 2017, Section 3.4)."""
+    """12·19 + 9·100 = 1128 ratings per rater (Ledig et al. 2017, Section 3.4)."""
     sizes = {"Set5": 5, "Set14": 14, "BSD100": 100}
     assert sum(sizes[name] * len(methods) for name, methods in design.PAPER_SETS.items()) == 1128
     plan = make([12] * 19 + [9] * 100, repeats=10)
@@ -100,7 +100,7 @@ def test_subsets_keep_counts_equal(images, methods, share, raters, seed):
         given = [showing.version.id for showing in showings]
         assert len(set(given)) == number
         counts.update(given)
-    # Where a rater gets less than four whole images, keeping them apart comes first.
+    # With fewer than four complete images per rater, separating them takes precedence.
     most = 1 if number >= 4 * methods else 2
     assert max(counts.values()) - min(counts.values()) <= most
 
@@ -112,7 +112,7 @@ def test_a_subset_of_the_papers_design_compares_methods_on_the_same_images():
     assert (len(showings), len(first)) == (150, 140)
     versions = Counter(showing.version.image for showing in first)
     cut = [n for image, n in versions.items() if n != (12 if int(image) < 19 else 9)]
-    assert len(cut) <= 1  # the last image alone is given in part
+    assert len(cut) <= 1  # only the last image is incomplete
 
 
 def test_one_image_alone_has_no_order():

@@ -1,4 +1,4 @@
-"""A served study under load and under kill -9: what was acknowledged is kept, once."""
+"""A served study under load and under kill -9: acknowledged ratings are kept exactly once."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ RATERS = 50
 
 
 def test_fifty_raters_at_once(url, tmp_path):
-    """Each in several tabs that send everything twice; no rating is lost or doubled."""
+    """Each rater uses several tabs that send everything twice; no rating is lost or doubled."""
     folder = tmp_path / "study"
     database = url if url.startswith("postgresql") else None
     codes = make_study(
@@ -59,7 +59,7 @@ def test_fifty_raters_at_once(url, tmp_path):
 
 
 def test_killed_while_raters_rate(tmp_path):
-    """After kill -9 every acknowledged rating is there, and raters go on where they were."""
+    """After kill -9 all acknowledged ratings are stored, and raters continue."""
     folder = tmp_path / "study"
     make_study(folder, images=10)
     acknowledged = {}
@@ -74,7 +74,7 @@ def test_killed_while_raters_rate(tmp_path):
                 if robot.rate(score, form).status_code == 303:
                     acknowledged[form["trial"]] = score
             except httpx.TransportError:
-                time.sleep(0.01)  # the server is gone, or a connection to the one before
+                time.sleep(0.01)  # the server is gone, or a connection to the previous one
 
     robots: list[Robot] = []
     port = 0
@@ -98,13 +98,13 @@ def test_killed_while_raters_rate(tmp_path):
         assert len(acknowledged) >= before + 6
         kept = trials(folder)
         assert acknowledged.items() <= kept.items()
-        assert len(kept) - len(acknowledged) <= 2 * len(robots)  # stored, but not told
+        assert len(kept) - len(acknowledged) <= 2 * len(robots)  # stored, but not acknowledged
     for robot in robots:
         robot.client.close()
 
 
 def trials(folder):
-    """The score of each rated trial, by its token."""
+    """Return the score of each rated trial by its token."""
     from sqlalchemy import select
 
     from srgan_tf.mos.database import _Trial

@@ -1,4 +1,4 @@
-"""The web app over HTTP: what raters get, and what strangers don't."""
+"""The web app over HTTP: raters' pages, and access control."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def study(tmp_path):
 
 @pytest.fixture
 def site(study):
-    """Makes clients, each with its own cookies, of one app."""
+    """Return a function that creates clients of one app, each with its own cookies."""
     database = study.open_database()
     app = create_app(study, database)
 
@@ -68,7 +68,7 @@ def test_a_study_from_joining_to_the_last_page(site, study):
 
 
 def test_pages_and_images_tell_nothing_of_methods(site, study, robot):
-    """Neither names, nor ids of files, nor headers that would be alike for two raters."""
+    """No names, file ids or headers that are equal for two raters."""
     other = Robot(site())
     other.join()
     other.calibrate()
@@ -191,7 +191,7 @@ def test_invitations(site, tmp_path):
 
 
 def test_forms_of_other_sites_are_refused(site, study, robot):
-    """Cross-site requests carry cookies, but not the word that was put into the form."""
+    """Cross-site requests have the cookies, but not the form's token."""
     others = field(site().get("/").text, "csrf")
     log_in(robot, study.private.admin_token)
     form = dict(trial="0" * 32, attempt=0)

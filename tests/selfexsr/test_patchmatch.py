@@ -1,4 +1,4 @@
-"""The nearest-neighbour field, against geometry, interpolation and a search written out."""
+"""The nearest-neighbour field, against geometry, interpolation and exhaustive search."""
 
 import itertools
 
@@ -52,7 +52,7 @@ def sources_images(sources: Sources, flat: np.ndarray) -> list[np.ndarray]:
 
 
 def written_out_cost(target, sources, y, x, candidate) -> float:
-    """The cost of a candidate on the fronto-parallel plane, from the paper's definition."""
+    """Compute the cost of a candidate on the fronto-parallel plane by the paper's definition."""
     source_x, source_y, *affine, _ = candidate
     matrix = np.reshape(affine, (2, 2))
     scale = np.sqrt(abs(np.linalg.det(matrix)))

@@ -11,13 +11,13 @@ from srgan_tf.selfexsr.planes import Planes, detect_planes, line_segments, vanis
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Degrees between two lines or directions, given as vectors."""
+    """Return the angle in degrees between two lines or directions, given as vectors."""
     cosine = abs(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.rad2deg(np.arccos(min(cosine, 1.0))))
 
 
 def view_angle(point: np.ndarray, expected: np.ndarray, facade: Facade) -> float:
-    """Degrees between the directions in which a camera sees two points."""
+    """Return the angle in degrees between the directions in which a camera sees two points."""
     centre = facade.size / 2
     to_ray = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, facade.focal_length]])
     return angle(to_ray @ point, to_ray @ expected)

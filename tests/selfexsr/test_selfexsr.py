@@ -1,4 +1,4 @@
-"""The public function."""
+"""`upscale`, the public function."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Back-projection, and the whole method on a rendered façade."""
+"""Back-projection, and the complete method on a rendered façade."""
 
 import itertools
 
