@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import base64
 import importlib.metadata
-import json
 import os
 import shutil
 import statistics
@@ -35,6 +34,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from srgan_tf import demo
 from srgan_tf.data.store import cache_folder
+from srgan_tf.files import write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.weights import released
 
@@ -53,7 +53,7 @@ FLAGS = [
 
 
 class Demo:
-    """The demo's page, which takes files by dropping."""
+    """The demo's page, on which files are dropped."""
 
     def __init__(self, page: Page, address: str):
         self.page = page
@@ -63,7 +63,7 @@ class Demo:
         self.runtime = page.inner_text("#runtime")
 
     def enlarge(self, name: str, photo: bytes) -> tuple[float, np.ndarray]:
-        """Seconds, and uint8 [4·H, 4·W, 3]."""
+        """Return the seconds that an encoded photo takes, and the result, uint8 [4·H, 4·W, 3]."""
         page = self.page
         page.evaluate("n => document.querySelector('#right').value = n", name)
         page.evaluate(
@@ -84,6 +84,8 @@ class Demo:
 
 
 class UpscalerJS:
+    """A page with UpscalerJS."""
+
     def __init__(self, page: Page, address: str):
         self.page = page
         page.set_default_timeout(600_000)
@@ -91,6 +93,7 @@ class UpscalerJS:
         self.runtime = f"TensorFlow.js, {page.evaluate('start(`wasm`)')}"
 
     def enlarge(self, name: str, photo: bytes) -> tuple[float, np.ndarray]:
+        """Return what `Demo.enlarge` does."""
         found = self.page.evaluate(
             "([name, content]) => enlarge(name, content)", [name, base64.b64encode(photo).decode()]
         )
@@ -98,14 +101,15 @@ class UpscalerJS:
 
 
 def sample(site: Path) -> bytes:
+    """Return the photo to measure on, as PNG."""
     content = BytesIO()
     with Image.open(site / "samples/cat.jpg") as image:
         image.save(content, "PNG")
     return content.getvalue()
 
 
-def psnr(engine: Any, name: str, folder: Path) -> float:
-    """Mean over a set's photos, dB."""
+def psnr(contestant: Any, name: str, folder: Path) -> float:
+    """Compute the mean PSNR on Y over a set's photos, in dB."""
     values = []
     for path in sorted((folder / "HR").glob("*.png")):
         with Image.open(path) as image:
@@ -113,7 +117,7 @@ def psnr(engine: Any, name: str, folder: Path) -> float:
         with Image.open(folder / "LRx4" / path.name) as image:
             content = BytesIO()
             image.convert("RGB").save(content, "PNG")
-        sr = engine.enlarge(name, content.getvalue())[1]
+        sr = contestant.enlarge(name, content.getvalue())[1]
         height, width = sr.shape[:2]
         values.append(float(psnr_y(hr[:height, :width], sr, 4)))
     return statistics.mean(values)
@@ -145,22 +149,22 @@ def main() -> None:
             seconds: dict[str, list[float]] = {name: [] for name in contestants}
             megapixels = 0.0
             for _ in range(arguments.rounds + 1):
-                for name, engine in contestants.items():
-                    taken, result = engine.enlarge(name, photo)
+                for name, contestant in contestants.items():
+                    taken, result = contestant.enlarge(name, photo)
                     seconds[name].append(taken)
                     megapixels = result.shape[0] * result.shape[1] / 1e6
             results = {}
-            for name, engine in contestants.items():
+            for name, contestant in contestants.items():
                 entry = {
-                    "runtime": engine.runtime,
+                    "runtime": contestant.runtime,
                     "seconds_per_megapixel": round(
                         statistics.median(seconds[name][1:]) / megapixels, 2
                     ),
-                    "set5_psnr": round(psnr(engine, name, arguments.data), 2),
+                    "set5_psnr": round(psnr(contestant, name, arguments.data), 2),
                 }
                 results[name] = entry
                 print(f"{name:16}{entry['seconds_per_megapixel']:8.2f} s/MP", end="")
-                print(f"{entry['set5_psnr']:8.2f} dB  {engine.runtime}", flush=True)
+                print(f"{entry['set5_psnr']:8.2f} dB  {contestant.runtime}", flush=True)
             version = browser.version
     summary = {
         "command": f"python benchmarks/browser.py --data Set5 --rounds {arguments.rounds}",
@@ -172,7 +176,7 @@ def main() -> None:
         "python": sys.version.split()[0],
         "models": results,
     }
-    arguments.out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.out, summary)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ MODES = ("float32", "float16", "dynamic", "int8")
 
 
 def litert(content: bytes, photo: np.ndarray, threads: int) -> tuple[Callable[[], None], dict]:
-    """A run on a photo as a function, and how the operations are carried out."""
+    """Return a function that runs a model on a photo, and the kernels that run its operations."""
     interpreter = Interpreter(model_content=content, num_threads=threads)
     (details,) = interpreter.get_input_details()
     interpreter.allocate_tensors()
@@ -59,6 +59,7 @@ def litert(content: bytes, photo: np.ndarray, threads: int) -> tuple[Callable[[]
 
 
 def measure_speed(models: list[str], threads: int) -> dict:
+    """Measure and print the seconds of each model in TensorFlow and in each mode."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -93,14 +94,14 @@ def measure_speed(models: list[str], threads: int) -> dict:
 
 
 def in_tensorflow(generator: keras.Model, photo: np.ndarray) -> Callable[[], None]:
-    """A run of the Keras model on a photo as a function."""
+    """Return a function that runs the Keras model on a photo."""
     lr = tf.constant(photo[None] / np.float32(255))
     run = tf.function(lambda x: generator(x))
     return lambda: run(lr).numpy()
 
 
 def layers(model: str, photos: str) -> dict:
-    """The PSNR lost by rounding one part alone."""
+    """Compute the PSNR that is lost by rounding each part of the graph alone, in dB."""
     generator = load_generator(model)
     graph = inference_graph(generator, eight_bit=True)
     graph = with_low_slopes(graph, keep=float_layers(graph))
@@ -139,7 +140,7 @@ def layers(model: str, photos: str) -> dict:
 
 
 def _cpu_flags() -> list[str]:
-    """Of the vector extensions that decide how fast 8 bits are; Linux only."""
+    """Return the vector extensions that determine the speed of 8-bit kernels (Linux only)."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -23,7 +23,7 @@ from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.loader import AHEAD, available_cores, load_batches
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
-from srgan_tf.files import atomic_write
+from srgan_tf.files import write_json
 from srgan_tf.recipes import find_recipe
 
 RECIPE = "srresnet_photo"
@@ -31,7 +31,7 @@ BATCHES = 200
 
 
 def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
-    """Measure a batch in this process, after the tables of resizing weights are filled."""
+    """Measure the CPU time of a batch in this process, with all resizing matrices cached."""
     for step in range(20):
         crop_batch(photos, data, 4, 0, step)
     started = time.process_time()
@@ -41,7 +41,7 @@ def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
 
 
 def batches_a_second(photos: PhotoStore, data: DataConfig, processes: int) -> float:
-    """Measure by the clock once the processes have started and are ahead as far as they go."""
+    """Measure batches per second of wall time, once all processes are ahead by `AHEAD` batches."""
     ahead = 2 * AHEAD * processes
     every = range(data.batch_size)
     elements = [(step, every) for step in range(ahead + BATCHES)]
@@ -73,11 +73,9 @@ def main() -> None:
             for n in (1, 2)
         },
     }
-    text = json.dumps(results, indent=2) + "\n"
-    print(text, end="")
+    print(json.dumps(results, indent=2))
     if arguments.out:
-        with atomic_write(arguments.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

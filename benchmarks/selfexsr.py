@@ -19,8 +19,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from PIL import Image
 
+from srgan_tf.evaluation.sets import BenchmarkImage, open_sets
+from srgan_tf.files import write_json
 from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.selfexsr import upscale
@@ -28,13 +29,12 @@ from srgan_tf.selfexsr import upscale
 SCALE = 4
 
 
-def score(lr_file: Path, hr_file: Path) -> dict[str, float]:
+def score(image: BenchmarkImage) -> dict[str, float]:
     """Return an image's megapixels, PSNR (dB), bicubic's PSNR, SSIM and seconds."""
-    lr, hr = (np.asarray(Image.open(file).convert("RGB")) for file in (lr_file, hr_file))
+    lr, hr = image.load()
     started, busy = time.perf_counter(), time.process_time()
     sr = upscale(lr, SCALE)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-    hr = hr[: sr.shape[0], : sr.shape[1]]
     return {
         "megapixels": round(sr.shape[0] * sr.shape[1] / 1e6, 3),
         "psnr": round(float(psnr_y(hr, sr, border=SCALE)), 2),
@@ -61,24 +61,23 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
-    for name in arguments.sets.split(","):
-        folder = arguments.data / name
-        images = {}
-        for lr_file in sorted((folder / f"LRx{SCALE}").glob("*.png")):
-            images[lr_file.stem] = found = score(lr_file, folder / "HR" / lr_file.name)
-            print(name, lr_file.stem, json.dumps(found), flush=True)
+    for name, images in open_sets(arguments.data, arguments.sets.split(","), SCALE).items():
+        scores = {}
+        for image in images:
+            scores[image.name] = found = score(image)
+            print(name, image.name, json.dumps(found), flush=True)
         mean = {
-            key: round(float(np.mean([image[key] for image in images.values()])), digits)
+            key: round(float(np.mean([found[key] for found in scores.values()])), digits)
             for key, digits in (("psnr", 2), ("bicubic_psnr", 2), ("ssim", 4))
         }
         total = {
-            key: round(sum(image[key] for image in images.values()), 1)
+            key: round(sum(found[key] for found in scores.values()), 1)
             for key in ("seconds", "cpu_seconds")
         }
-        results[name] = {**mean, **total, "images": images}
+        results[name] = {**mean, **total, "images": scores}
         print(name, json.dumps({**mean, **total}), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

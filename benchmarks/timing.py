@@ -1,4 +1,4 @@
-"""Timing of functions that take turns, so that all meet the same machine."""
+"""Timing of functions in turns, so that other work on the machine affects all alike."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.pipeline import to_pair, training_dataset
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.files import write_json
 from srgan_tf.models import SRResNet
 from srgan_tf.training.distribution import compiles_steps
 from srgan_tf.training.run import build_trainer
@@ -167,7 +167,7 @@ def main() -> None:
             )
         print(f"data preparation: {share:.1%} of a step")
     if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
     python benchmarks/upscale.py [--model NAME] [--baseline CHECKOUT] [--out FILE]
 
-1. In one process, in turns: 120×120 to 480×480, whole path without files, by srgan-tf as it is by
-   default (LiteRT), by Keras, and, where they are installed (`pip install -e '.[benchmark]'`), by
-   OpenVINO with the same model file and by a plain PyTorch SRResNet, channels-last. All compute in
-   float32.
-2. As processes: `srgan upscale` of JPEGs, from its start to its end, and its peak memory. With
-   --baseline, of another commit's checkout, the 256×256 photo is enlarged by both in turns.
+1. In one process, in turns: 120×120 to 480×480, from pixels to pixels, by srgan-tf's default engine
+   (LiteRT), by Keras, and, if installed (`pip install -e '.[benchmark]'`), by OpenVINO with the
+   same model file and by a plain PyTorch SRResNet, channels-last. All compute in float32.
+2. As processes: `srgan upscale` of JPEGs from start to exit, and its peak memory. With --baseline,
+   the checkout of another commit, both enlarge the 256×256 photo in turns.
 
-`least` is the shortest time, which other work on the machine disturbs least.
+`least` is the shortest time, which other work on the machine affects least.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ from srgan_tf.weights import default_model, find_litert
 SIDE = 120
 OURS = "srgan-tf"
 HERE = Path(__file__).resolve().parent.parent
-# Name: how many photos of (height, width), and how often they are enlarged.
+# By name: number of photos, (height, width), and number of rounds.
 PHOTOS = {
     "256×256": (1, (256, 256), 5),
     "200 of 64×64": (200, (64, 64), 3),
     "1 megapixel": (1, (1000, 1000), 3),
     "12 megapixels": (1, (3000, 4000), 1),
 }
-# Prints the peak of its memory, in KB; what a parent learns of it can be the parent's own.
+# Prints its peak memory in KB; the value that a parent process gets may be the parent's own.
 _COMMAND = """
 import re
 from srgan_tf.cli import main
@@ -59,25 +58,25 @@ finally:
 
 
 def keras(model: str, photo: np.ndarray) -> Callable[[], np.ndarray]:
-    """The path of `--engine tensorflow`."""
+    """Return a function that enlarges a photo as with `--engine tensorflow`."""
     return partial(Upscaler(model, engine="tensorflow").upscale, photo)
 
 
 def openvino(model: Path, photo: np.ndarray) -> Callable[[], np.ndarray]:
-    """OpenVINO's path from uint8 pixels to uint8 pixels, with the released .tflite model."""
+    """Return a function that enlarges a photo, uint8, by OpenVINO with a .tflite model."""
     import openvino
 
     core = openvino.Core()
     fixed = core.read_model(model)
-    fixed.reshape([1, *photo.shape])  # faster than a size that may change
-    # It would take bfloat16 by itself where the CPU has it.
+    fixed.reshape([1, *photo.shape])  # faster than a dynamic size
+    # By default it uses bfloat16 if the CPU supports it.
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(fixed, "CPU", options)
     return lambda: to_levels(compiled(photo[None] / np.float32(255))[0][0])
 
 
 def plain_pytorch(photo: np.ndarray) -> Callable[[], np.ndarray]:
-    """PyTorch's path from uint8 pixels to uint8 pixels."""
+    """Return a function that enlarges a photo, uint8, by PyTorch."""
     import torch
     from torch_srresnet import srresnet
 
@@ -145,7 +144,7 @@ def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def process(checkout: Path, model: str, photos: Path) -> tuple[float, float]:
-    """Seconds and peak memory, in GB, of `srgan upscale` of a folder, by a checkout's code."""
+    """Measure the seconds and peak memory, in GB, of `srgan upscale` of a folder, by a checkout."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-c", _COMMAND, "upscale", str(photos), "-o", out]
         command += ["--model", model]

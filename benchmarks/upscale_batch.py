@@ -27,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import skimage.data
 
+from srgan_tf.files import write_json
 from srgan_tf.images import write_image
 
 PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
@@ -39,6 +40,7 @@ SETS = {"1 small": (1, 64), "200 small": (200, 64), "5 large": (5, 1024)}
 
 
 def write_photos(folder: Path, number: int, side: int) -> None:
+    """Write square crops of scikit-image's photos as PNG."""
     rng = np.random.default_rng(0)
     photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     for index in range(number):
@@ -50,6 +52,7 @@ def write_photos(folder: Path, number: int, side: int) -> None:
 
 
 def start(command: list[str], photos: Path, out: Path, model: str) -> subprocess.Popen:
+    """Start a command of `srgan` that enlarges a folder."""
     words = [*PROGRAM, *command, str(photos), "-o", str(out), "--model", model]
     return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
@@ -57,6 +60,7 @@ def start(command: list[str], photos: Path, out: Path, model: str) -> subprocess
 
 
 def finish(process: subprocess.Popen) -> str:
+    """Wait for a command and return its output; exits if it fails."""
     printed, _ = process.communicate()
     if process.returncode:
         sys.exit(f"exit code {process.returncode}: {process.args!r}")
@@ -64,6 +68,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def seconds_of(command: list[str], photos: Path, out: Path, model: str) -> float:
+    """Measure the wall time of a command, in seconds."""
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     finish(start(command, photos, out, model))
@@ -75,6 +80,7 @@ def seconds_of(command: list[str], photos: Path, out: Path, model: str) -> float
 
 
 def kill_and_restart(command: list[str], photos: Path, out: Path, model: str) -> dict:
+    """Kill a job after half of the results, run it again, and return the times of both."""
     shutil.rmtree(out, ignore_errors=True)
     number = len(list(photos.iterdir()))
     started = time.perf_counter()
@@ -86,7 +92,7 @@ def kill_and_restart(command: list[str], photos: Path, out: Path, model: str) ->
     process.kill()
     process.wait()
     first = time.perf_counter() - started
-    time.sleep(5)  # the worker processes notice, and finish what they are at
+    time.sleep(5)  # until the worker processes have noticed
     there = len(list(out.glob("*.png")))
     started = time.perf_counter()
     printed = finish(start(command, photos, out, model))
@@ -138,7 +144,7 @@ def main() -> None:
         results["killed at half of the 200 small, 2 workers"] = killed
         print(json.dumps(killed))
     if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ HR's) and the coherence loss (patterns with the period of LR's pixels). MODEL is
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.files import write_json
 from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
 
 
@@ -64,7 +64,7 @@ def main() -> None:
             f"--data {arguments.data.name}",
             "losses": scores,
         }
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.out, results, indent=1)
 
 
 if __name__ == "__main__":

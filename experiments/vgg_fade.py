@@ -17,7 +17,7 @@ import numpy as np
 
 from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import write_text
+from srgan_tf.files import write_json
 from srgan_tf.losses import ContentLosses
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
@@ -59,7 +59,7 @@ def main() -> None:
             for name, of_loss in measured.items()
         },
     }
-    write_text(arguments.out, json.dumps(results, indent=2) + "\n")
+    write_json(arguments.out, results)
     json.dump(results["losses"], sys.stdout, indent=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from srgan_tf.errors import UserError
 
@@ -171,6 +173,11 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a UTF-8 text file with `atomic_write`."""
     with atomic_write(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, indent: int = 2) -> None:
+    """Write a value as a JSON file with `atomic_write`."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
 def sha256(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Losses of the generator and the discriminator.
 
 Images are float32 RGB [N, H, W, 3] in [-1, 1]; every loss is a float32 scalar, the mean
-over the batch. A recipe weighs the losses of `LOSSES` by name; to add one, write a function and add
-it there and to `srgan_tf.config.LossName`.
+over the batch. Recipes name the losses of `LOSSES` and `VGG_LOSSES` with their weights; to add one,
+write a function and add it there and to `srgan_tf.config.LossName`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ PERCEPTUAL_LAYERS = {
     "block4_conv4": (1.0, 719.0),
     "block5_conv4": (1.0, 50.5),
 }
-"""Layers of the perceptual loss: Real-ESRGAN's weight of each, and the mean magnitude of its output
-on the centres of 200 training photos, which the features are divided by."""
+"""For each layer of the perceptual loss, Real-ESRGAN's weight and the mean magnitude of the layer's
+features on the centres of 200 training photos, by which features are divided."""
 
 
 class ContentLosses:
-    """Content losses by name; those on VGG19's features share one pass per image.
+    """The content losses of a recipe; those on VGG19's features share one pass per image.
+
+    Calling it with HR and SR returns a dictionary of the losses by name.
 
     Args:
-        names: from `LOSSES` or `VGG_LOSSES`.
+        names: keys of `LOSSES` or `VGG_LOSSES`.
         scale: ratio of HR's side to LR's.
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
 
@@ -58,15 +60,20 @@ class ContentLosses:
         self._vgg_features = VggFeatures(layers, vgg_weights) if layers else None
 
     def __call__(
-        self, hr: tf.Tensor, sr: tf.Tensor, seen_by_vgg: Pair | None = None
+        self, hr: tf.Tensor, sr: tf.Tensor, vgg_pair: Pair | None = None
     ) -> dict[str, tf.Tensor]:
-        """Compute each loss between `hr` and `sr`, or for VGG19 between another pair of images."""
+        """Compute the losses between HR and SR.
+
+        Args:
+            hr, sr: float32 [N, H, W, 3] in [-1, 1].
+            vgg_pair: HR and SR for the VGG losses, if these differ from the others'.
+        """
         losses = {}
         if self._vgg_features:
-            features = [self._vgg_features(images) for images in seen_by_vgg or (hr, sr)]
+            features = [self._vgg_features(images) for images in vgg_pair or (hr, sr)]
         for name in self.names:
             if name in VGG_LOSSES:
-                losses[name] = VGG_LOSSES[name].of_features(*features)
+                losses[name] = VGG_LOSSES[name].function(*features)
             else:
                 losses[name] = LOSSES[name](hr, sr, self.scale)
         return losses
@@ -85,8 +92,8 @@ def l1_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
 def psnr_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
     """Compute the mean of the images' negative PSNR, in dB.
 
-    All images count equally, whereas the MSE of a batch is dominated by its hardest texture. An
-    error of one grey level is added to each image's, which bounds the loss of flat images.
+    All images count equally, whereas the MSE of a batch is dominated by its hardest texture. The
+    square of one grey level is added to each image's MSE, which bounds the loss of flat images.
     """
     mse = tf.reduce_mean(tf.square(hr - sr), [1, 2, 3])
     return tf.reduce_mean(tf.math.log((mse + (2 / 255) ** 2) / 4)) * (10 / math.log(10))
@@ -95,8 +102,8 @@ def psnr_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int = 4) -> tf.Tensor:
 def lowres_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     """Compute the mean squared difference of the means of `scale`×`scale` blocks of pixels.
 
-    It preserves the colours and the contrast that LR shows and leaves finer detail free: the VGG
-    losses alone favour an SR of lower contrast than HR.
+    It preserves the colours and the contrast that LR has and leaves finer detail free; the VGG
+    losses alone favour SR of lower contrast than HR.
     """
     return tf.reduce_mean(tf.square(tf.nn.avg_pool2d(hr - sr, scale, scale, "VALID")))
 
@@ -180,7 +187,7 @@ class VggFeatures:
     def __init__(self, layers: Iterable[str], weights: str = "imagenet"):
         vgg = _vgg19(weights)
         wanted = set(layers)
-        # Keras' VGG19 has its activations inside the convolutions: rebuild it with them separate.
+        # Keras' VGG19 has activations inside the convolutions: rebuild it with separate ones.
         x, outputs = vgg.input, {}
         for layer in vgg.layers[1:]:
             if isinstance(layer, keras.layers.Conv2D):
@@ -224,20 +231,20 @@ def perceptual_loss(hr: Features, sr: Features) -> tf.Tensor:
 
 
 def _vgg19(weights: str) -> keras.Model:
-    ways = (
+    remedy = (
         "Keras downloads them if there is a network; otherwise give the path of "
         "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
     )
     if weights != "imagenet" and not Path(weights).is_file():
-        raise UserError(f"vgg.weights: {weights}: no such file; {ways}")
+        raise UserError(f"vgg.weights: {weights}: no such file; {remedy}")
     before = keras.config.dtype_policy()
-    # In float32 whatever the generator's policy, as differences of features are small beside the
+    # VGG19 runs in float32 under any policy, as differences of features are small compared with the
     # features; keras.applications has no dtype argument.
     keras.config.set_dtype_policy("float32")
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
-        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {ways}") from error
+        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {remedy}") from error
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -260,17 +267,17 @@ LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "log_spectrum_mse": log_spectrum_mse_loss,
     "coherence": coherence_loss,
 }
-"""Functions of (hr, sr, scale)."""
+"""Losses on pixels by name: functions of (hr, sr, scale)."""
 
 
 class VggLoss(NamedTuple):
-    """A loss between VGG19's features of HR and of SR."""
+    """A loss on VGG19's features: the layers it needs, and the function of HR's and SR's."""
 
     layers: tuple[str, ...]
-    of_features: Callable[[Features, Features], tf.Tensor]
+    function: Callable[[Features, Features], tf.Tensor]
 
 
-VGG_LOSSES: dict[str, VggLoss] = {
+VGG_LOSSES = {
     "vgg22": VggLoss((VGG22,), functools.partial(_vgg_loss, layer=VGG22)),
     "vgg54": VggLoss((VGG54,), functools.partial(_vgg_loss, layer=VGG54)),
     "perceptual": VggLoss(tuple(PERCEPTUAL_LAYERS), perceptual_loss),

@@ -12,7 +12,6 @@ recipe's, which determines the held-out photos. PSNR is on Y of 8-bit results, w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.files import write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_downscale
 
@@ -82,7 +82,7 @@ def main() -> None:
             "fingerprint": store.fingerprint,
             "psnr": scores,
         }
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.out, results, indent=1)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ generator, its card and the run's logs.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_tf.errors import UserError
+from srgan_tf.files import sha256, write_json
 from srgan_tf.models import Generator
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
@@ -80,14 +80,14 @@ def main() -> None:
         card.pop(key, None)
     card["interpolated"] = {
         "share": arguments.share,
-        "other_sha256": hashlib.sha256(other.read_bytes()).hexdigest(),
+        "other_sha256": sha256(other),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".partial-") as temporary:
         whole = Path(temporary) / "whole"
         whole.mkdir()
         save_generator(generator, whole / GENERATOR_FILE)
-        (whole / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        write_json(whole / CARD_FILE, card)
         shutil.copytree(arguments.run / "logs", whole / "logs")
         whole.rename(arguments.out)
     print(arguments.out)

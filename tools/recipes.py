@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from release import curve, strip_folders
 
+from srgan_tf.files import write_json
 from srgan_tf.training.run import CONFIG_FILE
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         others = [r for r in former if r["command"] != results["command"]]
-        arguments.out.write_text(json.dumps([*others, results], indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.out, [*others, results], indent=1)
 
 
 if __name__ == "__main__":

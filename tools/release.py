@@ -11,7 +11,6 @@ upscaler's PNG files, the training curves and the weights' SHA-256.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -26,7 +25,7 @@ from srgan_tf.evaluation.benchmark import evaluate
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.metrics import Psnr, Ssim
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import atomic_write, write_text
+from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
@@ -60,8 +59,12 @@ def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
 
 
 def curve(logs: Path) -> list[dict[str, float]]:
-    """Read a run's TensorBoard logs: one row per step with validations (`psnr` and `ssim`) and, of
-    a GAN, the losses of one batch (GAN_LOGS)."""
+    """Read a run's TensorBoard logs.
+
+    Returns:
+        One row per logged step, with `psnr` and `ssim` of validations and, for a GAN, the losses of
+        one batch (GAN_LOGS).
+    """
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
@@ -77,7 +80,7 @@ def curve(logs: Path) -> list[dict[str, float]]:
 
 
 def strip_folders(tree: Any) -> None:
-    """Reduce the paths in recipes to their last component, so as not to publish folders."""
+    """Reduce the paths in recipes to their last component, which does not publish folders."""
     if isinstance(tree, list):
         for each in tree:
             strip_folders(each)
@@ -135,7 +138,7 @@ def main() -> None:
     card["scores"] = score(arguments.run, arguments.data, card["scale"])
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
-    card["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    card["sha256"] = sha256(weights)
     strip_folders(card)
     if arguments.note:
         card["note"] = arguments.note
@@ -144,7 +147,7 @@ def main() -> None:
 
     with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
-    write_text(card_file, json.dumps(card, indent=2) + "\n")
+    write_json(card_file, card)
     print(f"Released {target}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from srgan_tf.files import (
     atomic_write,
     make_writable_folder,
     suppress_native_output,
-    write_text,
+    write_json,
 )
 
 SAVED_MODEL = "saved-model"
@@ -184,7 +183,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "input_size": size,
         "modes": results,
     }
-    write_text(out / "fidelity.json", json.dumps(summary, indent=2) + "\n")
+    write_json(out / "fidelity.json", summary)
     with atomic_write(out / "fidelity.png") as temporary:
         fidelity.side_by_side(photos[0], pictures).save(temporary)
     print(f"Done: {out}/" + ", ".join(entry["path"] for entry in results.values()))

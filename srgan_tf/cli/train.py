@@ -144,7 +144,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from srgan_tf.training import distribution
     from srgan_tf.training.loop import TrainingDivergedError
-    from srgan_tf.training.portable import export_step
+    from srgan_tf.training.portable import write_portable_step
     from srgan_tf.training.run import default_folder, train
 
     out = arguments.out or default_folder(config, phases[0].name if len(phases) == 1 else None)
@@ -152,7 +152,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if len(phases) > 1:
             names = ", ".join(phase.name for phase in phases)
             raise UserError(f"--export-step exports one phase: choose it with --stage ({names})")
-        export_step(config, phases[0], arguments.export_step)
+        write_portable_step(config, phases[0], arguments.export_step)
         print(
             f"Done: {arguments.export_step}. Train with it on a machine with JAX:\n"
             f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS "
@@ -160,7 +160,7 @@ def _train(arguments: argparse.Namespace) -> int:
         )
         return 0
     try:
-        with distribution.naming_the_cause():
+        with distribution.translate_errors():
             folder = train(config, phases, out, arguments.resume)
     except (
         TrainingDivergedError,

@@ -46,12 +46,14 @@ def crop_batch(
     lr = np.empty((len(crops), side // scale, side // scale, 3), np.uint8)
     for i, crop in enumerate(crops):
         rng = np.random.default_rng((seed, step, crop))
-        hr[i] = hr_crop(photos, config, scale, rng)
+        hr[i] = draw_crop(photos, config, scale, rng)
         lr[i] = degrade(hr[i], scale, config.degradation, rng)
     return lr, hr
 
 
-def hr_crop(photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator) -> np.ndarray:
+def draw_crop(
+    photos: Photos, config: DataConfig, scale: int, rng: np.random.Generator
+) -> np.ndarray:
     """Draw a crop of a random photo, downscaled, flipped and turned by multiples of 90°.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write, first_line, write_text
+from srgan_tf.files import atomic_write, first_line, sha256, write_json
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
@@ -50,7 +49,7 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True)
         (folder / "models").mkdir(exist_ok=True)
         models = [_write_model(folder / "models", name, cache) for name in names]
-        write_text(folder / "models.json", json.dumps(models, indent=2) + "\n")
+        write_json(folder / "models.json", models)
         _write_samples(folder / "samples")
     except OSError as error:
         raise UserError(f"{folder}: can't be written ({first_line(error)})") from None
@@ -61,7 +60,7 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
     from srgan_tf.weights import find_generator
 
     weights = find_generator(name)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    digest = sha256(weights)[:16]
     kept = cache / f"{_FORMAT}-{digest}"
     entry = kept / "model.json"
     if not entry.is_file():
@@ -93,7 +92,7 @@ def _export(name: str, weights: Path, folder: Path) -> None:
         "radius": generator.features_radius + generator.upsample_radius,
         "parameters": generator.count_params(),
     }
-    write_text(folder / "model.json", json.dumps(entry))
+    write_json(folder / "model.json", entry)
 
 
 def _write_samples(folder: Path) -> None:

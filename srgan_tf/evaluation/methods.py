@@ -17,7 +17,7 @@ import numpy as np
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import is_image_name, readable, suppress_native_output
+from srgan_tf.files import is_image_name, readable, sha256, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
@@ -171,7 +171,7 @@ class Folder(Method):
         self.folder = folder
 
     def cache_key(self, image):
-        return hashlib.sha256(self._file(image).read_bytes()).hexdigest()
+        return sha256(self._file(image))
 
     def enlarge(self, image, lr, hr):
         file = self._file(image)

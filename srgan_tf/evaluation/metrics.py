@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +16,7 @@ from skimage.measure import blur_effect
 from srgan_tf.data.crops import central_crop
 from srgan_tf.errors import UserError
 from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
+from srgan_tf.files import sha256
 from srgan_tf.losses import VGG54, VggFeatures, paper_features
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
@@ -139,7 +139,7 @@ class Vgg54(Metric):
 
     def __init__(self, weights: str):
         file = Path(weights)
-        digest = _sha256(file) if file.is_file() else weights
+        digest = sha256(file) if file.is_file() else weights
         self.cache_key = f"vgg54 {VGG_CROP} {digest}"
         features = VggFeatures([VGG54], weights)
         self._features = tf.function(
@@ -174,7 +174,7 @@ class Lpips(Metric):
 
     def __init__(self, weights: Path):
         self._lpips = AlexNetLpips(weights)
-        self.cache_key = f"lpips {_sha256(weights)}"
+        self.cache_key = f"lpips {sha256(weights)}"
 
     def min_side(self, scale):
         return MIN_SIDE
@@ -184,10 +184,6 @@ class Lpips(Metric):
 
     def __call__(self, sr, reference, scale):
         return self._lpips.distance(self._lpips.features(sr), reference)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 class BlurEffect(Metric):

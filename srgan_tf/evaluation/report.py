@@ -23,7 +23,7 @@ from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import Grid, tables
-from srgan_tf.files import readable, write_text
+from srgan_tf.files import readable, write_json, write_text
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -48,9 +48,7 @@ def write_report(
         notes: sentences to print below the tables.
         command: the command line.
     """
-    write_text(
-        folder / "results.json", json.dumps(_results(scores, scale, command), indent=1) + "\n"
-    )
+    write_json(folder / "results.json", _results(scores, scale, command), indent=1)
     grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
     sheets = []

@@ -1,8 +1,9 @@
 """Metadata of .tflite files in the TensorFlow Lite Metadata format.
 
 Android Studio, MediaPipe and the TFLite Support library read it. The format is a FlatBuffer
-(metadata_schema.fbs, identifier M001) inside the model's. Its Python package, tflite-support, has
-no releases for new versions of Python, so the few tables needed are written slot by slot here.
+(metadata_schema.fbs, identifier M001) inside the model's. The few tables needed are written slot by
+slot, as tflite-support has had no release since 2023, and mediapipe, which has the schema too,
+requires PortAudio and another build of OpenCV than the extra selfexsr.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ _IMAGE_PROPERTIES, _RGB, _NORMALIZATION = 2, 1, 1
 
 
 def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
-    """Return a .tflite model with its metadata.
+    """Return a .tflite model with metadata added.
 
     Args:
-        uint8: tensors hold grey levels in [0, 255], else float32 in [0, 1].
+        model: content of the file.
+        info: for srgan-tf's own entry.
+        uint8: whether tensors are uint8 grey levels, or else float32 in [0, 1].
     """
     tree = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     entries = {

@@ -158,6 +158,7 @@ class _Servable(tf.Module):
         autograph=False,
     )
     def enlarge_images(self, images):
+        """Enlarge float32 images; the signature `serving_default`."""
         return {"enlarged": self._enlarge_batch(images)}
 
     @tf.function(
@@ -165,10 +166,12 @@ class _Servable(tf.Module):
         autograph=False,
     )
     def enlarge_uint8(self, images):
+        """Enlarge uint8 images; the signature `uint8`."""
         return {"enlarged": _to_uint8(self._enlarge_batch(_to_float(images)))}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def enlarge_files(self, image_bytes):
+        """Enlarge encoded images; the signature `image_bytes`."""
         few = tf.debugging.assert_less_equal(
             tf.size(image_bytes), MAX_FILES, f"at most {MAX_FILES} images a request"
         )
@@ -179,6 +182,7 @@ class _Servable(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "request")], autograph=False)
     def info(self, request):
+        """Return the model's properties; the signature `info`."""
         values = {
             "scale": self._graph.scale,
             "radius": self._graph.radius,

@@ -123,7 +123,7 @@ def _signature(
     given: str = "image",
     wanted: str = "enlarged",
 ):
-    """The concrete function of one of float32 [1, *shape]."""
+    """Return a concrete function of float32 [1, *shape] with named input and output."""
     return tf.function(
         lambda x: {wanted: function(x)},
         input_signature=[tf.TensorSpec([1, *shape], tf.float32, given)],

@@ -56,6 +56,7 @@ class Directory(dict[int, "Value | Directory"]):
     """Values by tag; a pointer to another directory is replaced by that directory."""
 
     def numbers(self, tag: int) -> list[float]:
+        """Return a tag's numbers; empty if it has none."""
         value = self.get(tag)
         return value.numbers() if isinstance(value, Value) else []
 
@@ -69,6 +70,7 @@ class Directory(dict[int, "Value | Directory"]):
         return value.data if isinstance(value, Value) else b""
 
     def directory(self, tag: int) -> Directory:
+        """Return the directory that a tag points to; empty if it points to none."""
         value = self.get(tag)
         return value if isinstance(value, Directory) else Directory()
 

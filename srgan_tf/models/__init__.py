@@ -1,4 +1,4 @@
-"""Keras models: the generators and the discriminator."""
+"""Keras models: generators and discriminators."""
 
 from srgan_tf import keras_settings  # noqa: F401
 from srgan_tf.models.baselines import DRCN, ESPCN, SRCNN, LumaGenerator

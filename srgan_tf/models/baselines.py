@@ -1,8 +1,7 @@
 """The paper's baseline networks: SRCNN, ESPCN and DRCN.
 
-They enlarge luma, and chroma by bicubic, as in their papers. Their interface is SRResNet's, so that
-they can be trained, loaded and run like any generator. New models compute bicubic upscaling, as a
-new SRResNet computes bilinear.
+As in their papers, the networks enlarge luma; chroma is enlarged by bicubic interpolation. Their
+interface is SRResNet's. New models compute bicubic upscaling, as a new SRResNet computes bilinear.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from srgan_tf.models.generator import PhotoModel
 from srgan_tf.models.srresnet import SCALES
 from srgan_tf.resize import cubic
 
-# Change of R, G and B per change of Y, at constant Cb and Cr.
+# Change of R, G and B per change of Y, with constant Cb and Cr.
 _RGB_PER_LUMA = 255.0 / 219.0
 
 
 def unit_luma(images: tf.Tensor) -> tf.Tensor:
-    """Compute Y, float32 [N, H, W, 1] in [16/255, 235/255], of RGB [N, H, W, 3] in [0, 1]."""
+    """Convert RGB [N, H, W, 3] in [0, 1] to Y, float32 [N, H, W, 1] in [16/255, 235/255]."""
     images = tf.cast(images, tf.float32)
     y = tf.reduce_sum(images * BT601.astype(np.float32), axis=-1, keepdims=True)
     return y + np.float32(BLACK / 255.0)
@@ -39,11 +38,11 @@ def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
     Returns:
         [N, scale·H, scale·W, C] of the same dtype.
     """
-    # A new pixel of phase p lies at (p + 0.5)/scale - 0.5 from an old one: 5 taps suffice.
+    # A new pixel of phase p is (p + 0.5)/scale - 0.5 away from an old one: 5 taps suffice.
     offsets = (np.arange(scale) + 0.5) / scale - 0.5
     phases = cubic(offsets - np.arange(-2, 3)[:, None])  # [5, scale]
     kernel = np.einsum("yp,xq->yxpq", phases, phases).reshape(5, 5, 1, scale**2)
-    for _ in range(2):  # a symmetric pixel, twice: the border is repeated outwards
+    for _ in range(2):  # padding by one pixel twice repeats the border
         images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     planes = [
         tf.nn.depth_to_space(
@@ -85,7 +84,7 @@ class LumaGenerator(PhotoModel):
 
     @property
     def network_radius(self) -> int:
-        """Radius of the receptive field, in pixels of the enlarged photo."""
+        """Radius of the network's receptive field, in pixels of the enlarged photo."""
         raise NotImplementedError
 
     def features(self, inputs, training=False):
@@ -145,8 +144,8 @@ class SRCNN(LumaGenerator):
 class ESPCN(LumaGenerator):
     """ESPCN (Shi et al. 2016): three convolutions at low resolution, then a pixel shuffle.
 
-    A new model computes bilinear upscaling, up to the nonlinearity of tanh; its last convolution,
-    3×3, is too small for bicubic.
+    A new model computes bilinear upscaling, except for the nonlinearity of tanh; its last
+    convolution, 3×3, is too small for bicubic.
 
     Args:
         scale: 2, 4 or 8.
@@ -156,7 +155,7 @@ class ESPCN(LumaGenerator):
 
     def __init__(self, scale: int = 4, **kwargs):
         super().__init__(scale, **kwargs)
-        # Glorot initialization, of 25 inputs and 1600 outputs, makes features too small to learn.
+        # With 25 inputs and 1600 outputs Glorot initialization makes features too small to learn.
         self.head = self._conv(64, 5, activation="tanh", kernel_initializer="he_normal")
         self.mapping = self._conv(32, 3, activation="tanh", kernel_initializer="he_normal")
         self.subpixels = self._conv(scale**2, 3)
@@ -165,7 +164,7 @@ class ESPCN(LumaGenerator):
         self.head.build((None, None, None, 1))
         self.mapping.build((None, None, None, 64))
         self.subpixels.build((None, None, None, 32))
-        # One channel passes the image, centred and small enough for tanh to be linear.
+        # One channel passes the image, centred and small enough for tanh to be nearly linear.
         gain = 0.25
         _carry(self.head, gain)
         self.head.bias.assign(-0.5 * gain * np.eye(64)[0])
@@ -197,8 +196,8 @@ class DRCN(LumaGenerator):
         scale: 2, 4 or 8.
         filters: channels, 256 in the paper.
         recursions: 16 in the paper.
-        block: factor of space-to-depth before the convolutions, 1 in the paper. With 4 they cost a
-            sixteenth and their receptive field is four times as large.
+        block: factor of space-to-depth before the convolutions, 1 in the paper; with 4 they take a
+            sixteenth of the time, and their receptive field is four times as large.
     """
 
     def __init__(

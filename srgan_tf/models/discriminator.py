@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from srgan_tf.models.layers import BatchNormalization
+from srgan_tf.models.layers import BatchNormalization, slice_axis
 
 STRIDE = 16
 
@@ -12,10 +12,8 @@ STRIDE = 16
 class Discriminator(keras.Model):
     """The paper's discriminator (Ledig et al. 2017, section 2.1.1 and figure 4).
 
-    Returns logits, not probabilities.
-
-    Call it with float [N, H, W, 3] in [-1, 1], H and W multiples of 16 (96 in the
-    paper, which fixes the size for the dense layer); it returns float32 [N, 1].
+    Call it with float [N, H, W, 3] in [-1, 1], with H and W that are multiples of 16 and fixed when
+    the model is built (96 in the paper); it returns logits, float32 [N, 1].
 
     Args:
         filters: channels of the first convolution, 64 in the paper.
@@ -49,8 +47,8 @@ class Discriminator(keras.Model):
         _, height, width, _ = input_shape
         if not (height and width) or height % STRIDE or width % STRIDE:
             raise ValueError(
-                "the discriminator needs a height and a width that are "
-                f"multiples of {STRIDE}, not {height}×{width}"
+                f"the discriminator needs a height and width that are multiples of {STRIDE}, not "
+                f"{height}×{width}"
             )
         shape = tuple(input_shape)
         self.head.build(shape)
@@ -72,7 +70,7 @@ class Discriminator(keras.Model):
         return self.logits(x)
 
     def judge(self, hr, sr):
-        """Return the logits of HR and SR for training D, each batch-normalized on its own."""
+        """Return the logits of HR and SR for training D, each with its own batch statistics."""
         return self(hr, training=True), self(sr, training=True)
 
     def judge_generated(self, sr):
@@ -198,15 +196,9 @@ def upsample_bilinear(x: tf.Tensor) -> tf.Tensor:
         paddings[axis] = [1, 1]
         padded = tf.pad(x, paddings, "SYMMETRIC")
         length = tf.shape(x)[axis]
-        before, after = (_window(padded, start, length, axis) for start in (0, 2))
+        before, after = (slice_axis(padded, start, length, axis) for start in (0, 2))
         pair = tf.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
         shape = tf.unstack(tf.shape(x))
         shape[axis] *= 2
         x = tf.reshape(pair, shape)
     return x
-
-
-def _window(x: tf.Tensor, start: int, length: tf.Tensor, axis: int) -> tf.Tensor:
-    index = [slice(None)] * 4
-    index[axis] = slice(start, start + length)
-    return x[tuple(index)]

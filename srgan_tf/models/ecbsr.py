@@ -20,8 +20,8 @@ class EdgeConv2D(keras.layers.Layer):
 
     Its kernel is the sum of several branches: a 3×3 kernel; a 1×1 expansion to twice the channels
     followed by 3×3; and 1×1 kernels followed by the two Sobel filters and a Laplacian. All are
-    linear, so the kernels are summed and one convolution is computed, in training too (as in SESR,
-    Bhardwaj et al. 2022): a training step costs as much as with a plain convolution.
+    linear, so their kernels are summed and one convolution is computed, in training too (as in
+    SESR, Bhardwaj et al. 2022): a training step takes as long as with a plain convolution.
 
     Args:
         filters: channels of the output.
@@ -72,14 +72,14 @@ class ECBSR(PhotoModel):
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
     [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
 
-    The input, repeated for each phase of the pixel shuffle, is added before it, so that a new
-    model computes nearest-neighbour upscaling.
+    The input is repeated for each phase of the pixel shuffle and added before it: a new model
+    computes nearest-neighbour upscaling.
 
     Args:
         scale: 2, 4 or 8.
         blocks: number of blocks between the first and the last.
         filters: channels.
-        activation: prelu as in the paper, or relu, which is part of 8-bit kernels.
+        activation: prelu as in the paper, or relu, which is part of 8-bit convolution kernels.
 
     Raises:
         ValueError: a scale other than 2, 4 or 8, no block, or no filter.

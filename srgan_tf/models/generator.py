@@ -7,9 +7,10 @@ PHOTOS = (None, None, None, 3)
 
 
 class PhotoModel(keras.Model):
-    """A model for photos of any size, which can be built without being called.
+    """Base class of models for photos of any size, which can be built without being called.
 
-    It has two parts: `features`, at low resolution, and `upsample`, from features to the photo.
+    Subclasses define two parts: `features`, at low resolution, and `upsample`, from features to the
+    enlarged photo.
     """
 
     def call(self, inputs, training=False):

@@ -34,11 +34,11 @@ def make_prelu(activation: Activation, dtype) -> PReLU:
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization over NHWC, synchronised over the replicas of a strategy.
+    """Batch normalization over NHWC, synchronized over the replicas of a strategy.
 
-    On statistics of a replica's own it is TensorFlow's fused kernel, which saves a sixth of an
-    SRResNet training step against Keras' composition of elementwise ops. With several replicas
-    that are not `synchronized` the moving statistics are those of all, averaged.
+    With one replica, or without synchronization, it uses TensorFlow's fused kernel, which takes a
+    sixth off an SRResNet training step compared with Keras' elementwise operations. Moving
+    statistics of several replicas that are not synchronized are averaged.
     """
 
     def __init__(self, **kwargs):
@@ -70,10 +70,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def synchronize(model: keras.Model, synchronized: bool) -> None:
-    """Choose whether a model's batch normalization has the statistics of all replicas."""
+    """Set whether a model's batch normalization uses the statistics of all replicas."""
     for layer in model._flatten_layers():
         if isinstance(layer, BatchNormalization):
             layer.synchronized = synchronized
+
+
+def slice_axis(x: tf.Tensor, start: int, length: int | tf.Tensor, axis: int) -> tf.Tensor:
+    """Return `length` elements of an axis of [N, H, W, C], from index `start`."""
+    index = [slice(None)] * 4
+    index[axis] = slice(start, start + length)
+    return x[tuple(index)]
 
 
 @keras.saving.register_keras_serializable("srgan_tf")

@@ -14,7 +14,7 @@ SCALES = (2, 4, 8)
 
 @keras.saving.register_keras_serializable("srgan_tf")
 class ResidualBlock(keras.layers.Layer):
-    """conv3–BN–PReLU–conv3–BN, added to the input."""
+    """A residual block: the input plus conv3–BN–PReLU–conv3–BN of it."""
 
     def __init__(self, filters: int, activation: Activation = "prelu", **kwargs):
         super().__init__(**kwargs)
@@ -58,7 +58,7 @@ class SRResNet(PhotoModel):
         scale: 2, 4 or 8; one pixel-shuffle stage for each factor of 2.
         blocks: residual blocks, 16 in the paper.
         filters: channels of the trunk, 64 in the paper; at least 3.
-        activation: prelu as in the paper, or relu, which is part of 8-bit kernels.
+        activation: prelu as in the paper, or relu, which is part of 8-bit convolution kernels.
         one_shuffle: upsample by a 3×3 convolution and one pixel shuffle, all at low resolution,
             instead of the paper's stages and 9×9 convolution.
 
@@ -136,7 +136,7 @@ class SRResNet(PhotoModel):
     @property
     def features_radius(self) -> int:
         """Radius of a feature's receptive field, in pixels."""
-        return 4 + 2 * self.blocks + 1  # 9×9 head, two 3×3 a block, 3×3
+        return 4 + 2 * self.blocks + 1  # 9×9 head, two 3×3 per block, 3×3
 
     @property
     def upsample_radius(self) -> int:

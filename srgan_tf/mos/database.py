@@ -197,6 +197,7 @@ class Database:
                 raise UserError(f"{self._name()}: contains another study")
 
     def close(self) -> None:
+        """Close all connections."""
         self._engine.dispose()
 
     def invite(self, number: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from srgan_tf.errors import UserError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
-from srgan_tf.files import atomic_write, write_text
+from srgan_tf.files import atomic_write, write_json, write_text
 from srgan_tf.markdown import markdown_table
 from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
@@ -87,7 +86,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
     write_text(folder / "report.md", to_markdown(study.design, results, _when(rows)))
-    write_text(folder / "results.json", json.dumps(_as_json(results), indent=1) + "\n")
+    write_json(folder / "results.json", _as_json(results), indent=1)
     write_text(folder / "ratings.csv", codebook.to_csv(rows))
     write_text(folder / "ratings.json", codebook.to_json(study.design, rows))
     write_text(folder / "codebook.md", codebook.to_markdown())

@@ -105,6 +105,7 @@ class Signer:
         return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def check(self, signature: str, purpose: str, value: str) -> bool:
+        """Return whether a signature is that of the purpose and the value."""
         return same(signature, self.sign(purpose, value))
 
 

@@ -1,1 +1,1 @@
-"""The two training stages: trainers, callbacks, checkpoints and the assembly of a run."""
+"""Training of generators: trainers, the loop, checkpoints, distribution and runs."""

@@ -1,4 +1,4 @@
-"""The tf.distribute strategy of a run, and what its workers have to agree on."""
+"""The tf.distribute strategy of a run, and agreement among its workers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from srgan_tf.files import first_line
 
 
 class WorkerLostError(RuntimeError):
-    """Another worker died or can't be reached; the newest checkpoint holds a good state."""
+    """Another worker died or can't be reached; the newest checkpoint has a good state."""
 
 
 class OutOfMemoryError(RuntimeError):
     """A step needs more memory than the device has."""
 
 
-_OF_A_CONNECTION = re.compile("collective|connect|socket|stream removed", re.IGNORECASE)
-_OF_A_GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
+_CONNECTION = re.compile("collective|connect|socket|stream removed", re.IGNORECASE)
+_GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
 
 
 @contextmanager
-def naming_the_cause() -> Iterator[None]:
-    """Turns what TensorFlow raises when memory or a worker is gone to an error that says so.
+def translate_errors() -> Iterator[None]:
+    """Translate TensorFlow's errors on memory and lost workers into errors that say what to do.
 
-    A worker is missed after some 10 s. Other errors, a GPU's for example, are left as they are.
+    TensorFlow notices after about 10 s that a worker is gone. Other errors pass unchanged.
 
     Raises:
-        OutOfMemoryError: a step needs more memory than there is.
+        OutOfMemoryError: a step needs more memory than the device has.
         WorkerLostError: another worker died.
     """
     try:
@@ -49,29 +49,30 @@ def naming_the_cause() -> Iterator[None]:
             raise
         raise WorkerLostError(
             f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
-            "again with --resume: they go on from the chief's newest checkpoint"
+            "again with --resume: they continue from the chief's newest checkpoint"
         ) from error
 
 
 def _is_of_a_worker(error: tf.errors.OpError) -> bool:
     internal = isinstance(error, tf.errors.InternalError)
     return not internal or bool(
-        _OF_A_CONNECTION.search(error.message) and not _OF_A_GPU.search(error.message)
+        _CONNECTION.search(error.message) and not _GPU.search(error.message)
     )
 
 
 def open_strategy() -> tf.distribute.Strategy:
-    """MultiWorkerMirroredStrategy where `TF_CONFIG` names workers, else MirroredStrategy.
+    """Create the strategy for this process' devices: all GPUs or, without any, the CPU.
 
-    Either uses all GPUs of this machine, or its CPU. With one device it is TensorFlow's default
-    strategy, under which a step can be compiled as a whole. Several workers must call this before
-    any other TensorFlow operation, and wait here for each other.
+    It is MultiWorkerMirroredStrategy if `TF_CONFIG` names several workers, MirroredStrategy for
+    several devices, and TensorFlow's default strategy for one device, under which XLA can compile a
+    step. Several workers must call this before any other TensorFlow operation; they wait here for
+    each other.
 
     Raises:
         UserError: `TF_CONFIG` is not a cluster of workers.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)  # other programs may need some
+        tf.config.experimental.set_memory_growth(gpu, True)  # leaves memory to other programs
     if workers() > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
@@ -82,28 +83,28 @@ def open_strategy() -> tf.distribute.Strategy:
 
 
 def compiles_steps(strategy: tf.distribute.Strategy) -> bool:
-    """Whether XLA makes one program of a step: on one GPU.
+    """Return whether to compile a step with XLA, which is the case on a single GPU.
 
-    A step is some thousand small kernels otherwise. On a CPU it would be slower, and replicas that
-    exchange gradients can't be compiled as a whole.
+    XLA fuses a step's thousand small kernels. On CPUs it is slower, and it can't compile replicas
+    that exchange gradients.
     """
     return bool(tf.config.list_logical_devices("GPU")) and strategy.num_replicas_in_sync == 1
 
 
 def workers() -> int:
-    """How many workers `TF_CONFIG` names; 1 without it. Raises UserError: it is malformed."""
+    """Return the number of workers in `TF_CONFIG`; 1 without it. Raises UserError if malformed."""
     cluster, _ = _tf_config()
     return max(1, len(cluster))
 
 
 def is_chief() -> bool:
-    """Whether this process writes the run's files: worker 0, or the only one."""
+    """Return whether this process writes the run's files: worker 0, or the only one."""
     _, index = _tf_config()
     return index == 0
 
 
 def _tf_config() -> tuple[list[str], int]:
-    """The addresses of the workers, and which of them this process is."""
+    """Return the workers' addresses and this worker's index."""
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return [], 0
@@ -116,14 +117,14 @@ def _tf_config() -> tuple[list[str], int]:
         raise UserError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
     if not fits or not 0 <= index < max(1, len(addresses)):
         raise UserError(
-            "TF_CONFIG must name workers alone (worker 0 is the chief), as in "
+            "TF_CONFIG must name only workers (worker 0 is the chief), as in "
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
         )
     return addresses, index
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Name the devices that a strategy computes on, such as `2 × NVIDIA H100 80GB HBM3`."""
+    """Return a strategy's number and kind of devices, such as `2 × NVIDIA H100 80GB HBM3`."""
     gpus = tf.config.list_physical_devices("GPU")
     name = "CPU"
     if gpus:
@@ -133,7 +134,7 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
-    """Return a function of this worker's flag: whether it is set on any; all must call it alike."""
+    """Return a function that ORs a flag over all workers, each of which must call it."""
     if workers() == 1:
         return bool
 
@@ -144,29 +145,35 @@ def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
     return lambda flag: bool(total(tf.constant(float(flag))) > 0)
 
 
-def same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
-    """Raise UserError where the workers have different texts, such as a fingerprint."""
+def check_equal(strategy: tf.distribute.Strategy, text: str, name: str) -> None:
+    """Raise UserError if the workers have different texts, such as a fingerprint.
+
+    Args:
+        strategy: of all workers.
+        text: this worker's.
+        name: for the message, in the plural.
+    """
     if workers() == 1:
         return
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3], "big")  # exact in float32
 
     @tf.function
     def gathered():
-        def of_replica():
+        def deviation():
             context = tf.distribute.get_replica_context()
             value = tf.constant(float(number))
             count = float(context.num_replicas_in_sync)
             mean = context.all_reduce("SUM", value) / count
             return context.all_reduce("SUM", tf.abs(value - mean))
 
-        return strategy.experimental_local_results(strategy.run(of_replica))[0]
+        return strategy.experimental_local_results(strategy.run(deviation))[0]
 
     if float(gathered()) > 1.0:
-        raise UserError(f"{what} of the workers differ; each needs the same ones")
+        raise UserError(f"{name} of the workers differ; give each worker the same ones")
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
-    """Gives all workers the chief's values, which may come from files that they don't have."""
+    """Assign the chief's values on all workers, which may lack the files they were read from."""
     if workers() == 1:
         return
 

@@ -7,16 +7,16 @@ import tensorflow as tf
 
 
 class MovingAverage:
-    """Keeps `average`, a model of the same shape, behind `source`.
+    """The exponential moving average of a model's weights, as another model.
 
-    All variables are averaged, batch normalization's statistics too: averaged weights
-    with the raw weights' statistics score a decibel lower in mid-training. The decay
-    warms up as (1 + t) / (10 + t), so that the initial weights are soon forgotten.
+    All variables are averaged, including batch normalization's statistics: with the statistics of
+    the raw weights PSNR is 1 dB lower in mid-training. The decay warms up as (1 + t) / (10 + t),
+    which soon forgets the initial weights.
 
     Args:
         source: the built model that is trained.
         average: a built model of the same class and size.
-        decay: the final decay a step, in [0, 1); 0 copies.
+        decay: final decay per step, in [0, 1); 0 copies the weights.
     """
 
     def __init__(self, source: keras.Model, average: keras.Model, decay: float):
@@ -25,15 +25,15 @@ class MovingAverage:
         self.reset()
 
     def reset(self) -> None:
-        """Starts anew from the source's present weights."""
+        """Set the average to the source's current weights."""
         for average, variable in self._pairs:
             average.assign(variable)
 
     def update(self, step: tf.Tensor) -> None:
-        """Takes one step, from within the replicas of a strategy.
+        """Update the average; to be called within the replicas of a strategy.
 
         Args:
-            step: integer scalar, updates so far, from 0.
+            step: integer scalar, number of previous updates.
         """
         step = tf.cast(step, tf.float32)
         rate = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))

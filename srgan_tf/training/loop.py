@@ -1,4 +1,4 @@
-"""The training loop: steps one after the other, and what happens between them."""
+"""The training loop: steps, and logging, validation and checkpoints between them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from srgan_tf.training.validation import Validation
 
 
 class TrainingDivergedError(RuntimeError):
-    """A loss or gradient was not finite; the newest checkpoint holds a good state."""
+    """A loss or gradient was not finite; the newest checkpoint has a good state."""
 
 
 class StopOnSignal:
-    """While it is entered, Ctrl-C and SIGTERM set `requested`; a second one kills."""
+    """A context in which a first SIGINT or SIGTERM sets `requested`; a second one kills."""
 
     requested = False
 
@@ -52,19 +52,19 @@ def train_steps(
     validation: Validation | None,
     title: str,
 ) -> None:
-    """Train from the present step to the last, or until a signal comes.
+    """Train from the current step to the last one, or until SIGINT or SIGTERM.
 
-    All workers stop after the same step, whichever of them got the signal. What a step logs is
-    fetched where it is looked at; in between, a GPU has the next steps waiting.
+    All workers stop after the same step, whichever receives the signal. Logs are fetched only in
+    steps that use them, so that a GPU can queue the steps between.
 
     Args:
         trainer: built under `strategy`.
-        batches: of the steps that are left.
-        strategy: one replica or several.
+        batches: of the remaining steps.
+        strategy: of one or several replicas.
         config: the recipe.
         checkpoints: the trainer's.
-        save: called every `checkpoint_every` steps and when training ends.
-        validation: the chief's; None on other workers, which log nothing.
+        save: called every `checkpoint_every` steps and at the end.
+        validation: on the chief; None on other workers, which log nothing.
         title: of the progress bar.
 
     Raises:
@@ -93,13 +93,14 @@ def train_steps(
 
             ends = any_stopped(stop.requested) or step == last
             saves = ends or step % config.checkpoint_every == 0
-            reports = step % config.log_every == 0
-            # A step's losses are of the state before it: those after a checkpoint vouch for it.
-            if saves or reports or step == saved + 1:
+            shows = step % config.log_every == 0
+            # A step's losses are those of the state before it: the step after a checkpoint checks
+            # the checkpoint.
+            if saves or shows or step == saved + 1:
                 values = {name: float(value) for name, value in logs.items()}
                 check_finite(values, step, checkpoints)
 
-            if validation is not None and reports:
+            if validation is not None and shows:
                 now = time.monotonic()
                 rate = (step - logged) / (now - since)
                 logged, since = step, now
@@ -117,14 +118,14 @@ def train_steps(
 def compile_step(
     trainer: GeneratorTrainer, strategy: tf.distribute.Strategy, jit_compile: bool
 ) -> Callable[[Iterator], dict[str, tf.Tensor]]:
-    """Compile a training step on every replica's next batch.
+    """Compile a function that trains all replicas on their next batches.
 
-    Its logs are the means over the replicas of all workers.
+    It returns the logs' means over the replicas of all workers.
 
     Args:
         trainer: built under `strategy`.
-        strategy: of one replica where XLA compiles.
-        jit_compile: by XLA, as one program.
+        strategy: of one replica if `jit_compile` is set.
+        jit_compile: compile the step with XLA.
     """
     replica_step = trainer.train_step
     if jit_compile:
@@ -139,23 +140,23 @@ def compile_step(
 
 
 def check_finite(logs: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
-    """Raise TrainingDivergedError where a log of step number `step` is not finite."""
+    """Raise TrainingDivergedError if a log of step number `step` is not finite."""
     bad = [name for name, value in logs.items() if not math.isfinite(value)]
     if not bad:
         return
     if any("norm" not in name for name in bad):
-        # A loss is of the state before the step: the last update had spoilt it.
+        # A loss is that of the state before the step, which the previous update has spoilt.
         checkpoints.discard(step - 1)
     raise TrainingDivergedError(
         f"step {step}: {', '.join(bad)} is not finite; training stopped. The last good state is in "
-        f"{checkpoints.folder}: go on from it with --resume and, say, a lower learning rate"
+        f"{checkpoints.folder}: continue from it with --resume and a lower learning rate"
     )
 
 
 def write_scalars(
     writer, step: int, logs: dict[str, float], trainer: GeneratorTrainer, rate: float
 ) -> None:
-    """Log a step's losses, learning rate and steps a second for TensorBoard."""
+    """Log a step's losses, learning rate and steps per second for TensorBoard."""
     with writer.as_default(step):
         for name, value in logs.items():
             tf.summary.scalar(f"train/{name}", value)

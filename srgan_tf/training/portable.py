@@ -1,7 +1,7 @@
-"""Write a training step as a StableHLO module, for the runner that has no TensorFlow.
+"""Training steps as StableHLO modules, for `srgan_tf.training.runner`, which needs no TensorFlow.
 
-The module is the committed `train_step` itself, optimizers and moving average included, as XLA
-gets it from TensorFlow. `srgan_tf.training.runner` trains with it where JAX is.
+A module is a trainer's `train_step`, optimizers and moving average included, as TensorFlow passes
+it to XLA.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from srgan_tf.data.pipeline import to_pair
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write
+from srgan_tf.files import atomic_write, write_json, write_text
 from srgan_tf.training.checkpoints import training_state
-from srgan_tf.training.history import ancestry, write_json
-from srgan_tf.training.run import CONFIG_FILE, build_trainer, start_of
+from srgan_tf.training.history import ancestry
+from srgan_tf.training.run import CONFIG_FILE, build_trainer, find_start
 from srgan_tf.training.runner import (
     PLAN_FILE,
     STATE_FILE,
@@ -33,33 +33,35 @@ from srgan_tf.training.runner import (
 from srgan_tf.weights import find_generator
 
 DRAWN_SIZE = 100_000
-"""Weights of a new discriminator with more values than this are drawn where they are needed."""
+"""Number of values above which a new discriminator's kernel is drawn by the runner, not stored."""
 
 
-def export_step(config: Config, phase: Phase, folder: Path) -> None:
-    """Write all that the runner needs but the photos.
+def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
+    """Write all that the runner needs, except for the photos.
 
-    The folder gets `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and
-    `config.yaml`.
+    The folder receives `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and `config.yaml`.
 
     Args:
-        config: the recipe, its precision not `auto`.
-        phase: of it.
-        folder: is made.
+        config: the recipe, with another precision than `auto`.
+        phase: of the recipe.
+        folder: created if needed.
 
     Raises:
-        UserError: something the recipe names is not there or does not fit.
+        UserError: the recipe can't be exported, or names something that is missing or invalid.
     """
     if config.precision == "auto":
         raise UserError(
-            "precision: auto measures the machine that it is on; name the runner's, such as "
-            "--set precision=mixed_bfloat16"
+            "precision: auto would measure this machine, not the runner's; give the runner's, such "
+            "as --set precision=mixed_bfloat16"
         )
     if config.generator.architecture == "drcn":
-        raise UserError("drcn's loss depends on the number of steps: it can't be exported")
+        raise UserError(
+            "generator.architecture: drcn's training step can't be exported, as its loss depends "
+            "on the number of steps; train without --export-step"
+        )
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
-    start = start_of(config, phase, {})
+    start = find_start(config, phase, {})
     weights = find_generator(start) if start is not None else None
     keras.utils.set_random_seed(config.seed)
     trainer = build_trainer(config, phase.section, weights)
@@ -78,7 +80,7 @@ def export_step(config: Config, phase: Phase, folder: Path) -> None:
     side = config.data.validation_crop
     small = tf.TensorSpec([1, side // scale, side // scale, 3], tf.uint8)
     validation = _lowered(
-        lambda lr: {"sr": trainer.average(tf.cast(lr, tf.float32) / 255.0, training=False)},
+        lambda lr: {"sr": trainer.ema_generator(tf.cast(lr, tf.float32) / 255.0, training=False)},
         (small,),
         names,
         folder / VALIDATION_FILE,
@@ -103,11 +105,15 @@ def export_step(config: Config, phase: Phase, folder: Path) -> None:
         "photos": [store.names.index(name) for name in photos.names],
         "held_out": [store.names.index(name) for name in held_out.names],
     }
-    write_json(plan, folder / PLAN_FILE)
+    write_json(folder / PLAN_FILE, plan)
 
 
 def _draw_discriminator(trainer, seed: int) -> dict[int, dict[str, Any]]:
-    """Give a new discriminator's large kernels values that the runner can draw for itself."""
+    """Assign values that the runner can draw itself to a new discriminator's large kernels.
+
+    Returns:
+        Seed and limit of each such kernel, by the id of its variable's handle.
+    """
     draws: dict[int, dict[str, Any]] = {}
     if not hasattr(trainer, "discriminator"):
         return draws
@@ -123,7 +129,7 @@ def _draw_discriminator(trainer, seed: int) -> dict[int, dict[str, Any]]:
 
 
 def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, Any]:
-    """Write a function's StableHLO and describe what goes in and what comes out."""
+    """Write a function's StableHLO and return the keys of its inputs and outputs."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
     graph = compiled.get_concrete_function(*inputs)
     variables = {id(v.handle): v for v in graph.graph.variables}
@@ -131,31 +137,30 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
     intermediate = compiled.experimental_get_compiler_ir(
         *(tf.zeros(spec.shape, spec.dtype) for spec in inputs)
     )
-    # TensorFlow copies what it returns with an operation that GPU plugins of JAX don't take.
+    # JAX's GPU plugins don't support the operation by which TensorFlow copies outputs.
     module = intermediate(stage="stablehlo").replace(
         " mhlo.copy ", " stablehlo.optimization_barrier "
     )
-    with atomic_write(path) as temporary:
-        temporary.write_text(module, encoding="utf-8")
+    write_text(path, module)
     header = intermediate(stage="hlo").split("\n", 1)[0]
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)
     main = module[module.index("func.func @main") :]
     unread = [a for _, a in aliases if len(re.findall(rf"%arg{a}\b", main)) < 2]
-    if unread:  # XLA would train with these variables' values of now at every step
-        raise AssertionError(f"the step takes {len(unread)} variables for constants")
+    if unread:  # their current values would be used in every step
+        raise AssertionError(f"XLA compiled {len(unread)} variables as constants")
     keys = [names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)]
     first = len(inputs)
     return {
         "inputs": keys,
         "logs": sorted(graph.structured_outputs),
-        # From the outputs' numbers to the keys of the inputs that they replace.
+        # The key of the input that an output replaces, by the output's number.
         "replaces": {output: keys[int(number) - first] for output, number in aliases},
         "variables": dict(zip(keys, captured, strict=True)),
     }
 
 
 def _described(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Describe variables in as few bytes as give back the same values."""
+    """Return variables as arrays and descriptions, without redundant values."""
     arrays: dict[str, np.ndarray] = {}
     described: dict[str, Any] = {}
     seen: dict[tuple, str] = {}

@@ -1,4 +1,4 @@
-"""The precision that this machine trains fastest in."""
+"""Measurement of the precision in which this machine trains fastest."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from srgan_tf.config import Config, read_config
 
 
 def resolve_precision(config: Config, begun: Path | None = None) -> Config:
-    """Replace `precision: auto` by the faster of both, measured here.
+    """Replace `precision: auto` by float32 or mixed_bfloat16, whichever is faster on this machine.
 
-    bfloat16 saves a third of a step where a CPU or GPU computes it natively (AVX-512 BF16, AMX,
-    NVIDIA since Ampere); elsewhere it is emulated and up to 30 times slower than float32.
+    bfloat16 takes a third off a step's time on devices that compute it natively (AVX-512 BF16, AMX,
+    NVIDIA since Ampere); others emulate it, up to 30 times slower than float32.
 
     Args:
         config: the recipe.
-        begun: the `config.yaml` of the run that is resumed, whose precision is kept: measured
-            again, a busy machine may choose otherwise.
+        begun: `config.yaml` of the resumed run, whose precision is kept; None for a new run.
     """
     if config.precision != "auto":
         return config
@@ -31,11 +30,11 @@ def resolve_precision(config: Config, begun: Path | None = None) -> Config:
 
 
 def _seconds(dtype: tf.DType) -> float:
-    """Of SRResNet's most frequent convolution and its gradients, the best of three."""
+    """Measure SRResNet's most frequent convolution and its gradients, the best of three runs."""
     features = tf.Variable(tf.ones([4, 24, 24, 64], dtype))
     kernel = tf.Variable(tf.ones([3, 3, 64, 64], dtype))
     times = []
-    for _ in range(4):  # the first sets the kernels up
+    for _ in range(4):  # the first is a warm-up
         started = time.perf_counter()
         with tf.GradientTape() as tape:
             outputs = tf.nn.conv2d(features, kernel, 1, "SAME")

@@ -1,4 +1,4 @@
-"""Assembles and carries out a training run under a tf.distribute strategy."""
+"""Training runs: from a recipe and a run folder to a trained generator."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write
+from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.losses import ContentLosses
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.models.layers import synchronize
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.distribution import (
     broadcast,
+    check_equal,
     describe_devices,
     is_chief,
     open_strategy,
-    same_on_all_workers,
 )
-from srgan_tf.training.history import HISTORY_FILE, ancestry, read_history, sha256, write_json
+from srgan_tf.training.history import HISTORY_FILE, ancestry, read_history
 from srgan_tf.training.loop import train_steps
 from srgan_tf.training.precision import resolve_precision
 from srgan_tf.training.trainers import GanTrainer, LumaPretrainer, Pretrainer
@@ -50,7 +50,20 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 @dataclass
 class Run:
-    """A training run that is ready to go on: what `prepare` made of a recipe and a folder."""
+    """A phase that is ready to train, as `prepare` returns it.
+
+    Attributes:
+        config: the recipe, with the precision resolved.
+        phase: of the recipe.
+        folder: the run folder.
+        strategy: to train under.
+        store: all photos.
+        photos: the photos to train on.
+        held_out: the photos to validate on.
+        trainer: with the weights to continue from.
+        checkpoints: the trainer's.
+        history: the content of `history.json`.
+    """
 
     config: Config
     phase: Phase
@@ -65,51 +78,51 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
+        """True if all steps are done."""
         return self.checkpoints.step >= self.trainer.config.steps
 
 
 def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) -> Path | None:
-    """Carry out phases of a recipe one after the other, each in a run folder of its own.
+    """Train phases of a recipe one after the other, each in its own run folder.
 
-    With `TF_CONFIG` set it is one of several workers: each has the photos and trains on its
-    slice of the same batches, the chief alone reads and writes the run folders.
+    With `TF_CONFIG` set, this process is one of several workers. Each reads the photos and trains
+    on its slice of the same batches; only the chief reads and writes run folders.
 
     Args:
         config: the recipe.
-        phases: of it, in its order.
-        out: the run folder of one phase; of several the folder that has theirs, by name.
-        resume: go on from the newest readable checkpoint, if there is one.
+        phases: of the recipe, in order.
+        out: run folder of a single phase; for several, the parent of their run folders.
+        resume: continue from the newest readable checkpoint, if there is one.
 
     Returns:
-        The run folder of the last phase, or None when a signal stopped the training before its end.
+        The run folder of the last phase; None if a signal stopped the training.
 
     Raises:
-        UserError: something the user named is not there or does not fit.
-        TrainingDivergedError: a loss was not finite.
+        UserError: the recipe or the arguments name something that is missing or invalid.
+        TrainingDivergedError: a loss or gradient was not finite.
     """
     folders = {phase.name: out / phase.name if len(phases) > 1 else out for phase in phases}
-    starts = {phase.name: start_of(config, phase, folders) for phase in phases}
+    starts = {phase.name: find_start(config, phase, folders) for phase in phases}
     if is_chief():
         for phase in phases:
             folder, start = folders[phase.name], starts[phase.name]
             begun = is_begun(folder)
             if begun and not resume:
                 raise UserError(
-                    f"{folder}: holds a run already; go on with --resume, or choose another --out"
+                    f"{folder}: contains a run; continue it with --resume, or give another --out"
                 )
             if not begun and start is not None and start not in map(str, folders.values()):
                 try:
                     find_generator(start)
                 except UserError as error:
                     raise UserError(f"{phase.name}.start_from: {error}") from None
-    # Before any other operation: several workers wait here for each other.
+    # Before any other TensorFlow operation.
     strategy = open_strategy()
     print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
         warnings.warn(
-            f"the recipe {config.name} is meant for a GPU (meant_for_gpu) and TensorFlow finds "
-            "none; pip install 'srgan-tf[gpu]' brings CUDA",
+            f"the recipe {config.name} needs a GPU (meant_for_gpu), but TensorFlow finds none; "
+            "pip install 'srgan-tf[gpu]' installs CUDA",
             stacklevel=2,
         )
     for phase in phases:
@@ -119,13 +132,13 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     return folder
 
 
-def start_of(config: Config, phase: Phase, folders: dict[str, Path]) -> str | None:
-    """What a phase starts from: weights by name, file or run folder, or None for new ones.
+def find_start(config: Config, phase: Phase, folders: dict[str, Path]) -> str | None:
+    """Return a phase's initial weights: a released name, file or run folder; None for new weights.
 
     Args:
         config: the recipe.
-        phase: of it.
-        folders: run folders by phase; others are under `runs/NAME`.
+        phase: of the recipe.
+        folders: run folders by phase; those of other phases have the default path.
     """
     start = phase.section.start_from
     if start != PREVIOUS:
@@ -137,12 +150,12 @@ def start_of(config: Config, phase: Phase, folders: dict[str, Path]) -> str | No
 
 
 def default_folder(config: Config, phase: str | None = None) -> Path:
-    """The run folder of a phase that nobody chose another for; of a recipe, the one with all."""
+    """Return the default run folder of a phase, or the parent of all phases' run folders."""
     return Path("runs") / config.name / (phase or "")
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run folder has checkpoints to go on from."""
+    """Return whether a run folder has checkpoints."""
     checkpoints = folder / CHECKPOINTS_FOLDER
     return checkpoints.exists() and any(checkpoints.iterdir())
 
@@ -154,45 +167,45 @@ def train_phase(
     start: str | None,
     strategy: tf.distribute.Strategy,
 ) -> bool:
-    """Carry out what is left of a phase and leave its results in its run folder.
+    """Train the remaining steps of a phase and write the results to its run folder.
 
-    The folder gets `config.yaml`, `history.json` (where its first weights are from, the photos'
-    fingerprint, and each session's device, steps and seconds), `checkpoints/`, `logs/`
+    The folder receives `config.yaml`, `history.json` (the history of the initial weights, the
+    photos' fingerprint, and each session's device, steps and seconds), `checkpoints/`, `logs/`
     (TensorBoard), `validation.png` (LR-bicubic | SR | HR) and, at the end, `generator.keras` and
     `card.json`.
 
     Args:
         config: the recipe.
-        phase: of it.
+        phase: of the recipe.
         folder: the run folder.
-        start: the weights to begin with, for the chief.
+        start: initial weights, see `find_start`; used by the chief.
         strategy: to train under.
 
     Returns:
-        True when the last step was reached, False when a signal stopped the run before it.
+        Whether all steps are done; if not, a signal stopped the training.
 
     Raises:
-        UserError: something the user named is not there or does not fit.
-        TrainingDivergedError: a loss was not finite.
+        UserError: the recipe or the arguments name something that is missing or invalid.
+        TrainingDivergedError: a loss or gradient was not finite.
     """
     run = prepare(config, phase, folder, start, strategy)
     if not is_chief():
-        carry_on(run, None)
+        train_remaining(run, None)
         return run.finished
     if run.finished and (folder / CARD_FILE).exists():
-        print(f"{folder}: all steps are done; nothing is left to do", file=sys.stderr)
+        print(f"{folder}: all steps are done already", file=sys.stderr)
         return True
     validation = Validation(
-        run.trainer.average,
+        run.trainer.ema_generator,
         validation_pairs(run.held_out, config.data, config.generator.scale, config.seed),
         tf.summary.create_file_writer(str(folder / "logs")),
         folder / "validation.png",
     )
-    carry_on(run, validation)
+    train_remaining(run, validation)
     if run.finished:
         validation.measure(run.checkpoints.step)
-        save_generator(run.trainer.average, folder / GENERATOR_FILE)
-        write_json(card(run, validation.scores), folder / CARD_FILE)
+        save_generator(run.trainer.ema_generator, folder / GENERATOR_FILE)
+        write_json(folder / CARD_FILE, make_card(run, validation.scores))
     validation.writer.close()
     return run.finished
 
@@ -204,7 +217,7 @@ def prepare(
     start: str | None,
     strategy: tf.distribute.Strategy,
 ) -> Run:
-    """Open the photos, build the models and bring them to the state the run is in.
+    """Open the photos, build the models, and restore or initialize their state.
 
     Arguments and errors are those of `train_phase`.
     """
@@ -213,7 +226,7 @@ def prepare(
     weights = find_generator(start) if chief and not begun and start is not None else None
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
-    same_on_all_workers(strategy, store.fingerprint, "the photos (--data)")
+    check_equal(strategy, store.fingerprint, "the photos (--data)")
     history: dict[str, Any] = {"phase": phase.name, "sessions": []}
     if begun:
         history = read_history(folder)
@@ -222,8 +235,8 @@ def prepare(
     known = history.setdefault("fingerprint", store.fingerprint)
     if known != store.fingerprint:
         raise UserError(
-            f"{config.data.source}: not the photos that the run in {folder} was begun with; resume "
-            "it with those, or start a new run with another --out"
+            f"{config.data.source}: not the photos with which the run in {folder} was started; "
+            "resume it with those, or start a new run with another --out"
         )
 
     keras.utils.set_random_seed(config.seed)
@@ -232,8 +245,8 @@ def prepare(
     config = resolve_precision(config, folder / CONFIG_FILE if begun else None)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
-            f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
-            f"{strategy.num_replicas_in_sync} devices"
+            f"data.batch_size ({config.data.batch_size}) must be a multiple of the number of "
+            f"devices ({strategy.num_replicas_in_sync})"
         )
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
@@ -242,9 +255,9 @@ def prepare(
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
     elif chief:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(history, folder / HISTORY_FILE)
+        write_json(folder / HISTORY_FILE, history)
         checkpoints.save()
-    broadcast(strategy, checkpoints.variables)
+    broadcast(strategy, checkpoints.state.values())
     if chief:
         write_config(config, folder / CONFIG_FILE)
     return Run(
@@ -252,12 +265,12 @@ def prepare(
     )
 
 
-def carry_on(run: Run, validation: Validation | None) -> None:
-    """Train until the run's steps are done or a signal comes.
+def train_remaining(run: Run, validation: Validation | None) -> None:
+    """Train a run's remaining steps, or until a signal comes.
 
     Args:
-        run: as prepared.
-        validation: the chief's; None on other workers.
+        run: see `prepare`.
+        validation: on the chief; None on other workers.
     """
     config, first = run.config, run.checkpoints.step
     if run.finished:
@@ -275,7 +288,7 @@ def carry_on(run: Run, validation: Validation | None) -> None:
             "seconds": round(time.monotonic() - started),
         }
         run.history["sessions"] = [*sessions, session]
-        write_json(run.history, run.folder / HISTORY_FILE)
+        write_json(run.folder / HISTORY_FILE, run.history)
 
     dataset = run.strategy.distribute_datasets_from_function(
         lambda context: training_dataset(
@@ -294,12 +307,12 @@ def carry_on(run: Run, validation: Validation | None) -> None:
     )
 
 
-def card(run: Run, scores: dict[str, float]) -> dict:
-    """Tell what a finished run's generator is, and how it came to be.
+def make_card(run: Run, scores: dict[str, float]) -> dict[str, Any]:
+    """Return the card of a finished run's generator: its size, recipe, photos, history and scores.
 
     Args:
-        run: whose generator is written already.
-        scores: its validation's.
+        run: whose generator has been written.
+        scores: of the last validation.
     """
     return {
         "name": run.config.name,
@@ -325,21 +338,21 @@ def card(run: Run, scores: dict[str, float]) -> dict:
 def build_trainer(
     config: Config, section: PretrainConfig | GanConfig, start: Path | None
 ) -> Pretrainer | GanTrainer:
-    """Builds the models and optimizers of a phase, under the present strategy's scope.
+    """Build the models and optimizers of a phase, in the current strategy's scope.
 
     Args:
-        config: the recipe, its precision not `auto`.
+        config: the recipe, with another precision than `auto`.
         section: the phase's.
-        start: a `.keras` file with the generator's first weights, or None.
+        start: a `.keras` file with the generator's initial weights; None for new weights.
 
     Raises:
-        UserError: the weights are of another size than the recipe's generator.
+        UserError: the weights are those of another architecture or size.
     """
     architecture = ARCHITECTURES[config.generator.architecture]
     size = config.generator.model_dump(exclude={"architecture"})
     generator = architecture(**size, dtype=config.precision)
-    average = architecture(**size)
-    for model in (generator, average):
+    ema_generator = architecture(**size)
+    for model in (generator, ema_generator):
         model.build()
     synchronize(generator, section.bn_synchronized)
     if start is not None:
@@ -347,8 +360,8 @@ def build_trainer(
         given = {key: getattr(weights, key, None) for key in size}
         if type(weights) is not architecture or given != size:
             raise UserError(
-                f"{start}: is {type(weights).__name__} of {given}, the recipe's generator is "
-                f"{architecture.__name__} of {size}"
+                f"{start}: is {type(weights).__name__} with {given}, but the recipe's generator is "
+                f"{architecture.__name__} with {size}; change start_from or the section generator"
             )
         generator.set_weights(weights.get_weights())
     losses = ContentLosses(
@@ -357,18 +370,18 @@ def build_trainer(
         config.vgg.weights,
     )
     if isinstance(section, PretrainConfig):
-        of_luma = isinstance(generator, LumaGenerator)
-        return (LumaPretrainer if of_luma else Pretrainer)(generator, average, losses, section)
+        trainer = LumaPretrainer if isinstance(generator, LumaGenerator) else Pretrainer
+        return trainer(generator, ema_generator, losses, section)
     discriminator = DISCRIMINATORS[section.discriminator.architecture](
         section.discriminator.filters, dtype=config.precision
     )
     discriminator.build((None, config.data.hr_crop, config.data.hr_crop, 3))
     synchronize(discriminator, section.bn_synchronized)
-    return GanTrainer(generator, average, discriminator, losses, section)
+    return GanTrainer(generator, ema_generator, discriminator, losses, section)
 
 
 def save_generator(generator: Generator, path: Path) -> None:
-    """Writes a generator as a float32 `.keras` file, whole or not at all."""
+    """Write a generator as a float32 `.keras` file, atomically."""
     with atomic_write(path) as temporary:
         with_precision(generator, "float32").save(temporary)
 

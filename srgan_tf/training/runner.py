@@ -1,21 +1,19 @@
-"""Train with an exported step where JAX is and TensorFlow is not, on a GPU, TPU or CPU.
+"""Train with an exported step, on a GPU, TPU or CPU with JAX and without TensorFlow.
 
     python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M]
 
-PLAN is the folder that `srgan train --export-step` wrote, PHOTOS the same photos. It needs JAX,
-NumPy, Pillow and tqdm alone. RUN_DIR becomes a run folder: `srgan train --resume --out RUN_DIR`
-goes on from it, and finishes it (validation, generator.keras and card.json) when its steps are
-done.
+PLAN is a folder that `srgan train --export-step` wrote, PHOTOS the folder of the same photos. Only
+JAX, NumPy, Pillow and tqdm are needed. RUN_DIR becomes a run folder; `srgan train --resume --out
+RUN_DIR` continues or, if all steps are done, finishes it (validation, generator.keras, card.json).
 With --minutes the number of steps is fitted to the time, by the speed in its first half. With
---after training waits until another run has ended, as compiling needs no accelerator; with
---start-from it waits and starts the generator from that run's average.
+--after training waits until another run has ended, while it compiles; with --start-from it also
+starts the generator from that run's moving average.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
 import json
 import os
 import signal
@@ -33,6 +31,7 @@ from srgan_tf.data.crops import central_crop
 from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
+from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.training.schedule import learning_rate
 
@@ -48,7 +47,7 @@ def draw_uniform(draw: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_state(folder: Path, plan: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read the first values of all variables, by key."""
+    """Read the initial values of all variables, by key."""
     values: dict[str, np.ndarray] = {}
     with np.load(folder / STATE_FILE) as arrays:
         for key, about in plan["variables"].items():
@@ -67,14 +66,14 @@ def read_state(folder: Path, plan: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def namespace(value: Any) -> Any:
-    """Turn nested dictionaries into objects with attributes; losses and other leaves stay."""
+    """Convert nested dictionaries to objects with attributes."""
     if isinstance(value, dict):
         return SimpleNamespace(**{key: namespace(inner) for key, inner in value.items()})
     return [namespace(inner) for inner in value] if isinstance(value, list) else value
 
 
 def section_of(plan: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Find the section of the plan's phase in a recipe."""
+    """Return the section of the plan's phase in a recipe."""
     phases = config[plan["stage"]]
     return phases[plan["place"]] if isinstance(phases, list) else phases
 
@@ -94,13 +93,17 @@ class Executable:
         )
 
     def __call__(self, arguments: list) -> list:
-        """Run it; arrays that an output replaces are donated and gone afterwards."""
+        """Run the module; arguments that an output replaces are donated, and invalid afterwards."""
         results = self._loaded.execute_sharded(arguments).disassemble_into_single_device_arrays()
         return [result[0] for result in results]
 
 
 class Training:
-    """The state of a run on the device, and the steps that change it."""
+    """A run's state on the device, and the steps that change it.
+
+    Args:
+        folder: written by `srgan train --export-step`.
+    """
 
     def __init__(self, folder: Path):
         import jax
@@ -116,11 +119,11 @@ class Training:
         self.step = 0
 
     def set_state(self, values: dict[str, np.ndarray]) -> None:
-        """Put values of all variables on the device, each in a buffer of its own."""
+        """Copy the values of all variables to the device, each to its own buffer."""
         self._values = {key: self._put(np.array(v), self.device) for key, v in values.items()}
 
     def start_from(self, checkpoint: Path) -> None:
-        """Start the generator and its average from the average in another run's checkpoint."""
+        """Set the generator and its moving average to the average in another run's checkpoint."""
         with np.load(checkpoint) as arrays:
             for key in arrays.files:
                 part, _, index = key.partition("/")
@@ -129,7 +132,7 @@ class Training:
                         self._values[name] = self._put(np.array(arrays[key]), self.device)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Fetch all that training changes."""
+        """Return the variables that training changes, as in `training_state`."""
         return {
             key: np.asarray(value)
             for key, value in self._values.items()
@@ -137,7 +140,7 @@ class Training:
         }
 
     def update(self, lr: np.ndarray, hr: np.ndarray) -> list:
-        """Run one step on uint8 LR and HR; returns the logs, still on the device."""
+        """Train on one batch, uint8 LR and HR, and return the logs on the device."""
         rate = self._put(np.float32(learning_rate(self.section, self.step)), self.device)
         self._values["learning_rate"] = rate
         about = self.plan["step"]
@@ -150,7 +153,7 @@ class Training:
         return outputs[: len(about["logs"])]
 
     def enlarge(self, lr: np.ndarray) -> np.ndarray:
-        """Enlarge uint8 [1, h, w, 3] with the average: uint8 [1, H, W, 3]."""
+        """Enlarge uint8 [1, h, w, 3] to uint8 [1, H, W, 3] with the moving average."""
         about = self.plan["validation"]
         arguments = [self._put(lr, self.device), *(self._values[key] for key in about["inputs"])]
         (sr,) = self._validation(arguments)
@@ -158,7 +161,7 @@ class Training:
 
 
 def open_photos(folder: Path, names: list[str]) -> PhotoStore:
-    """Decode photos by name; each is RGB, in the orientation that it is stored in."""
+    """Decode photos by name to RGB, without applying the EXIF orientation."""
 
     def photos() -> Iterator[tuple[str, np.ndarray | Exception]]:
         for name in names:
@@ -171,7 +174,7 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
 def validation_crops(
     held_out: PhotoStore, config, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut (lr, hr) pairs out of the centres of those held-out photos that are large enough."""
+    """Return (lr, hr) pairs of the centres of those held-out photos that are large enough."""
     side, scale, pairs = config.data.validation_crop, config.generator.scale, []
     for index in range(len(held_out)):
         photo = held_out[index]
@@ -183,34 +186,31 @@ def validation_crops(
 
 
 def save(training: Training, out: Path, average_alone: bool = False) -> None:
-    """Write the state as a checkpoint that `srgan train --resume` reads; keeps the newest two.
+    """Write a checkpoint that `srgan train --resume` reads, and keep the newest two.
 
     Args:
-        training: of which the state is.
+        training: the state to save.
         out: the run folder.
-        average_alone: leave out all that a run which has ended does not need.
+        average_alone: save only the moving average, with which a run can be finished but not
+            continued.
     """
-    folder = out / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{training.step}.npz"
-    partial = folder / ".partial.npz"
     state = training.state()
     if average_alone:
         state = {k: v for k, v in state.items() if k == "optimizer/0" or k.startswith("average/")}
-    np.savez(partial, allow_pickle=False, **state)
-    partial.replace(path)
+    with atomic_write(out / "checkpoints" / f"step-{training.step}.npz") as temporary:
+        np.savez(temporary, allow_pickle=False, **state)
     for old in checkpoints(out)[:-2]:
         old.unlink()
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """List the checkpoints of a run, the newest last."""
+    """Return the checkpoints of a run, the newest last."""
     saved = (run / "checkpoints").glob("step-*.npz")
     return sorted(saved, key=lambda path: int(path.stem.rpartition("-")[2]))
 
 
 def wait_for(run: Path) -> Path:
-    """Wait until another run has ended; returns its newest checkpoint."""
+    """Wait until another run has ended, and return its newest checkpoint."""
     history = run / "history.json"
     while not (history.exists() and json.loads(history.read_text(encoding="utf-8"))["ended"]):
         time.sleep(0.2)
@@ -218,13 +218,13 @@ def wait_for(run: Path) -> Path:
 
 
 def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
-    """Tell where the weights of another run's checkpoint are from, the oldest first."""
+    """Return the history of a checkpoint's weights, see `srgan_tf.training.history.ancestry`."""
     history, config = (
         json.loads((run / name).read_text(encoding="utf-8"))
         for name in ("history.json", "config.yaml")
     )
     itself = {
-        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "sha256": sha256(checkpoint),
         "name": config["name"],
         "phase": history["phase"],
         "recipe": config,
@@ -234,13 +234,13 @@ def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train until the steps are done, the time is over or a signal comes."""
+    """Train until all steps are done, the time is over, or a signal comes."""
     started = time.monotonic()
     training = Training(arguments.plan)
     plan, config, out = training.plan, training.config, arguments.out
     store = open_photos(arguments.data, plan["names"])
     if store.fingerprint != plan["fingerprint"]:
-        print("warning: the photos differ from those that the step was exported with", flush=True)
+        print("warning: these are not the photos with which the step was exported", flush=True)
     photos, held_out = store.subset(plan["photos"]), store.subset(plan["held_out"])
     pairs = validation_crops(held_out, config, config.seed)
     rows: list[dict[str, float]] = []
@@ -297,7 +297,9 @@ def run(arguments: argparse.Namespace) -> None:
                 rows.append(row)
                 print(json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
                 if not all(np.isfinite(value) for value in row.values()):
-                    raise SystemExit(f"step {step}: not finite; the last checkpoint is good")
+                    raise SystemExit(
+                        f"step {step}: a log is not finite; the newest checkpoint has a good state"
+                    )
             if step % config.checkpoint_every == 0 or done or over or stop:
                 ended = bool(done or over or stop)
                 save(training, out, average_alone=ended and arguments.average_alone)
@@ -305,7 +307,7 @@ def run(arguments: argparse.Namespace) -> None:
             if done or over or stop:
                 break
     batches.close()
-    os._exit(0)  # the batches under way are of no use any more
+    os._exit(0)  # without waiting for the batches under way
 
 
 def _write_history(training: Training, out: Path, rows: list, seconds: float, ended: bool) -> None:
@@ -326,10 +328,8 @@ def _write_history(training: Training, out: Path, rows: list, seconds: float, en
     }
     config = copy.deepcopy(plan["config"])
     section_of(plan, config)["steps"] = training.section.steps
-    for name, value in (("config.yaml", config), ("history.json", history)):
-        partial = out / f".partial-{name}"
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        partial.replace(out / name)
+    write_json(out / "config.yaml", config)
+    write_json(out / "history.json", history)
 
 
 def main() -> None:
@@ -341,15 +341,21 @@ def main() -> None:
     parser.add_argument("plan", type=Path, metavar="PLAN")
     parser.add_argument("--data", type=Path, required=True, metavar="PHOTOS")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR")
-    parser.add_argument("--minutes", type=float, metavar="M", help="fit the steps to this time")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="fit the number of steps to this time"
+    )
     parser.add_argument("--after", type=Path, metavar="RUN", help="wait until this run has ended")
     parser.add_argument(
-        "--start-from", type=Path, metavar="RUN", help="wait, and start from this run's average"
+        "--start-from",
+        type=Path,
+        metavar="RUN",
+        help="wait until this run has ended, and start from its moving average",
     )
     parser.add_argument(
         "--average-alone",
         action="store_true",
-        help="at the end keep what is released, a sixth of the size; the run can't go on then",
+        help="save only the moving average at the end, a sixth of a checkpoint; the run can be "
+        "finished, but not continued",
     )
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # optimizers count in int64
     run(parser.parse_args())

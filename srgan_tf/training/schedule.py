@@ -1,4 +1,4 @@
-"""The learning rate of a step."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ def learning_rate(section, step: int) -> float:
     """Return the learning rate of an update.
 
     Args:
-        section: a stage of a recipe: its `learning_rate`, `schedule`, `warmup_steps` and `steps`.
-        step: of the update, counted from 0.
+        section: the phase's section of the recipe, with `learning_rate`, `schedule`,
+            `warmup_steps` and `steps`.
+        step: index of the update, from 0.
     """
     peak = section.learning_rate
     if section.schedule == "drop":

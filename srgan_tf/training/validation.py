@@ -1,4 +1,4 @@
-"""Measures a generator on held-out photos while it is trained."""
+"""Validation of a generator on held-out photos during training."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from srgan_tf.resize import bicubic_upscale
 
 
 class Validation:
-    """Measure a generator on pairs of photos.
+    """Measures PSNR and SSIM of a generator on pairs of photos.
 
     Args:
-        generator: enlarges float32 [N, h, w, 3] in [0, 1] to [N, H, W, 3] in [-1, 1].
-        pairs: (lr, hr), one image each.
+        generator: maps float32 [N, h, w, 3] in [0, 1] to [N, H, W, 3] in [-1, 1].
+        pairs: (lr, hr), one image each, in the same ranges.
         writer: of TensorBoard's logs.
-        picture: the file that gets the first photo as a row LR-bicubic | SR | HR.
+        picture: file for the first photo, as LR-bicubic | SR | HR.
 
     Attributes:
-        scores: the last PSNR (dB) and SSIM on Y; empty before the first.
+        scores: mean PSNR (dB) and SSIM on Y of the last validation; empty before the first.
     """
 
     def __init__(self, generator: keras.Model, pairs, writer, picture: Path):
@@ -35,7 +35,7 @@ class Validation:
         )
 
     def measure(self, step: int) -> None:
-        """Measure and log, as of step number `step`."""
+        """Compute and log the scores after `step` steps, and write the picture."""
         psnr, ssim = [], []
         for index, (lr, hr) in enumerate(self.pairs):
             sr, hr = (to_levels((x.numpy() + 1.0) / 2.0) for x in (self._enlarge(lr), hr))

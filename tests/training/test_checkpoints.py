@@ -63,7 +63,7 @@ def test_the_state_of_the_runner_is_restored_where_it_is_newer(trainer, tmp_path
 def test_of_the_runners_average_alone_the_generator_is_restored_too(trainer, tmp_path):
     checkpoints = Checkpoints(tmp_path, trainer, keep=2)
     advance(trainer, 7)
-    trainer.average.head.bias.assign(np.full(8, 3.0))
+    trainer.ema_generator.head.bias.assign(np.full(8, 3.0))
     state = {
         key: variable.numpy()
         for key, variable in checkpoints.state.items()
@@ -91,7 +91,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(trainer, tmp_p
     else:
         data.unlink()
     advance(trainer, 99)
-    with pytest.warns(UserWarning, match="step-2: damaged, falling back"):
+    with pytest.warns(UserWarning, match="step-2: damaged .*using the checkpoint before"):
         assert Checkpoints(tmp_path, trainer, keep=3).restore()
     assert bias(trainer) == 1.0
     assert int(trainer.optimizer.iterations) == 1
@@ -104,7 +104,7 @@ def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
         data.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(UserError, match="no checkpoint in it can be read"),
+        pytest.raises(UserError, match="no checkpoint can be read"),
     ):
         checkpoints.restore()
 
@@ -114,7 +114,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(trainer, tmp_path):
     advance(trainer, 1)
     checkpoints.save()
     advance(trainer, 2)
-    # The kernel refuses to write more than this to a file, as it does on a full disk.
+    # The limit of a file's size, which makes writes fail as on a full disk.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
@@ -135,7 +135,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(trainer, tmp_path):
 
 def test_every_variable_comes_back(trainer, tmp_path):
     rng = np.random.default_rng(0)
-    models = trainer.generator, trainer.average, trainer.optimizer
+    models = trainer.generator, trainer.ema_generator, trainer.optimizer
     for variable in (v for model in models for v in model.variables):
         if variable.dtype == "float32":
             variable.assign(rng.normal(size=variable.shape))
@@ -152,7 +152,7 @@ def test_every_variable_comes_back(trainer, tmp_path):
 
 @pytest.mark.parametrize(("bad", "restored"), [("loss", 1.0), ("gradient_norm", 2.0)])
 def test_divergence_leaves_the_last_good_state_as_the_newest(trainer, tmp_path, bad, restored):
-    """A loss at step 3 that is not finite says that the state after step 2 is bad already."""
+    """If the loss at step 3 is not finite, the state after step 2 is bad already."""
     checkpoints = Checkpoints(tmp_path, trainer, keep=3)
     for step in (1, 2):
         advance(trainer, step)
@@ -162,7 +162,7 @@ def test_divergence_leaves_the_last_good_state_as_the_newest(trainer, tmp_path, 
         check_finite({"mse": 1.0, bad: np.nan}, 3, checkpoints)
     assert Checkpoints(tmp_path, trainer, keep=3).restore()
     assert bias(trainer) == restored
-    # The run goes on from there.
+    # The run continues from there.
     advance(trainer, 3)
     assert checkpoints.save()
 

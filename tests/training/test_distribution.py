@@ -1,4 +1,4 @@
-"""What TF_CONFIG says; the workers themselves are run in tests/e2e/test_workers.py."""
+"""TF_CONFIG and errors of workers; tests/e2e/test_workers.py runs several workers."""
 
 import json
 
@@ -16,7 +16,7 @@ def test_without_tf_config_there_is_one_worker(monkeypatch):
     assert distribution.workers() == 1
     assert distribution.is_chief()
     assert distribution.any_worker(distribution.open_strategy())(True)
-    assert not distribution.compiles_steps(distribution.open_strategy())  # XLA is for GPUs
+    assert not distribution.compiles_steps(distribution.open_strategy())  # XLA is used on GPUs only
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -48,7 +48,7 @@ def test_a_tf_config_that_names_no_such_worker_is_refused(monkeypatch, config):
 def test_tensorflows_errors_mean_a_lost_worker_only_when_there_are_others(monkeypatch):
     error = tf.errors.UnavailableError(None, None, "connection reset\nmore")
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(tf.errors.UnavailableError), distribution.naming_the_cause():
+    with pytest.raises(tf.errors.UnavailableError), distribution.translate_errors():
         raise error
     task = {"type": "worker", "index": 0}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
@@ -59,7 +59,7 @@ def test_tensorflows_errors_mean_a_lost_worker_only_when_there_are_others(monkey
     ):
         with (
             pytest.raises(distribution.WorkerLostError, match=r"\(connection reset.*--resume"),
-            distribution.naming_the_cause(),
+            distribution.translate_errors(),
         ):
             raise lost
 
@@ -76,11 +76,11 @@ def test_errors_of_a_gpu_are_not_a_lost_worker(monkeypatch, workers):
         "Blas GEMM launch failed",
     ):
         error = tf.errors.InternalError(None, None, message)
-        with pytest.raises(tf.errors.InternalError), distribution.naming_the_cause():
+        with pytest.raises(tf.errors.InternalError), distribution.translate_errors():
             raise error
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     with (
         pytest.raises(distribution.OutOfMemoryError, match=r"OOM when .*Lower data.batch_size"),
-        distribution.naming_the_cause(),
+        distribution.translate_errors(),
     ):
         raise error

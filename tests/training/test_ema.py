@@ -20,11 +20,8 @@ def test_starts_as_a_copy_and_lags_behind_by_the_closed_form():
 
     for variable in source.variables:
         variable.assign_add(np.ones(variable.shape))
-    steps = range(200)
-    for step in steps:
-        ema.update(np.int64(step))
-        if step == 0:  # decay 0.1: the average jumps nine tenths of the way
-            np.testing.assert_allclose(average.variables[0], start[0] + 0.9, rtol=1e-5)
+    ema.update(np.int64(0))  # with a decay of 0.1
+    np.testing.assert_allclose(average.variables[0], start[0] + 0.9, rtol=1e-5)
     remaining = np.prod([min(0.9, (1 + t) / (10 + t)) for t in range(3)])
     ema.reset()
     for variable in source.variables:

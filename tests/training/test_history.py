@@ -1,4 +1,4 @@
-"""Where weights are from."""
+"""The history of weights."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The loop's parts; whole runs are in tests/e2e."""
+"""Parts of the training loop; tests/e2e has complete runs."""
 
 import itertools
 import signal
@@ -43,7 +43,7 @@ class Log:
 
 
 class Steps:
-    """A trainer, its checkpoints and its validation, which note what is asked of them."""
+    """A trainer, its checkpoints and its validation, which record their calls."""
 
     def __init__(self, first=0, bad_from=None):
         self.config = PretrainConfig(steps=20)
@@ -89,7 +89,7 @@ def test_saving_validating_and_logging_keep_to_their_own_steps(monkeypatch):
     assert steps.trained == list(range(1, 21))
     assert steps.saved == [6, 12, 18, 20]
     assert steps.measured == [8, 16]
-    # Where they are logged, before they are saved, and behind a state that is saved.
+    # In steps that log, before a checkpoint is saved, and after one.
     assert steps.fetched == [1, 6, 7, 10, 12, 13, 18, 19, 20]
 
 
@@ -155,6 +155,6 @@ def test_a_step_that_xla_compiles_is_the_same_step(stage):
     for ours, theirs in zip(*logs, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
     for key, value in states[0].items():
-        # Adam's first steps have the size of the rate where a gradient is rounding alone.
+        # Adam's first steps have the learning rate's size also for gradients of rounding errors.
         difference = np.abs(states[1][key] - value)
         assert np.quantile(difference, 0.95) < 2e-4 + 2e-2 * np.std(value), key

@@ -10,7 +10,7 @@ from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import ContentLosses, lowres_mse_loss, mse_loss
 from srgan_tf.models import Discriminator, SRResNet, UNetDiscriminator
 from srgan_tf.training.schedule import learning_rate
-from srgan_tf.training.trainers import GanTrainer, LossScaledAdam, Pretrainer, shifted_alike
+from srgan_tf.training.trainers import GanTrainer, LossScaledAdam, Pretrainer, jitter_pair
 
 
 def generators():
@@ -101,12 +101,12 @@ def test_each_gan_half_step_updates_its_own_network_alone(monkeypatch, architect
 
     for optimizer in (trainer.d_optimizer, trainer.optimizer):
         monkeypatch.setattr(optimizer, "apply", spy(optimizer))
-    for step in range(4):  # the zero gammas open the way to the deeper layers one by one
+    for step in range(4):  # behind the gammas of zero, deeper layers get gradients one by one
         trainer.train_step(batch(step))
     assert len(seen) == 8
-    for of_generator, of_discriminator in seen[::2]:  # D's turns
+    for of_generator, of_discriminator in seen[::2]:  # D's updates
         assert not any(of_generator) and all(of_discriminator)
-    for of_generator, of_discriminator in seen[1::2]:  # G's turns
+    for of_generator, of_discriminator in seen[1::2]:  # G's updates
         assert any(of_generator) and not any(of_discriminator)
     assert all(seen[-1][0])
 
@@ -120,7 +120,7 @@ def test_moving_statistics_stay_and_the_loss_is_that_of_inference(stage, bn_stat
         trainer = pretrainer(bn_statistics=bn_statistics)
     generator = trainer.generator
     for variable in generator.trainable_variables:
-        if "gamma" in variable.path:  # zeros at first, behind which the statistics don't show
+        if "gamma" in variable.path:  # initially zero, which hides the statistics
             variable.assign(tf.ones(variable.shape))
     statistics = [np.array(v) for v in generator.non_trainable_variables]
     weights = values(generator)
@@ -177,7 +177,7 @@ def test_jitter_moves_what_the_discriminator_sees_and_no_other_loss():
     trainer.optimizer.iterations.assign(1)
     expected = lowres_mse_loss(hr, trainer.generator(lr), 4)
     assert float(trainer.train_step((lr, hr))["lowres_mse"]) == pytest.approx(float(expected))
-    np.testing.assert_array_equal(seen[0], shifted_alike(hr, hr, 4, tf.constant(1))[0])
+    np.testing.assert_array_equal(seen[0], jitter_pair(hr, hr, 4, tf.constant(1))[0])
     assert np.any(seen[0] != hr)
 
 
@@ -202,7 +202,7 @@ def test_photos_are_moved_alike_by_every_phase_of_the_scale():
     hr = tf.constant(rng.uniform(-1, 1, (2, 12, 16, 3)), tf.float32)
     moves = set()
     for step in range(200):
-        moved_hr, moved_sr = shifted_alike(hr, 0.5 * hr, 4, tf.constant(step, tf.int64))
+        moved_hr, moved_sr = jitter_pair(hr, 0.5 * hr, 4, tf.constant(step, tf.int64))
         np.testing.assert_array_equal(0.5 * moved_hr, moved_sr)
         down, right = np.argwhere(np.all(moved_hr[0] == hr[0, 4, 4], axis=-1))[0] - 4
         mirrored = np.pad(hr, ((0, 0), (down, 0), (right, 0), (0, 0)), "reflect")
