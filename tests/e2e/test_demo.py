@@ -1,4 +1,4 @@
-"""`srgan demo` as its users meet it: the command line, the server, and a real browser."""
+"""`srgan demo` as a user runs it: the command line, the server, and a real browser."""
 
 import base64
 import io
@@ -15,20 +15,10 @@ from PIL import Image
 from skimage import data
 
 from srgan_tf import Upscaler, cli, demo
+from srgan_tf.models import SRResNet
 
 pytestmark = pytest.mark.slow
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MODEL = "srgan-mobile"
 PHOTO = data.astronaut()[:200, 100:440]
 
@@ -51,14 +41,18 @@ def served(folder):
 def site(tmp_path_factory):
     if not (demo.STATIC / "index.html").is_file():
         pytest.skip(f"the demo's page is not built: {demo.BUILD}")
-    folder = tmp_path_factory.mktemp("demo") / "site"
-    assert srgan("--export", folder, "--models", f"{MODEL},srresnet-mse") == 0
-    return folder
+    folder = tmp_path_factory.mktemp("demo")
+    tiny = SRResNet(blocks=1, filters=4)
+    tiny.build()
+    tiny.save(folder / "tiny.keras")
+    models = f"{MODEL},{folder / 'tiny.keras'}"
+    assert srgan("--export", folder / "site", "--models", models) == 0
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")
 def exact_site(site):
-    """The same with float32 in WebAssembly too."""
+    """The site with float32 models in WebAssembly too."""
     folder = site.parent / "exact"
     shutil.copytree(site, folder)
     models = json.loads((folder / "models.json").read_text())
@@ -66,22 +60,6 @@ def exact_site(site):
         model["files"]["wasm"] = model["files"]["webgpu"]
     (folder / "models.json").write_text(json.dumps(models))
     return folder
-
-
-@pytest.fixture(scope="module")
-def playwright():
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser(playwright):
-    launched = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-    yield launched
-    launched.close()
 
 
 @contextmanager
@@ -114,7 +92,7 @@ def wait(page, state):
 
 
 def enlarged(page, name, content):
-    """What the page makes of a file that is dropped, as it is downloaded."""
+    """Drop a file on the page and return the downloaded result."""
     page.evaluate("document.body.dataset.state = 'before'")
     drop(page, name, content)
     wait(page, "done")
@@ -137,7 +115,7 @@ def difference(a, b):
 
 
 def by_litert(path, pixels):
-    """A photo that is one tile, by LiteRT in Python."""
+    """Enlarge a photo of one tile by LiteRT in Python."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=2)
@@ -190,7 +168,7 @@ def test_models_listed(site):
     models = json.loads((site / "models.json").read_text())
     assert [(model["name"], model["radius"]) for model in models] == [
         (MODEL, 16),
-        ("srresnet-mse", 40),
+        ("tiny", 10),
     ]
     for model in models:
         assert list(model["files"]) == ["webgpu", "wasm"]
@@ -221,13 +199,9 @@ def test_one_tile_with_8_bits(browser, site):
     assert difference(found, by_litert(model, small)) <= 1
 
 
-def test_webgpu_as_by_litert_in_python(playwright, site):
-    """With a GPU that SwiftShader imitates."""
+def test_webgpu_as_by_litert_in_python(launch, site):
     (model,) = site.glob(f"models/{MODEL}-*-float32.tflite")
-    flags = [flag for flag in FLAGS if flag != "--disable-gpu"]
-    flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
-    flags += ["--enable-features=Vulkan", "--use-vulkan=swiftshader"]
-    browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+    browser = launch(webgpu=True)
     small = PHOTO[40:130, 60:180]
     with opened(browser, site, "?accelerator=webgpu") as page:
         if page.get_attribute("body", "data-backend") != "webgpu":
@@ -244,7 +218,7 @@ def test_alpha_and_orientation(browser, exact_site):
     alpha = np.zeros((*rgb.shape[:2], 1), np.uint8)
     alpha[:, 40:] = 255
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned[0x0112] = 6  # rotate by 90° clockwise
     with opened(browser, exact_site) as page:
         found = enlarged(page, "alpha.png", encoded(np.concatenate([rgb, alpha], 2)))
         assert found.shape == (320, 440, 4)

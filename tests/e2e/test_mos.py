@@ -1,9 +1,8 @@
-"""`srgan mos` as its users meet it: the command line, and a real browser."""
+"""`srgan mos` as a user runs it: the command line, and a real browser."""
 
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,18 +14,6 @@ from PIL import Image
 
 from srgan_tf import cli, weights
 from srgan_tf.mos.study import Study
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def images(folder, number, side, seed):
@@ -50,7 +37,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def srgan(capsys):
-    """Runs `srgan mos`; returns the exit code and what it prints."""
+    """Run `srgan mos` in this process; return the exit code and its output."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:
@@ -82,17 +69,6 @@ def served(study):
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 def test_a_study_is_made_as_asked(srgan, data, tmp_path):
@@ -158,7 +134,7 @@ def test_help_needs_neither_tensorflow_nor_the_extra():
 
 @pytest.mark.slow
 def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
-    """By keys, by mouse and by touch; reloaded, resumed by link, undone, and reported."""
+    """Rating by keys, mouse and touch, with reloads, personal links and undo; then a report."""
     study = tmp_path / "study"
     assert create(srgan, data, study, "--repeats", 0, "--open")[0] == 0
     with served(study) as (address, token):
@@ -200,7 +176,7 @@ def join(page, address, nickname):
 
 
 def wait_for(page, number):
-    """Waits for the given picture, and until it may be rated."""
+    """Wait for a picture, and until it can be rated."""
     page.wait_for_function(
         "title => document.title.startsWith(title) && document.querySelector('#picture').complete",
         arg=f"Picture {number} of 9",
@@ -209,7 +185,7 @@ def wait_for(page, number):
 
 
 def rate_by_keys(browser, address):
-    """The keyboard alone, from the first page to the last."""
+    """Rate with the keyboard only, from the first page to the last."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     problems = []
@@ -256,7 +232,7 @@ def rate_by_keys(browser, address):
 
 
 def rate_by_mouse(browser, address):
-    """The mouse, with two tabs and double clicks; then, by the personal link, a phone."""
+    """Rate with the mouse, two tabs and double clicks; then on a phone, by the personal link."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, device_scale_factor=2)
     page = context.new_page()
     link = join(page, address, "Mouse")
@@ -264,7 +240,7 @@ def rate_by_mouse(browser, address):
     page.get_by_role("button", name="Next example").click()
     page.get_by_role("button", name="Begin to rate").click()
     wait_for(page, 1)
-    assert page.locator("#picture").bounding_box()["width"] == 24  # 2 screen pixels a pixel
+    assert page.locator("#picture").bounding_box()["width"] == 24  # 2 screen pixels per pixel
     second = context.new_page()
     second.goto(f"{address}rate")
     wait_for(second, 1)

@@ -1,22 +1,17 @@
-"""A training step exported and run by JAX, against TensorFlow: `train.py --export-step`."""
+"""`train.py --export-step`: an exported training step, run by JAX, against TensorFlow."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import yaml
 from PIL import Image
+from test_train import finish, start, write_recipe
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("jax")
 
-ROOT = Path(__file__).parents[2]
 STEPS = 20
 RECIPE = {
     "name": "tiny",
@@ -44,38 +39,23 @@ RECIPE = {
 }
 
 
-def run(*words, **environment):
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.mark.parametrize("stage", ["pretrain", "gan"])
-def test_the_runner_trains_as_tensorflow_does(stage, tmp_path):
+def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
     for index in range(6):
         small = Image.fromarray(rng.integers(0, 256, (12, 14, 3), np.uint8))
         small.resize((90, 80), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE))
-    words = ["train.py", "--stage", stage, "--config", recipe, "--data", photos]
+    recipe = write_recipe(tmp_path, RECIPE)
+    words = ["--stage", stage, "--config", recipe, "--data", photos]
 
-    run(*words, "--out", tmp_path / "keras")
-    run(*words, "--export-step", tmp_path / "step")
+    assert train(*words, "--out", tmp_path / "keras")[0] == 0
+    assert train(*words, "--export-step", tmp_path / "step")[0] == 0
     ours = tmp_path / "jax"
-    ended = run(
-        "-m", "srgan_tf.training.runner", tmp_path / "step", "--data", photos, "--out", ours
-    )
-    assert "warning" not in ended.stdout  # the photos' pixels are the same
+    module = ["-m", "srgan_tf.training.runner"]
+    printed, _ = finish(start(module, tmp_path / "step", "--data", photos, "--out", ours))
+    assert "warning" not in printed  # the photos' pixels are the same
     with np.load(ours / "checkpoints" / f"step-{STEPS}.npz") as arrays:
         found = dict(arrays)
     assert int(found["optimizer/0"]) == STEPS
@@ -87,13 +67,13 @@ def test_the_runner_trains_as_tensorflow_does(stage, tmp_path):
     }
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        # Adam's first steps have the size of the rate where a gradient is rounding alone, and L1's
-        # signs and the coherence's phases turn with rounding.
+        # Rounding decides the signs of Adam's first steps where gradients are zero otherwise, of
+        # L1's gradients, and of the coherence's phases.
         difference = np.abs(found[key] - value)
         assert np.quantile(difference, 0.95) < 2e-4 + 5e-2 * np.std(value), key
 
-    resumed = run(*words, "--out", ours, "--resume")
-    assert f"Resumed from step {STEPS}" in resumed.stderr
+    code, _, messages = train(*words, "--out", ours, "--resume")
+    assert code == 0 and f"Resumed from step {STEPS}" in messages
     card = json.loads((ours / "card.json").read_text())
     other = json.loads((tmp_path / "keras" / "card.json").read_text())
     assert card["validation"]["psnr"] == pytest.approx(other["validation"]["psnr"], abs=0.05)

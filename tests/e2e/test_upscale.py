@@ -13,21 +13,11 @@ import pytest
 from PIL import Image
 
 from srgan_tf import cli
-from srgan_tf.models import SRResNet
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
-    model = SRResNet(scale=2, blocks=1, filters=4)
-    model.build()
-    model.save(path)
-    return path
 
 
 @pytest.fixture
 def srgan(weights, capsys):
-    """Runs `srgan upscale`; returns the exit code and the lines on stderr."""
+    """Run `srgan upscale` in this process; return the exit code and the lines on stderr."""
 
     def run(*arguments, model=weights):
         with pytest.raises(SystemExit) as caught:
@@ -189,7 +179,7 @@ def test_help_needs_no_tensorflow_and_has_examples():
 
 
 def test_a_released_generator_needs_no_tensorflow(tmp_path):
-    """Nor what is installed with it."""
+    """It does not need the packages of the extra `tensorflow` either."""
     absent = "tensorflow", "scipy", "skimage", "pydantic", "yaml", "matplotlib"
     code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
     code += "from srgan_tf.cli import main; main()"
@@ -283,7 +273,7 @@ def test_what_does_not_fit_a_pipe(srgan, tmp_path):
 
 @pytest.mark.slow
 def test_as_a_process(tmp_path, weights):
-    """TensorFlow's own messages don't mix with the one line about the bad file."""
+    """TensorFlow prints nothing between the lines about bad files."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.touch()
     program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
@@ -356,7 +346,7 @@ PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 
 @pytest.mark.slow
 def test_any_surroundings(tmp_path, weights):
-    """Settings of Keras for other projects, no stderr, no stdin, no folder for temporary files."""
+    """Keras settings of other projects, no stderr, no stdin, no folder for temporary files."""
     (tmp_path / "keras.json").write_text(
         json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"})
     )
@@ -392,7 +382,7 @@ def test_nobody_reads_the_output():
 
 
 def test_commands_are_ready_for_ctrl_c_at_once():
-    # They handle it once they are imported, so nothing that takes long may be imported with them.
+    # Commands handle it once they are imported, so they must not import slow modules.
     code = "import sys, srgan_tf.cli; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert {"numpy", "PIL", "pydantic", "scipy", "tensorflow"}.isdisjoint(modules.split())

@@ -12,22 +12,12 @@ import pytest
 from test_images import pixels
 
 from srgan_tf import cli, images
-from srgan_tf.models import SRResNet
 
 PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 needs_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None,
     reason="needs Apache Beam: pip install -e '.[beam]'",
 )
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
-    model = SRResNet(scale=2, blocks=1, filters=4)
-    model.build()
-    model.save(path)
-    return path
 
 
 def run(command, *arguments):
@@ -65,12 +55,12 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
 
 @pytest.mark.slow
 @needs_beam
-def test_a_killed_job_goes_on(weights, tmp_path):
+def test_a_killed_job_goes_on(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     for index in range(60):
-        images.write_image(source / f"{index}.png", pixels(3, np.uint8, 300, 300))
-    # Each photo is a batch of its own.
-    words = ["upscale-batch", source, "-o", out, "--model", weights, "--tile", 64]
+        images.write_image(source / f"{index}.png", pixels(3, np.uint8, 120, 120))
+    # Each photo is a group of its own.
+    words = ["upscale-batch", source, "-o", out, "--model", "srgan-mobile", "--tile", 64]
     process = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while len(list(out.glob("*.png"))) < 3:
@@ -78,7 +68,7 @@ def test_a_killed_job_goes_on(weights, tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(5)  # the worker processes notice
+    time.sleep(5)  # until the worker processes have noticed
     finished = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert 3 <= len(finished) < 60
     done = run(*words)
