@@ -80,7 +80,7 @@ class Settings:
     tile: int = DEFAULT_TILE
     self_ensemble: bool = False
     precision: str = "float32"
-    together: int = 1
+    tile_batch_size: int = 1
     engine: str = "auto"
     size: Size | None = None
 
@@ -95,7 +95,7 @@ class Settings:
                     self.tile,
                     self.self_ensemble,
                     self.precision,
-                    together=self.together,
+                    tile_batch_size=self.tile_batch_size,
                     engine=self.engine,
                     size=self.size,
                 )
@@ -254,7 +254,7 @@ class UpscaleHandler(ModelHandler):
         A photo larger than a tile is a group of its own.
         """
         pixels = self._settings.tile**2
-        least = pixels // max(_PHOTOS_IN_A_BATCH, self._settings.together)
+        least = pixels // max(_PHOTOS_IN_A_BATCH, self._settings.tile_batch_size)
         return {
             "min_batch_size": pixels,
             "max_batch_size": pixels,

@@ -38,7 +38,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    model: str | Path, precision: str = "float32", engine: str = "auto", together: int = 1
+    model: str | Path, precision: str = "float32", engine: str = "auto", tile_batch_size: int = 1
 ) -> Engine:
     """Open the engine for a model.
 
@@ -49,9 +49,9 @@ def open_engine(
             `srgan_tf.inference.server`.
         precision: `float32` or `mixed_bfloat16`; ignored for exported models.
         engine: runtime of a released name: `litert`, `tensorflow`, or `auto`, which is TensorFlow
-            if it is installed and there is an NVIDIA GPU, or if `precision` or `together` needs
-            it, and LiteRT otherwise.
-        together: number of images per batch.
+            if it is installed and there is an NVIDIA GPU, or if `precision` or `tile_batch_size`
+            needs it, and LiteRT otherwise.
+        tile_batch_size: number of images per batch.
 
     Raises:
         UserError: no such model, a file of another kind, an engine that can't run the model or
@@ -59,13 +59,13 @@ def open_engine(
     """
     if engine not in ENGINES:
         raise UserError(f"the engine is {', '.join(ENGINES)}, not {engine}")
-    opened = _open(model, precision, engine, together)
-    if together > 1 and not opened.batched:
+    opened = _open(model, precision, engine, tile_batch_size)
+    if tile_batch_size > 1 and not opened.batched:
         raise UserError(f"{model}: gets one tile at a time; several are for Keras models")
     return opened
 
 
-def _open(model: str | Path, precision: str, engine: str, together: int) -> Engine:
+def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) -> Engine:
     if str(model).startswith(("http://", "https://", "grpc://")):
         if importlib.util.find_spec("requests") is None:
             raise UserError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
@@ -80,7 +80,7 @@ def _open(model: str | Path, precision: str, engine: str, together: int) -> Engi
     folder = _saved_model_folder(path)
     if folder is None and engine != "tensorflow" and precision == "float32":
         released = find_litert(model)
-        wants_tensorflow = engine == "auto" and (together > 1 or _gpu_for_tensorflow())
+        wants_tensorflow = engine == "auto" and (tile_batch_size > 1 or _gpu_for_tensorflow())
         if released is not None and not wants_tensorflow:
             return _litert(released)
     if engine == "litert":

@@ -50,8 +50,8 @@ class Upscaler:
         precision: `float32` or `mixed_bfloat16`, which is faster on CPUs with AVX-512 BF16 or AMX
             and on newer GPUs, slower on others, and costs about 0.01 dB.
         progress: show a progress bar on stderr if it is a terminal.
-        together: number of tiles of one size per batch, for Keras generators on GPUs; above 1, a
-            few pixels may be rounded to the next level.
+        tile_batch_size: number of tiles of one size per batch, for Keras generators on GPUs; above
+            1, a few pixels may be rounded to the next level.
         engine: runtime of a released generator: `litert`, `tensorflow`, or `auto`, which is
             TensorFlow if it is installed and there is a GPU, LiteRT otherwise. Results differ by at
             most one grey level.
@@ -61,8 +61,8 @@ class Upscaler:
         scale: ratio of the result's side to the photo's, without `size`.
 
     Raises:
-        UserError: no such model, precision or engine, a tile or `together` below 1, `together`
-            above 1 with another engine than Keras', or a missing package.
+        UserError: no such model, precision or engine, a tile or `tile_batch_size` below 1, the
+            latter above 1 with another engine than Keras', or a missing package.
 
     Example:
         >>> upscaler = Upscaler("srresnet-mse")
@@ -77,24 +77,24 @@ class Upscaler:
         self_ensemble: bool = False,
         precision: str = "float32",
         progress: bool = False,
-        together: int = 1,
+        tile_batch_size: int = 1,
         engine: str = "auto",
         size: Size | None = None,
     ):
         if tile < 1:
             raise UserError(f"a tile's side must be at least 1 pixel, not {tile}")
-        if together < 1:
-            raise UserError(f"the network gets at least 1 tile at a time, not {together}")
+        if tile_batch_size < 1:
+            raise UserError(f"tile_batch_size must be at least 1, not {tile_batch_size}")
         if precision not in PRECISIONS:
             raise UserError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
         model = default_model() if model is None else model
-        opened = open_engine(model, precision, engine, together)
+        opened = open_engine(model, precision, engine, tile_batch_size)
         self.scale, self._overlap = opened.scale, opened.radius
         self._enlarge = _self_ensemble(opened) if self_ensemble else opened
         self._tile = min(tile, opened.tile)
         self._progress = progress
         self._size = size or Size()
-        self._together = together
+        self._tile_batch_size = tile_batch_size
 
     def upscale(self, pixels: np.ndarray) -> np.ndarray:
         """Enlarge an image.
@@ -139,8 +139,8 @@ class Upscaler:
         total = sum(map(len, tiles.values()))
         with tqdm(total=total, unit="tile", leave=False, disable=disable) as progress:
             for same in tiles.values():
-                for start in range(0, len(same), self._together):
-                    group = same[start : start + self._together]
+                for start in range(0, len(same), self._tile_batch_size):
+                    group = same[start : start + self._tile_batch_size]
                     parts = [channels[index][tile.read] for index, tile in group]
                     for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
                         result = results[index]

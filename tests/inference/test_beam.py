@@ -271,7 +271,7 @@ def test_what_a_killed_job_left_is_tidied_away(run, tmp_path, monkeypatch):
 
 
 def test_tiles_of_one_size_meet_the_network_together(weights):
-    handler = UpscaleHandler(Settings(str(weights), tile=16, together=3))
+    handler = UpscaleHandler(Settings(str(weights), tile=16, tile_batch_size=3))
     model = handler.load_model()
     sizes = [(10, 12), (9, 8), (10, 12), (10, 12), (9, 8), (10, 12)]
     jobs = [
