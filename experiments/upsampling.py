@@ -18,7 +18,6 @@ second.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from srgan_tf.config import DataConfig, GanConfig, PretrainConfig
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
-from srgan_tf.files import atomic_write
+from srgan_tf.files import write_json
 from srgan_tf.losses import ContentLosses, coherence_loss
 from srgan_tf.models import Discriminator, SRResNet
 from srgan_tf.training.loop import compile_step
@@ -98,7 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = DataConfig(
-        source=arguments.data, hr_crop=64, batch_size=8, photo_scale=0.6, crop_candidates=2
+        source=arguments.data, hr_crop=64, batch_size=8, min_downscale=0.6, crop_attempts=2
     )
     photos, held_out = split_photos(open_store(open_source(data.source)), data, seed=0)
     pairs = validation_pairs(held_out, data, SCALE, seed=0)
@@ -144,8 +143,7 @@ def main() -> None:
         "steps": STEPS,
         "coherence": results,
     }
-    with atomic_write(arguments.out) as temporary:
-        temporary.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    write_json(arguments.out, text)
 
 
 if __name__ == "__main__":

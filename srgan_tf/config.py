@@ -244,10 +244,10 @@ class DataConfig(_Section):
     """A folder, `tfds:NAME` of tensorflow-datasets, or `samples` of scikit-image."""
     hr_crop: int = Field(96, ge=16)
     """Side of the square HR crops, in pixels; 96 in the paper."""
-    crop_candidates: int = Field(1, ge=1)
+    crop_attempts: int = Field(1, ge=1)
     """Number of random crops of a photo of which the one with the most detail at LR's size is
     used: a step costs the same and learns little from a sky. 1 as in the paper."""
-    photo_scale: float = Field(1.0, gt=0, le=1)
+    min_downscale: float = Field(1.0, gt=0, le=1)
     """Lowest factor, drawn from here to 1, by which a photo is downscaled before it is cropped: it
     removes camera blur and JPEG artefacts. 1, no downscaling, as in the paper."""
     degradation: DegradationConfig | None = None
@@ -291,10 +291,9 @@ class _StageConfig(_Section):
     """Number of warm-up steps of the schedule `cosine`."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay per step of the moving average of the generator's weights; 0 for no average."""
-    bn_statistics: Literal["batch", "moving"] = "batch"
-    """Statistics of the generator's batch normalization: those of each batch, or `moving`, those
-    of the initial weights, fixed. `moving` trains the generator as it is used; it needs trained
-    weights."""
+    freeze_bn: bool = False
+    """Normalize by the statistics of the initial weights instead of each batch's: trains the
+    generator as it is used, and needs trained weights. False as in the paper."""
     bn_synchronized: bool = True
     """Compute batch statistics over all devices; false uses each device's share of the batch, which
     saves a synchronization per layer."""

@@ -50,7 +50,7 @@ STORE = make_store((40, 50), (16, 70), (64, 16), (33, 33))
 
 
 def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
-    changes = {"hr_crop": side, "batch_size": batch_size, "crop_candidates": candidates}
+    changes = {"hr_crop": side, "batch_size": batch_size, "crop_attempts": candidates}
     return CONFIG.model_copy(update=changes)
 
 
@@ -99,8 +99,8 @@ def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
     assert {symmetry for _, symmetry in found} == set(range(8))
 
 
-def test_photos_are_downscaled_by_any_factor_from_photo_scale_to_1():
-    config = cropped(24, 200).model_copy(update={"photo_scale": 0.5})
+def test_photos_are_downscaled_by_any_factor_from_min_downscale_to_1():
+    config = cropped(24, 200).model_copy(update={"min_downscale": 0.5})
     found = slopes(64, config)
     assert 1.9 < found.min() < 2.2
     assert 3.8 < found.max() < 4.1
@@ -108,7 +108,7 @@ def test_photos_are_downscaled_by_any_factor_from_photo_scale_to_1():
 
 
 def test_a_photo_too_small_to_downscale_so_far_is_downscaled_as_far_as_it_goes():
-    config = cropped(24, 100).model_copy(update={"photo_scale": 0.25})
+    config = cropped(24, 100).model_copy(update={"min_downscale": 0.25})
     assert 2.4 < slopes(30, config).max() < 2.6
 
 

@@ -34,7 +34,7 @@ SIDE = 320  # largest side of the central crop
 
 
 def downscaled(photo: np.ndarray, factor: float) -> np.ndarray:
-    """Downscale a uint8 [H, W, 3] photo by Pillow's bicubic, as `data.photo_scale` does."""
+    """Downscale a uint8 [H, W, 3] photo by Pillow's bicubic, as `data.min_downscale` does."""
     image = Image.fromarray(photo)
     size = (round(image.width * factor), round(image.height * factor))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))

@@ -62,10 +62,10 @@ def draw_crop(
     photo = photos[int(rng.integers(len(photos)))]
     crop = config.hr_crop
     side = crop
-    if config.photo_scale < 1:
-        side = min(round(crop / rng.uniform(config.photo_scale, 1)), *photo.shape[:2])
+    if config.min_downscale < 1:
+        side = min(round(crop / rng.uniform(config.min_downscale, 1)), *photo.shape[:2])
     candidates = []
-    for _ in range(config.crop_candidates):
+    for _ in range(config.crop_attempts):
         y = rng.integers(photo.shape[0] - side + 1)
         x = rng.integers(photo.shape[1] - side + 1)
         candidates.append(photo[y : y + side, x : x + side])

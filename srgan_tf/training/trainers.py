@@ -54,7 +54,7 @@ class GeneratorTrainer(keras.Model):
             optimizer.learning_rate = rate
 
     def _enlarge(self, lr):
-        return self.generator(lr, training=self.config.bn_statistics == "batch")
+        return self.generator(lr, training=not self.config.freeze_bn)
 
     def _jitter(self, hr, sr, step):
         if not self.config.jitter:

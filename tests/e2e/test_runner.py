@@ -21,8 +21,8 @@ RECIPE = {
         "batch_size": 2,
         "validation_photos": 1,
         "validation_crop": 64,
-        "photo_scale": 0.7,
-        "crop_candidates": 2,
+        "min_downscale": 0.7,
+        "crop_attempts": 2,
         "degradation": {"passes": [{"noise": {}, "blur": {}, "jpeg": {}}]},
     },
     "pretrain": {"steps": STEPS, "schedule": "cosine", "warmup_steps": 3, "ema": 0.9},
@@ -68,9 +68,9 @@ def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         # Rounding decides the signs of Adam's first steps where gradients are zero otherwise, of
-        # L1's gradients, and of the coherence's phases.
-        difference = np.abs(found[key] - value)
-        assert np.quantile(difference, 0.95) < 2e-4 + 5e-2 * np.std(value), key
+        # L1's gradients, and of the coherence's phases: its moments differ more than the weights.
+        tolerance = 2e-4 + 5e-2 * np.std(value) if "optimizer" in key else 1e-4
+        assert np.quantile(np.abs(found[key] - value), 0.95) < tolerance, key
 
     code, _, messages = train(*words, "--out", ours, "--resume")
     assert code == 0 and f"Resumed from step {STEPS}" in messages

@@ -60,7 +60,7 @@ def expected(generator, photo):
 @pytest.fixture
 def small_tiles(monkeypatch):
     monkeypatch.setattr(litert, "_TILE", 20)
-    monkeypatch.setattr(litert, "DEFAULT_TILE", 24)
+    monkeypatch.setattr(litert, "_FEATURES_TILE", 24)
     monkeypatch.setattr(litert, "UPSAMPLE_TILE", 16)
 
 

@@ -127,7 +127,7 @@ TINY = Config(
     name="tiny",
     generator=SRResNetConfig(blocks=1, filters=8),
     data=DataConfig(hr_crop=32, batch_size=2),
-    pretrain=PretrainConfig(steps=10, bn_statistics="moving", ema=0.9, learning_rate=1e-3),
+    pretrain=PretrainConfig(steps=10, freeze_bn=True, ema=0.9, learning_rate=1e-3),
     gan=GanConfig(
         steps=10,
         start_from=None,

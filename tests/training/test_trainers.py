@@ -112,12 +112,12 @@ def test_each_gan_half_step_updates_its_own_network_alone(monkeypatch, architect
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "gan"])
-@pytest.mark.parametrize("bn_statistics", ["batch", "moving"])
-def test_moving_statistics_stay_and_the_loss_is_that_of_inference(stage, bn_statistics):
+@pytest.mark.parametrize("freeze_bn", [False, True])
+def test_frozen_statistics_stay_and_the_loss_is_that_of_inference(stage, freeze_bn):
     if stage == "gan":
-        trainer = gan_trainer(bn_statistics=bn_statistics)
+        trainer = gan_trainer(freeze_bn=freeze_bn)
     else:
-        trainer = pretrainer(bn_statistics=bn_statistics)
+        trainer = pretrainer(freeze_bn=freeze_bn)
     generator = trainer.generator
     for variable in generator.trainable_variables:
         if "gamma" in variable.path:  # initially zero, which hides the statistics
@@ -129,7 +129,7 @@ def test_moving_statistics_stay_and_the_loss_is_that_of_inference(stage, bn_stat
     content = float(trainer.train_step((lr, hr))["mse"])
     after = [np.array(v) for v in generator.non_trainable_variables]
     same = [np.array_equal(a, b) for a, b in zip(statistics, after, strict=True)]
-    if bn_statistics == "moving":
+    if freeze_bn:
         assert content == pytest.approx(in_use, rel=1e-5) and all(same)
         assert all(changed(weights, generator))
     else:
@@ -168,7 +168,7 @@ def test_the_first_steps_are_on_l1():
 
 def test_jitter_moves_what_the_discriminator_sees_and_no_other_loss():
     trainer = gan_trainer(
-        losses={"lowres_mse": 1.0, "adversarial": 1e-3}, jitter=True, bn_statistics="moving"
+        losses={"lowres_mse": 1.0, "adversarial": 1e-3}, jitter=True, freeze_bn=True
     )
     seen = []
     judge = trainer.discriminator.judge
@@ -182,9 +182,7 @@ def test_jitter_moves_what_the_discriminator_sees_and_no_other_loss():
 
 
 def test_lowres_mse_alone_brings_a_faded_generator_back():
-    trainer = pretrainer(
-        steps=200, losses={"lowres_mse": 1.0}, learning_rate=1e-3, bn_statistics="moving"
-    )
+    trainer = pretrainer(steps=200, losses={"lowres_mse": 1.0}, learning_rate=1e-3, freeze_bn=True)
     for variable in trainer.generator.tail.trainable_variables:
         variable.assign(0.8 * variable)
     lr, hr = batch()

@@ -1,0 +1,80 @@
+"""Are two LiteRT engines with one thread each faster than one engine with two threads?
+
+    python experiments/litert_threads.py [--model NAME] [--out FILE]
+
+Both enlarge the same tiles, in turns. Two engines take twice the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from srgan_tf.files import write_json
+from srgan_tf.inference.litert import LiteRTEngine
+from srgan_tf.weights import default_model, find_litert
+
+OUT = Path(__file__).resolve().parent.parent / "docs/results/litert_threads.json"
+TILES = {64: 24, 256: 4}
+"""Side of the tiles, and how many."""
+ROUNDS = 5
+
+
+def seconds(function: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=default_model(), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    path = find_litert(arguments.model)
+    if path is None:
+        parser.error(f"{arguments.model} is not released as a .tflite model")
+
+    together = LiteRTEngine(path, threads=2)
+    apart = [LiteRTEngine(path, threads=1) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    results = {}
+    for side, count in TILES.items():
+        tiles = [rng.random((1, side, side, 3), np.float32) for _ in range(count)]
+
+        def all_by(engine: LiteRTEngine, tiles=tiles) -> None:
+            for tile in tiles:
+                engine(tile)
+
+        def halves(tiles=tiles) -> None:
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(all_by, apart, (tiles[0::2], tiles[1::2])))
+
+        contestants = (partial(all_by, together), halves)
+        for function in contestants:  # the first run prepares the kernels
+            function()
+        pairs = np.array([[seconds(function) for function in contestants] for _ in range(ROUNDS)])
+        one, two = np.median(pairs, axis=0) / count
+        ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
+        results[f"{side}×{side}"] = {
+            "one_engine": round(float(one), 4),
+            "two_engines": round(float(two), 4),
+            "two_take": round(ratio, 3),
+        }
+        print(f"{side}×{side}: {results[f'{side}×{side}']}", flush=True)
+    command = "python experiments/litert_threads.py"
+    write_json(
+        arguments.out, {"command": command, "model": arguments.model, "seconds_a_tile": results}
+    )
+
+
+if __name__ == "__main__":
+    main()
