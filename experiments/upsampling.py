@@ -40,7 +40,7 @@ from srgan_tf.training.trainers import GanTrainer, Pretrainer
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/upsampling.json"
 SCALE, BLOCKS, FILTERS = 4, 4, 32
-STEPS = {"pretrain": 600, "gan": 400}
+STEPS = {"pretrain": 250, "gan": 100}
 LOSSES = {"vgg22": 1e-3, "adversarial": 1e-2}
 GAN: dict[str, dict[str, Any]] = {
     "none": {},
@@ -113,7 +113,7 @@ def main() -> None:
         for step in range(steps):
             trainer.set_learning_rate(step)
             update(batches)
-        return trainer.average
+        return trainer.ema_generator
 
     of_hr = round(float(np.mean([coherence_loss(hr, hr, SCALE) for _, hr in pairs])), 4)
     results: dict[str, Any] = {"HR": of_hr}
