@@ -56,7 +56,8 @@ class ContentLosses:
 
     def __init__(self, names: Iterable[str], scale: int, vgg_weights: str = "imagenet"):
         self.names, self.scale = list(names), scale
-        layers = {layer for name in self.names for layer in _layers_of(name)}
+        on_vgg = [VGG_LOSSES[name] for name in self.names if name in VGG_LOSSES]
+        layers = {layer for loss in on_vgg for layer in loss.layers}
         self._vgg_features = VggFeatures(layers, vgg_weights) if layers else None
 
     def __call__(
@@ -282,7 +283,3 @@ VGG_LOSSES = {
     "vgg54": VggLoss((VGG54,), functools.partial(_vgg_loss, layer=VGG54)),
     "perceptual": VggLoss(tuple(PERCEPTUAL_LAYERS), perceptual_loss),
 }
-
-
-def _layers_of(name: str) -> tuple[str, ...]:
-    return VGG_LOSSES[name].layers if name in VGG_LOSSES else ()

@@ -1,6 +1,6 @@
 """Are two LiteRT engines with one thread each faster than one engine with two threads?
 
-    python experiments/litert_threads.py [--model NAME] [--out FILE]
+    python benchmarks/litert_threads.py [--model NAME] [--out FILE]
 
 Both enlarge the same tiles, in turns. Two engines take twice the memory.
 """
@@ -8,13 +8,13 @@ Both enlarge the same tiles, in turns. Two engines take twice the memory.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from timing import seconds_in_turns
 
 from srgan_tf.files import write_json
 from srgan_tf.inference.litert import LiteRTEngine
@@ -24,12 +24,6 @@ OUT = Path(__file__).resolve().parent.parent / "docs/results/litert_threads.json
 TILES = {64: 24, 256: 4}
 """Side of the tiles, and how many."""
 ROUNDS = 5
-
-
-def seconds(function: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -58,19 +52,20 @@ def main() -> None:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(all_by, apart, (tiles[0::2], tiles[1::2])))
 
-        contestants = (partial(all_by, together), halves)
-        for function in contestants:  # the first run prepares the kernels
-            function()
-        pairs = np.array([[seconds(function) for function in contestants] for _ in range(ROUNDS)])
-        one, two = np.median(pairs, axis=0) / count
-        ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
+        contestants: dict[str, Callable[[], None]] = {
+            "one": partial(all_by, together),
+            "two": halves,
+        }
+        times = seconds_in_turns(contestants, ROUNDS, rest=0.3)
+        one, two = (np.median(seconds) / count for seconds in times.values())
+        ratio = float(np.median(np.divide(times["two"], times["one"])))
         results[f"{side}×{side}"] = {
             "one_engine": round(float(one), 4),
             "two_engines": round(float(two), 4),
             "two_take": round(ratio, 3),
         }
         print(f"{side}×{side}: {results[f'{side}×{side}']}", flush=True)
-    command = "python experiments/litert_threads.py"
+    command = "python benchmarks/litert_threads.py"
     write_json(
         arguments.out, {"command": command, "model": arguments.model, "seconds_a_tile": results}
     )
