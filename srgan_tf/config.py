@@ -72,8 +72,8 @@ class SRResNetConfig(_GeneratorConfig):
     """Channels; three of them pass RGB through a new generator."""
     activation: Literal["prelu", "relu"] = "prelu"
     """`relu` is part of 8-bit convolution kernels; `prelu` is not."""
-    one_shuffle: bool = False
-    """Upsample by one pixel shuffle at the end, for speed, instead of the paper's ×2 stages."""
+    upsampler: Literal["staged", "subpixel"] = "staged"
+    """`staged`: the paper's ×2 stages; `subpixel`: one pixel shuffle at the end, faster."""
 
 
 class ECBSRConfig(_GeneratorConfig):

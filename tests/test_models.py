@@ -193,9 +193,9 @@ def test_a_new_generator_is_repeated_bilinear_doubling(scale, filters):
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_a_new_generator_of_one_shuffle_repeats_pixels(scale):
+def test_a_new_subpixel_generator_repeats_pixels(scale):
     lr = RNG.uniform(0, 1, (1, 9, 7, 3)).astype(np.float32)
-    outputs = SRResNet(scale, blocks=2, filters=4, activation="relu", one_shuffle=True)(lr)
+    outputs = SRResNet(scale, blocks=2, filters=4, activation="relu", upsampler="subpixel")(lr)
     expected = 2 * lr.repeat(scale, axis=1).repeat(scale, axis=2) - 1
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
@@ -277,7 +277,7 @@ def test_saving_and_loading_changes_nothing(kind, dtype, tmp_path):
     if kind == "generator":
         model = SRResNet(2, blocks=2, filters=4, dtype=dtype)
     elif kind == "mobile generator":
-        model = SRResNet(4, 2, 4, activation="relu", one_shuffle=True, dtype=dtype)
+        model = SRResNet(4, 2, 4, activation="relu", upsampler="subpixel", dtype=dtype)
     elif kind == "ecbsr":
         model = ECBSR(4, 2, 4, dtype=dtype)
     else:

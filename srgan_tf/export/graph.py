@@ -180,7 +180,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     # Change the output range to [0, 1].
     kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
     tail = Layer("tail", *_split(kernel, bias, eight_bit))
-    if generator.one_shuffle:
+    if generator.upsampler == "subpixel":
         layers.append(replace(tail, shuffle=generator.scale))
     elif eight_bit:
         layers[-1] = replace(layers[-1], shuffle=1)

@@ -1,6 +1,7 @@
 """The generator: SRResNet (Ledig et al. 2017, section 2.1.1 and figure 4)."""
 
 import math
+from typing import Literal
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from srgan_tf.models.generator import PHOTOS, PhotoModel
 from srgan_tf.models.layers import Activation, BatchNormalization, NarrowConv2D, make_prelu
 
+Upsampler = Literal["staged", "subpixel"]
 SCALES = (2, 4, 8)
 
 
@@ -50,7 +52,7 @@ class SRResNet(PhotoModel):
     Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
     [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
 
-    A new model computes bilinear upscaling, or nearest-neighbour with one_shuffle: the residual
+    A new model computes bilinear upscaling, or nearest-neighbour if subpixel: the residual
     blocks are initially the identity, and three of the channels pass RGB to the output. The paper
     does not state its initialization; this one gains 1.4 dB on Set5 after 1000 steps.
 
@@ -59,8 +61,8 @@ class SRResNet(PhotoModel):
         blocks: residual blocks, 16 in the paper.
         filters: channels of the trunk, 64 in the paper; at least 3.
         activation: prelu as in the paper, or relu, which is part of 8-bit convolution kernels.
-        one_shuffle: upsample by a 3×3 convolution and one pixel shuffle, all at low resolution,
-            instead of the paper's stages and 9×9 convolution.
+        upsampler: staged as in the paper, ×2 at a time and then a 9×9 convolution, or subpixel, a
+            3×3 convolution at low resolution and one pixel shuffle, as in ESPCN.
 
     Raises:
         ValueError: a scale other than 2, 4 or 8, no block, or fewer than 3 filters.
@@ -72,7 +74,7 @@ class SRResNet(PhotoModel):
         blocks: int = 16,
         filters: int = 64,
         activation: Activation = "prelu",
-        one_shuffle: bool = False,
+        upsampler: Upsampler = "staged",
         **kwargs,
     ):
         if scale not in SCALES:
@@ -83,7 +85,7 @@ class SRResNet(PhotoModel):
             )
         super().__init__(**kwargs)
         self.scale, self.blocks, self.filters = scale, blocks, filters
-        self.activation, self.one_shuffle = activation, one_shuffle
+        self.activation, self.upsampler = activation, upsampler
         dtype = self.dtype_policy
         self.head = keras.layers.Conv2D(filters, 9, padding="same", dtype=dtype)
         self.head_prelu = make_prelu(activation, dtype)
@@ -92,13 +94,13 @@ class SRResNet(PhotoModel):
             filters, 3, padding="same", use_bias=False, dtype=dtype
         )
         self.trunk_bn = BatchNormalization(gamma_initializer="zeros", dtype=dtype)
-        stages = 0 if one_shuffle else scale.bit_length() - 1
+        stages = scale.bit_length() - 1 if upsampler == "staged" else 0
         self.upsample_convs = [
             keras.layers.Conv2D(4 * filters, 3, padding="same", dtype=dtype) for _ in range(stages)
         ]
         self.upsample_prelus = [make_prelu(activation, dtype) for _ in range(stages)]
         self.tail: keras.layers.Conv2D
-        if one_shuffle:
+        if upsampler == "subpixel":
             self.tail = keras.layers.Conv2D(3 * scale**2, 3, padding="same", dtype=dtype)
         else:
             self.tail = NarrowConv2D(3, 9, dtype=dtype)
@@ -129,7 +131,7 @@ class SRResNet(PhotoModel):
         """Map features [N, H, W, filters] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
         for conv, prelu in zip(self.upsample_convs, self.upsample_prelus, strict=True):
             x = prelu(tf.nn.depth_to_space(conv(x), 2))
-        if self.one_shuffle:
+        if self.upsampler == "subpixel":
             return tf.cast(tf.nn.depth_to_space(self.tail(x), self.scale), tf.float32)
         return self.tail(x)
 
@@ -153,7 +155,7 @@ class SRResNet(PhotoModel):
             "blocks": self.blocks,
             "filters": self.filters,
             "activation": self.activation,
-            "one_shuffle": self.one_shuffle,
+            "upsampler": self.upsampler,
         }
 
     def _start_as_interpolation(self):

@@ -14,7 +14,7 @@ LR = np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 3)).astype(np.float32)
 @pytest.fixture(params=[2, 4, 8, "mobile", "ecbsr", "ecbsr relu"])
 def generator(request):
     if request.param == "mobile":
-        return trained(SRResNet(4, 2, 8, activation="relu", one_shuffle=True))
+        return trained(SRResNet(4, 2, 8, activation="relu", upsampler="subpixel"))
     if request.param == "ecbsr":
         return trained(ECBSR(4, 2, 8))
     if request.param == "ecbsr relu":

@@ -60,10 +60,10 @@ def test_results_are_those_of_the_keras_model(models, generator, photo, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["srresnet", "ecbsr", "ecbsr prelu"])
-def test_one_shuffle_makes_fewer_operations(calibration, photo, kind, mode):
+def test_subpixel_upsampling_makes_fewer_operations(calibration, photo, kind, mode):
     keras.utils.set_random_seed(0)
     if kind == "srresnet":
-        generator = SRResNet(2, blocks=1, filters=8, activation="relu", one_shuffle=True)
+        generator = SRResNet(2, blocks=1, filters=8, activation="relu", upsampler="subpixel")
     else:
         generator = ECBSR(2, 1, 8, activation="prelu" if "prelu" in kind else "relu")
     generator.build()
