@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
 import time
@@ -192,7 +193,7 @@ def train_phase(
     if not is_chief():
         train_remaining(run, None)
         return run.finished
-    if run.finished and (folder / CARD_FILE).exists():
+    if run.finished and steps_on_card(folder) == run.checkpoints.step:
         print(f"{folder}: all steps are done already", file=sys.stderr)
         return True
     validation = Validation(
@@ -263,6 +264,12 @@ def prepare(
     return Run(
         config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
     )
+
+
+def steps_on_card(folder: Path) -> int | None:
+    """Return the steps of the generator in a run folder; None if it has none."""
+    card = folder / CARD_FILE
+    return json.loads(card.read_text(encoding="utf-8"))["steps"] if card.exists() else None
 
 
 def train_remaining(run: Run, validation: Validation | None) -> None:
