@@ -71,7 +71,7 @@ def served(study):
         process.stdout.close()
 
 
-def test_a_study_is_made_as_asked(srgan, data, tmp_path):
+def test_create_makes_the_requested_study(srgan, data, tmp_path):
     code, shown = create(srgan, data, tmp_path / "study", "--repeats", 1, "--invitations", 2)
     assert code == 0 and "9 versions of 3 images; 10 ratings per rater, 1 of them repeats" in shown
     study = Study(tmp_path / "study")
@@ -95,7 +95,7 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
     database.close()
 
 
-def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
+def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_FOLDER", tmp_path)  # nothing is released
     (tmp_path / "there").mkdir()
     study = tmp_path / "study"
