@@ -140,5 +140,5 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         notes,
         shlex.join(["srgan", *sys.argv[1:]]),
     )
-    print(f"{arguments.out / 'report.md'}, report.html, results.json")
+    print(f"Done: {arguments.out}/report.md, report.html, results.json")
     return 1 if scores.failures else 0
