@@ -14,6 +14,8 @@ from PIL import Image
 
 from srgan_tf import cli
 
+PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
+
 
 @pytest.fixture
 def srgan(weights, capsys):
@@ -276,9 +278,8 @@ def test_as_a_process(tmp_path, weights):
     """TensorFlow prints nothing between the lines about bad files."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.touch()
-    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
     run = subprocess.run(
-        [*program, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
+        [*PROGRAM, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
         capture_output=True,
         text=True,
     )
@@ -339,9 +340,6 @@ def test_an_ignored_profile_is_warned_of_once(srgan, tmp_path):
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
     assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is ignored"]
-
-
-PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ class _Match(beam.DoFn):
         self._found = Metrics.counter(METRICS, "found")
 
     def process(self, element: Input) -> Iterator:
-        for source, problem in storage.images(element, self._out):
+        for source, problem in storage.list_images(element, self._out):
             mark(self._tally, FOUND)
             if problem is not None:
                 yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, problem))
@@ -292,7 +292,7 @@ def build(
         # One listing is far faster than a query for each result.
         "existing": pipeline
         | "Results" >> beam.Create(existing, reshuffle=False)
-        | "List" >> beam.FlatMap(storage.existing_results),
+        | "List" >> beam.FlatMap(storage.list_results),
     }
     planned = (
         groups

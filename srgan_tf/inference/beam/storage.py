@@ -57,7 +57,7 @@ def find(text: str, out: str) -> Input:
     if f"{found.folder}/".startswith(f"{out}/"):
         raise UserError(f"{text}: within {out}, the folder of the results")
     if folder is None and not (
-        _WILDCARD.search(path) and any(problem is None for _, problem in images(found, out))
+        _WILDCARD.search(path) and any(problem is None for _, problem in list_images(found, out))
     ):
         raise UserError(f"{text}: no such file or folder, and no file matches")
     return found
@@ -72,7 +72,7 @@ def is_folder(path: str) -> bool | None:
     return True if next(_match(f"{_escaped(path)}/**", limit=1), None) else None
 
 
-def images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
+def list_images(found: Input, out: str | None) -> Iterator[tuple[str, str | None]]:
     """Yield (image, None) of an input, or (path, reason) for a folder that can't be read.
 
     A folder of results within a folder of photos is skipped.
@@ -106,9 +106,9 @@ def _may_hold(pattern: str, folder: Path) -> bool:
     return len(folder.parts) < len(names)
 
 
-def existing_results(out: Input) -> Iterator[tuple[bytes, bytes]]:
+def list_results(out: Input) -> Iterator[tuple[bytes, bytes]]:
     """Yield (path, path) of each result in a folder; as bytes, since paths may not be UTF-8."""
-    for path, problem in images(out, None):
+    for path, problem in list_images(out, None):
         if problem is None:
             yield os.fsencode(path), os.fsencode(path)
 
