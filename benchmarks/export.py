@@ -32,7 +32,7 @@ from timing import median_seconds
 
 from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, reference_photos
 from srgan_tf.export.graph import inference_graph, with_low_slopes
-from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
+from srgan_tf.export.quantize import FakeQuantGraph, float_layers, measure_ranges, round_weights
 from srgan_tf.export.tflite import convert
 from srgan_tf.images import to_levels
 from srgan_tf.inference.keras import KerasEngine
@@ -106,7 +106,7 @@ def layers(model: str, photos: str) -> dict:
     graph = inference_graph(generator, eight_bit=True)
     graph = with_low_slopes(graph, keep=float_layers(graph))
     calibration = calibration_photos("samples", generator.scale, held_out=False)
-    ranges, rounded = measure(graph, calibration), round_weights(graph, calibration)
+    ranges, rounded = measure_ranges(graph, calibration), round_weights(graph, calibration)
     tested = reference_photos(photos, KerasEngine(generator), held_out=False)
 
     def loss(enlarge: Callable[[tf.Tensor], tf.Tensor]) -> float:
@@ -122,19 +122,19 @@ def layers(model: str, photos: str) -> dict:
         print(f"{part:34} {losses[part]:8.4f} dB", flush=True)
 
     weights = {f"{layer.name}.weights" for layer in graph.layers} | {"tail.centre.weights"}
-    measure_part("all weights", EightBit(rounded, ranges, weights))
+    measure_part("all weights", FakeQuantGraph(rounded, ranges, weights))
     parts = {"all weights, each to its nearest": weights}
     for name in ranges:
         layer = name.split(".")[0]
         part = "residual blocks" if layer.startswith("block") else layer
         parts.setdefault(f"{part}: activations", set()).add(name)
     for part, only in parts.items():
-        measure_part(part, EightBit(graph, ranges, only))
-    measure_part("all", EightBit(rounded, ranges))
+        measure_part(part, FakeQuantGraph(graph, ranges, only))
+    measure_part("all", FakeQuantGraph(rounded, ranges))
     plain = inference_graph(generator)
     measure_part(
         "all weights, each to its nearest, centre taps not apart",
-        EightBit(plain, {}, {f"{layer.name}.weights" for layer in plain.layers}),
+        FakeQuantGraph(plain, {}, {f"{layer.name}.weights" for layer in plain.layers}),
     )
     return {"command": "python benchmarks/export.py --layers Set5/HR", "psnr_loss": losses}
 

@@ -117,10 +117,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     notes = [*unavailable, *skipped]
     for note in notes:
         print(note, file=sys.stderr)
-    names = {f"{image.set}/{image.name}" for images in sets.values() for image in images}
+    names = {image.full_name for images in sets.values() for image in images}
     for name in arguments.images or []:
         if name not in names:
-            raise UserError(f"--images: {name}: no such image; give it as SET/NAME")
+            raise UserError(f"--images {name}: no such image; give it as SET/NAME")
 
     make_writable_folder(arguments.out)
     try:
@@ -130,7 +130,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         return STOPPED
     for failure in scores.failures:
         print(failure, file=sys.stderr)
-    if not scores.scores:
+    if not scores.entries:
         return 1
     write_report(
         scores,
@@ -140,5 +140,5 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         notes,
         shlex.join(["srgan", *sys.argv[1:]]),
     )
-    print(f"{arguments.out / 'report.md'}, report.html, results.json")
+    print(f"Done: {arguments.out}/report.md, report.html, results.json")
     return 1 if scores.failures else 0

@@ -106,7 +106,7 @@ exit codes: 0 done; 1 a mode is outside its tolerance; 2 the request is wrong.""
 
 def _export(arguments: argparse.Namespace) -> int:
     modes = _modes(arguments)
-    size = _size(arguments.input_size)
+    size = _input_size(arguments.input_size)
     if arguments.version < 1:
         raise UserError(f"--version must be at least 1, not {arguments.version}")
     if arguments.max_pixels is not None and arguments.max_pixels < 1:
@@ -115,18 +115,19 @@ def _export(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from srgan_tf import weights
     from srgan_tf.export import fidelity, saved_model, tflite
-    from srgan_tf.export.graph import require_rgb
-    from srgan_tf.inference.engine import open_engine
+    from srgan_tf.export.graph import require_exportable
+    from srgan_tf.inference.engine import open_engine, require_serving_api
     from srgan_tf.inference.keras import KerasEngine
+    from srgan_tf.inference.litert import require_litert
 
     tolerances = _tolerances(arguments.tolerance, fidelity.TOLERANCES)
     if SAVED_MODEL in modes:
-        saved_model.require_serving_api()
+        require_serving_api()
     if modes != [SAVED_MODEL]:
-        tflite.require_litert()
+        require_litert()
     source = arguments.weights or weights.default_model()
     generator = weights.load_generator(source)
-    require_rgb(generator)
+    require_exportable(generator)
     name = _name(source, weights.released())
     out = arguments.out or Path("exports") / name
 
@@ -158,21 +159,21 @@ def _export(arguments: argparse.Namespace) -> int:
         with suppress_native_output():
             exported = open_engine(path)
         enlarged = [fidelity.enlarge(exported, photo.lr) for photo in photos]
-        found = fidelity.compare(photos, enlarged, generator.scale, tolerances[mode])
+        result = fidelity.compare(photos, enlarged, generator.scale, tolerances[mode])
         pictures[mode] = enlarged[0]
-        size_in_bytes = _bytes(path)
+        size_in_bytes = _size_in_bytes(path)
         results[mode] = {
             "path": path.relative_to(out).as_posix(),
             "bytes": size_in_bytes,
-            **asdict(found),
+            **asdict(result),
             "tolerance": {
                 key: value for key, value in asdict(tolerances[mode]).items() if value is not None
             },
         }
         print(
-            f"{mode:12}{size_in_bytes / 1e6:7.2f}{found.psnr:9.3f}{found.psnr_loss:9.3f}"
-            f"{found.max_difference:5}{found.mean_difference:18.3f}"
-            f"{'' if found.passed else '  OUTSIDE ITS TOLERANCE'}",
+            f"{mode:12}{size_in_bytes / 1e6:7.2f}{result.psnr:9.3f}{result.psnr_loss:9.3f}"
+            f"{result.max_difference:5}{result.mean_difference:18.3f}"
+            f"{'' if result.passed else '  OUTSIDE ITS TOLERANCE'}",
             flush=True,
         )
 
@@ -212,7 +213,7 @@ def _modes(arguments: argparse.Namespace) -> list[str]:
     return modes
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _input_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
@@ -250,6 +251,6 @@ def _name(source: str, released: list[str]) -> str:
     return f"{path.parent.name}-{path.name}" if path.name in ("pretrain", "gan") else path.name
 
 
-def _bytes(path: Path) -> int:
+def _size_in_bytes(path: Path) -> int:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)

@@ -94,7 +94,7 @@ STUDY/private.json contains the admin token; keep it secret.""",
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="photos that show raters what 1 and 5 mean; rated ones are refused; default: crops of "
+        help="photos for examples of the scores 1 and 5; rated ones are refused; default: crops of "
         "scikit-image's photos",
     )
     parser.add_argument(

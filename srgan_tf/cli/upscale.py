@@ -90,14 +90,14 @@ exit codes: 0 all done; 1 some inputs failed, each named on stderr; 2 the reques
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
-    written, size = output(arguments), result_size(arguments)
+    options, size = output(arguments), result_size(arguments)
     with contextlib.ExitStack() as stack:
         failures: list[str] = []
         if _PIPE in (arguments.out, *arguments.inputs):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            jobs = [_plan_piped(arguments.inputs, arguments.out, written, scratch)]
+            jobs = [_plan_piped(arguments.inputs, arguments.out, options, scratch)]
         else:
-            jobs, failures = _plan(arguments.inputs, arguments.out, written)
+            jobs, failures = _plan(arguments.inputs, arguments.out, options)
         for failure in failures:
             print(failure, file=sys.stderr)
         failed = len(failures)
@@ -112,7 +112,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
         if not jobs:
             return 1 if failed else 0
         try:
-            failed += _enlarge(jobs, arguments, written, size)
+            failed += _enlarge(jobs, arguments, options, size)
         except KeyboardInterrupt:
             print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
@@ -122,7 +122,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
 
 
 def _enlarge(
-    jobs: list[tuple[Path, Path]], arguments: argparse.Namespace, written: Output, size: Size
+    jobs: list[tuple[Path, Path]], arguments: argparse.Namespace, options: Output, size: Size
 ) -> int:
     """Enlarge (source, target) files, print those that fail, and return their number."""
     prepare_tensorflow()
@@ -146,7 +146,7 @@ def _enlarge(
     failed = 0
     # disable=None: only on a terminal.
     with tqdm(total=len(jobs), unit="file", disable=None) as progress:
-        for _, _, error in upscaler.upscale_files(jobs, written.quality, written.strip_metadata):
+        for _, _, error in upscaler.upscale_files(jobs, options.quality, options.strip_metadata):
             if error is not None:
                 tqdm.write(str(error), file=sys.stderr)
                 failed += 1
@@ -154,7 +154,7 @@ def _enlarge(
     return failed
 
 
-def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -> tuple[Path, Path]:
+def _plan_piped(inputs: list[Path], out: Path, options: Output, scratch: Path) -> tuple[Path, Path]:
     """Return (source, target), with files in `scratch` for - as stdin or stdout."""
     if len(inputs) > 1:
         raise UserError("- is for one photo, on stdin or stdout: give one input")
@@ -169,11 +169,11 @@ def _plan_piped(inputs: list[Path], out: Path, written: Output, scratch: Path) -
     if out != _PIPE:
         return source, out
     suffix = source.suffix.lower() if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
-    return source, scratch / written.name(f"stdout{suffix}")
+    return source, scratch / options.name(f"stdout{suffix}")
 
 
 def _plan(
-    inputs: list[Path], out: Path, written: Output
+    inputs: list[Path], out: Path, options: Output
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Return the (source, target) files of a command, and messages on unreadable inputs.
 
@@ -191,8 +191,8 @@ def _plan(
     if out.suffix.lower() in IMAGE_SUFFIXES and not out_is_folder:
         if len(inputs) > 1 or folders[inputs[0]]:
             raise UserError(f"{out}: a file for several results; give a folder as OUT")
-        if written.name(out.name) != out.name:
-            raise UserError(f"{out}: the suffix does not match --format {written.format}")
+        if options.name(out.name) != out.name:
+            raise UserError(f"{out}: the suffix does not match --format {options.format}")
         jobs = [(inputs[0], out)]
     elif out_is_folder is False:
         raise UserError(
@@ -201,11 +201,11 @@ def _plan(
     else:
         for source in inputs:
             if not folders[source]:
-                jobs.append((source, out / written.name(source.name)))
+                jobs.append((source, out / options.name(source.name)))
                 continue
             for file, problem in find_images(source, results=out):
                 if problem is None:
-                    jobs.append((file, out / written.name(str(file.relative_to(source)))))
+                    jobs.append((file, out / options.name(str(file.relative_to(source)))))
                 else:
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):

@@ -19,7 +19,7 @@ from srgan_tf.cli.common import (
     result_size,
 )
 from srgan_tf.errors import UserError
-from srgan_tf.inference.beam_worker import show_errors_only
+from srgan_tf.inference.beam.worker import show_errors_only
 
 _SHOWN_FAILURES = 20
 
@@ -96,16 +96,17 @@ exit codes: 0 all done; 1 some inputs failed, or the job; 2 the request is wrong
 
 def _upscale_batch(arguments: argparse.Namespace) -> int:
     prepare_tensorflow()
-    shown = show_errors_only()
+    handler = show_errors_only()
     try:
-        from srgan_tf.inference.beam import FAILURES_FILE, Settings, read_failures, upscale_batch
+        from srgan_tf.inference.beam.job import read_failures, upscale_batch
+        from srgan_tf.inference.beam.pipeline import FAILURES_FILE, Settings
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("apache_beam"):
             raise
         raise UserError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
 
     if arguments.runner_options:
-        shown.setLevel(logging.WARNING)
+        handler.setLevel(logging.WARNING)
     settings = Settings(
         arguments.model,
         arguments.tile,
@@ -117,7 +118,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
     )
     started = time.monotonic()
     try:
-        report = upscale_batch(
+        summary = upscale_batch(
             arguments.inputs,
             arguments.out,
             settings,
@@ -131,16 +132,16 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue", file=sys.stderr)
         return STOPPED
-    except Exception:  # runners differ in what they raise for a failed worker
+    except Exception:  # runners raise different errors for a failed worker
         traceback.print_exc()
         print("The job failed; run the same command again to continue", file=sys.stderr)
         return 1
     seconds = time.monotonic() - started
     print(
-        f"{report.files} files enlarged to {report.megapixels:.1f} megapixels in {seconds:.0f} s; "
-        f"{report.skipped} existed already; {report.failed} failed"
+        f"{summary.enlarged} files enlarged to {summary.megapixels:.1f} megapixels in "
+        f"{seconds:.0f} s; {summary.skipped} existed already; {summary.failed} failed"
     )
-    if not report.failed:
+    if not summary.failed:
         return 0
     failures = read_failures(arguments.out)
     for failure in failures[:_SHOWN_FAILURES]:

@@ -61,17 +61,17 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
 
     weights = find_generator(name)
     digest = sha256(weights)[:16]
-    kept = cache / f"{_FORMAT}-{digest}"
-    entry = kept / "model.json"
+    cached = cache / f"{_FORMAT}-{digest}"
+    entry = cached / "model.json"
     if not entry.is_file():
-        _export(name, weights, kept)
+        _export(name, weights, cached)
     model = json.loads(entry.read_text(encoding="utf-8"))
     title = weights.parent.name if weights.stem == "generator" else weights.stem
     files = {}
     for accelerator, mode in MODES.items():
         # A file's name changes with its content, so that browsers may cache it.
         files[accelerator] = f"{title}-{digest}-{mode}.tflite"
-        shutil.copyfile(kept / f"{mode}.tflite", folder / files[accelerator])
+        shutil.copyfile(cached / f"{mode}.tflite", folder / files[accelerator])
     return {"name": title, **model, "files": files}
 
 
@@ -133,7 +133,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
-    """Create a server of a folder written by `write_site`, listening but not serving yet.
+    """Create a server of a folder that `write_site` fills; it listens but does not answer yet.
 
     Raises:
         UserError: the address is not available.

@@ -1,4 +1,4 @@
-"""Runs methods on benchmark sets and scores their results, with a cache."""
+"""Running methods on benchmark sets and scoring their results, with a cache."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ class Scores:
         sets: the images by set, in order.
         methods: in order.
         metrics: names of the metrics.
-        scores: one for each image and method that did not fail.
-        failures: messages on what failed.
+        entries: one for each image and method that did not fail.
+        failures: messages that name the method, the image and the reason.
     """
 
     sets: dict[str, list[BenchmarkImage]]
     methods: list[Method]
     metrics: list[str]
-    scores: list[Score] = field(default_factory=list)
+    entries: list[Score] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def of(self, set_name: str, method: str) -> list[Score]:
         """Return a method's results on a set, in the order of the images."""
-        return [s for s in self.scores if (s.set, s.method) == (set_name, method)]
+        return [s for s in self.entries if (s.set, s.method) == (set_name, method)]
 
     def at(self, set_name: str, image: str, method: str) -> Score | None:
         """Return a method's result on an image; None if it failed."""
@@ -118,13 +118,13 @@ def evaluate(
         tasks = [pool.submit(_evaluate_image, image, methods, metrics, bar) for image in images]
         for task in as_completed(tasks):
             scores, failures = task.result()
-            results.scores.extend(scores)
+            results.entries.extend(scores)
             results.failures.extend(failures)
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
     order = {name: index for index, name in enumerate(sets)}
-    results.scores.sort(key=lambda score: (order[score.set], score.image))
+    results.entries.sort(key=lambda score: (order[score.set], score.image))
     results.failures.sort()
     return results
 
@@ -133,10 +133,10 @@ def _evaluate_image(
     image: BenchmarkImage, methods: list[Method], metrics: list[Metric], bar: tqdm
 ) -> tuple[list[Score], list[str]]:
     scores, failures = [], []
-    work = _Work(image)
+    scorer = _ImageScorer(image)
     for method in methods:
         try:
-            score, problems = work.score(method, metrics)
+            score, problems = scorer.score(method, metrics)
             scores.append(score)
         except UserError:  # concerns all images
             raise
@@ -144,13 +144,13 @@ def _evaluate_image(
             problems = [str(error)]
         except Exception as error:  # one image must not stop the others
             problems = [f"{type(error).__name__}: {first_line(error)}"]
-        failures += [f"{method.name}: {image.set}/{image.name}: {problem}" for problem in problems]
+        failures += [f"{method.name}: {image.full_name}: {problem}" for problem in problems]
         bar.update()
     return scores, failures
 
 
-class _Work:
-    """An image, and data that several methods share, computed when first needed."""
+class _ImageScorer:
+    """Scores methods on an image; the methods share data, which is computed when first needed."""
 
     def __init__(self, image: BenchmarkImage):
         self.image = image

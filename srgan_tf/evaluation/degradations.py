@@ -22,24 +22,24 @@ _MARGIN = 8
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """A kind of step: how it is written, and the limits of its numbers."""
+class _StepKind:
+    """A kind of step: its syntax, the limits of its numbers, and an example of these."""
 
-    form: str
+    syntax: str
     numbers: re.Pattern[str]
     limits: tuple[int, int]
-    usual: str
+    example: str
 
 
 _KINDS = {
-    "jpeg": _Kind("jpegQ (quality 1 to 100)", re.compile(r"(\d+)"), (1, 100), "75"),
-    "webp": _Kind("webpQ (quality 0 to 100)", re.compile(r"(\d+)"), (0, 100), "75"),
-    "noise": _Kind("noiseS (σ 0 to 100)", re.compile(r"(\d+(?:\.\d+)?)"), (0, 100), "5"),
-    "shift": _Kind("shiftX.Y (0 to 15 pixels)", re.compile(r"(\d+)\.(\d+)"), (0, 15), "5.3"),
+    "jpeg": _StepKind("jpegQ (quality 1 to 100)", re.compile(r"(\d+)"), (1, 100), "75"),
+    "webp": _StepKind("webpQ (quality 0 to 100)", re.compile(r"(\d+)"), (0, 100), "75"),
+    "noise": _StepKind("noiseS (σ 0 to 100)", re.compile(r"(\d+(?:\.\d+)?)"), (0, 100), "5"),
+    "shift": _StepKind("shiftX.Y (0 to 15 pixels)", re.compile(r"(\d+)\.(\d+)"), (0, 15), "5.3"),
 }
 _ALIASES = {"resaved": "jpeg85+shift5.3+jpeg60"}
-_FORMS = (
-    f"clean, or steps joined by +: {', '.join(kind.form for kind in _KINDS.values())}, "
+_SYNTAX = (
+    f"clean, or steps joined by +: {', '.join(kind.syntax for kind in _KINDS.values())}, "
     + ", ".join(f"{alias} ({steps})" for alias, steps in _ALIASES.items())
 )
 
@@ -112,10 +112,10 @@ def parse_degradation(text: str) -> Degradation:
             of_word = [_step(part) for part in _ALIASES.get(word, word).split("+")]
         except ValueError:
             raise UserError(
-                f"{text}: no such degradation, did you mean {_nearest(text)}? Use {_FORMS}"
+                f"{text}: no such degradation, did you mean {_nearest(text)}? Use {_SYNTAX}"
             ) from None
         steps += of_word
-        names += [word] if word in _ALIASES else [_written(*step) for step in of_word]
+        names += [word] if word in _ALIASES else [_format_step(*step) for step in of_word]
     return Degradation("+".join(names), tuple(steps))
 
 
@@ -137,7 +137,7 @@ def _letters(word: str) -> int:
     return next((index for index, sign in enumerate(word) if sign.isdigit()), len(word))
 
 
-def _written(name: str, numbers: tuple[float, ...]) -> str:
+def _format_step(name: str, numbers: tuple[float, ...]) -> str:
     return name + ".".join(f"{number:g}" for number in numbers)
 
 
@@ -151,5 +151,5 @@ def _nearest_step(word: str) -> str:
     if name in _ALIASES:
         return name
     kind = _KINDS[name]
-    numbers = (kind.numbers.findall(word) or kind.numbers.findall(kind.usual))[0]
-    return _written(name, tuple(np.clip(np.atleast_1d(numbers).astype(float), *kind.limits)))
+    numbers = (kind.numbers.findall(word) or kind.numbers.findall(kind.example))[0]
+    return _format_step(name, tuple(np.clip(np.atleast_1d(numbers).astype(float), *kind.limits)))

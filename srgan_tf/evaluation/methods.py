@@ -226,7 +226,7 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
             notes.append(f"{LABELS.get(name, name)} is omitted: {error}.")
             continue
         if method.name in (other.name for other in methods):
-            raise UserError(f"{method.name}: two methods have this name")
+            raise UserError(f"{method.name}: two methods have this name; rename one with NAME=PATH")
         methods.append(method)
         if method.note:
             notes.append(f"{method.label}: {method.note}")
@@ -269,8 +269,10 @@ def _open(name: str, scale: int) -> Method:
 
 
 def _open_path(name: str, path: Path) -> Method:
-    if not name or name in LABELS:
-        raise UserError(f"{name or '='}: this name is taken; use another in NAME=PATH")
+    if not name:
+        raise UserError(f"={path}: the name is missing; give NAME=PATH")
+    if name in LABELS:
+        raise UserError(f"{name}: this name is taken; use another in NAME=PATH")
     if not path.exists():
         raise UserError(f"{name}: {path}: no such model or folder of results")
     if path.is_file() or (path / GENERATOR_FILE).is_file():

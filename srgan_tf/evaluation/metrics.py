@@ -21,8 +21,8 @@ from srgan_tf.losses import VGG54, VggFeatures, paper_features
 from srgan_tf.metrics import luma, psnr_y, ssim_y
 
 VGG_CROP = 192
-"""Side in pixels of the central square for VGG54, as features of a whole photo of BSD100 take as
-long as enlarging it four times."""
+"""Side in pixels of the central square for VGG54. Features of an entire photo of BSD100 would take
+as long as enlarging it four times."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ METRICS = {
         "LPIPS",
         ".3f",
         "lower",
-        "of Zhang et al. 2018, version 0.1 with AlexNet, on the whole RGB image",
+        "of Zhang et al. 2018, version 0.1 with AlexNet, on RGB with the border",
     ),
     "blur_effect": MetricInfo(
         "blur effect",
@@ -94,7 +94,7 @@ class Metric(ABC):
         """Return the smallest side of an image in pixels."""
 
     def reference(self, hr: np.ndarray) -> Any:
-        """Compute what depends on HR only, once per image."""
+        """Compute the part that depends on HR only, once per image."""
         return hr
 
     @abstractmethod

@@ -10,7 +10,7 @@ from srgan_tf.data.sources import read_photo
 from srgan_tf.evaluation.benchmark import Scores
 from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.evaluation.tables import NONE, text
+from srgan_tf.evaluation.tables import MISSING, format_value
 
 _TILE = 216  # pixels of a zoomed crop's side
 _ZOOM = 3
@@ -28,16 +28,12 @@ def choose_images(scores: Scores, names: list[str] | None = None) -> list[Benchm
     """
     if names is not None:
         wanted = set(names)
-        return [i for of_set in scores.sets.values() for i in of_set if _name(i) in wanted]
+        return [i for of_set in scores.sets.values() for i in of_set if i.full_name in wanted]
     chosen: dict[str, str] = {}
     for images in scores.sets.values():
         most = max(images, key=lambda image: _spread(scores, image))
         chosen.setdefault(most.clean_set, most.name)
     return [i for of_set in scores.sets.values() for i in of_set if i.name == chosen[i.clean_set]]
-
-
-def _name(image: BenchmarkImage) -> str:
-    return f"{image.set}/{image.name}"
 
 
 def _spread(scores: Scores, image: BenchmarkImage) -> float:
@@ -74,23 +70,23 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         if score is not None:
             sr = read_photo(score.file)[top : top + side, left : left + side]
             tiles.append((method.label, score.values, sr))
-    # The whole photo takes two by two tiles.
+    # HR takes two by two tiles.
     cell_width, cell_height = _TILE + _GAP, _TILE + _GAP + 3 * line
     rows = 2 + max(0, -(-(len(tiles) - 2 * (_COLUMNS - 2)) // _COLUMNS))
     sheet = Image.new("RGB", (_COLUMNS * cell_width + _GAP, rows * cell_height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
 
-    whole = Image.fromarray(hr)
+    overview = Image.fromarray(hr)
     ratio = min(
-        (2 * cell_width - _GAP) / whole.width, (2 * cell_height - _GAP - line) / whole.height
+        (2 * cell_width - _GAP) / overview.width, (2 * cell_height - _GAP - line) / overview.height
     )
-    whole = whole.resize(
-        (round(ratio * whole.width), round(ratio * whole.height)), Image.Resampling.LANCZOS
+    overview = overview.resize(
+        (round(ratio * overview.width), round(ratio * overview.height)), Image.Resampling.LANCZOS
     )
-    sheet.paste(whole, (_GAP, _GAP))
+    sheet.paste(overview, (_GAP, _GAP))
     box = [_GAP + round(ratio * v) for v in (left, top, left + side, top + side)]
     draw.rectangle(box, outline=(255, 0, 0), width=2)
-    draw.text((_GAP, _GAP + whole.height + 4), f"{_name(image)}: HR", "black", font)
+    draw.text((_GAP, _GAP + overview.height + 4), f"{image.full_name}: HR", "black", font)
 
     places = [
         (row, column)
@@ -102,9 +98,9 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
         x, y = _GAP + column * cell_width, _GAP + row * cell_height
         zoomed = Image.fromarray(sr).resize((_ZOOM * side, _ZOOM * side), Image.Resampling.NEAREST)
         sheet.paste(zoomed, (x, y))
-        shown = [text(values.get(name), METRICS[name].format) for name in scores.metrics]
+        shown = [format_value(values.get(name), METRICS[name].format) for name in scores.metrics]
         captions = (label, " / ".join(shown[:2]), " / ".join(shown[2:]))
         for index, caption in enumerate(captions):
-            caption = caption.replace("∞", "inf").replace("−", "-").replace(NONE, "-")
+            caption = caption.replace("∞", "inf").replace("−", "-").replace(MISSING, "-")
             draw.text((x, y + _TILE + 4 + index * line), caption, "black", font)
     return np.asarray(sheet)

@@ -95,7 +95,7 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
                 "method": score.method,
                 **{name: _number(value) for name, value in score.values.items()},
             }
-            for score in scores.scores
+            for score in scores.entries
         ],
         "failures": scores.failures,
     }
@@ -132,7 +132,7 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
         parts.append("## Images")
         parts.append(
             "Crops are enlarged three times by nearest neighbour. Below each are PSNR in dB / SSIM "
-            "of the whole image, then the other metrics in the tables' order."
+            "of the entire image, then the other metrics in the tables' order."
         )
         parts += [_link(folder, file) for file in sheets]
     return "\n\n".join(parts)
@@ -147,7 +147,7 @@ def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str)
     pictures = {}
     for image in images:
         found = [(m, scores.at(image.set, image.name, m.name)) for m in scores.methods]
-        pictures[f"{image.set}/{image.name}"] = {
+        pictures[image.full_name] = {
             method.label: _data_url(Image.fromarray(read_photo(score.file)), "JPEG")
             for method, score in found
             if score is not None

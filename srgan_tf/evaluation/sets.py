@@ -40,6 +40,11 @@ class BenchmarkImage:
     degradation: Degradation = CLEAN
 
     @property
+    def full_name(self) -> str:
+        """Name of the image with its set, SET/NAME."""
+        return f"{self.set}/{self.name}"
+
+    @property
     def clean_set(self) -> str:
         """Name of the set without the degradation."""
         return self.set.removesuffix(f"-{self.degradation.name}")
@@ -59,7 +64,7 @@ class BenchmarkImage:
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the degraded LR and HR, uint8 [h, w, 3] and [scale·h, scale·w, 3].
 
-        HR is cropped at the right and the bottom to what LR covers.
+        HR is cropped at the right and the bottom to the part that LR covers.
 
         Raises:
             ImageError: a file can't be read, or the sizes don't match.
@@ -105,16 +110,16 @@ def open_sets(
     """
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
-    there = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
-    there.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
-    if not there:
+    present = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
+    present.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
+    if not present:
         raise UserError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
     for name in names or []:
-        if name not in there:
-            raise UserError(f"{data / name}: no such set; use one of {', '.join(there)}")
+        if name not in present:
+            raise UserError(f"{data / name}: no such set; use one of {', '.join(present)}")
     return {
         images[0].set: images
-        for name in names or there
+        for name in names or present
         for degradation in degradations
         for images in [_open_set(data / name, scale, degradation)]
     }

@@ -14,7 +14,7 @@ from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 from srgan_tf.markdown import markdown_table
 
-NONE = "–"
+MISSING = "–"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def _degraded_tables(scores: Scores, scale: int) -> list[Grid]:
         for kind in kinds:
             for index, metric in enumerate(scores.metrics):
                 cells = [
-                    text(_mean_over_sets(scores, kind, method, metric), METRICS[metric].format)
+                    format_value(
+                        _mean_over_sets(scores, kind, method, metric), METRICS[metric].format
+                    )
                     for method, _ in columns
                 ]
                 rows.append(["" if index else kind, METRICS[metric].heading, *cells])
@@ -106,28 +108,34 @@ def _grid(table: Table, sets, columns, scores: Scores, scale: int) -> Grid:
         first = name
         for metric in scores.metrics:
             means = [scores.mean(name, method, metric) for method, _ in columns]
-            shape = METRICS[metric].format
-            rows.append([first, METRICS[metric].heading, *(text(m, shape) for m in means)])
+            spec = METRICS[metric].format
+            rows.append([first, METRICS[metric].heading, *(format_value(m, spec) for m in means)])
             first = ""
             if not any(published) or metric not in ("psnr", "ssim"):
                 continue
             theirs = [getattr(f, metric) if f else None for f in published]
-            rows.append(["", "in the paper", *(text(value, shape) for value in theirs)])
+            rows.append(["", "in the paper", *(format_value(value, spec) for value in theirs)])
             differences = [
                 None if a is None or b is None or a == b == float("inf") else a - b
                 for a, b in zip(means, theirs, strict=True)
             ]
-            rows.append(["", "difference", *(text(d, shape, "+") for d in differences)])
+            rows.append(["", "difference", *(format_value(d, spec, "+") for d in differences)])
         if any(published):
             mos = [f.mos if f else None for f in published]
-            rows.append(["", "MOS in the paper", *(text(value, ".2f") for value in mos)])
+            rows.append(["", "MOS in the paper", *(format_value(value, ".2f") for value in mos)])
     return Grid(table.title, ["", "", *(label for _, label in columns)], rows)
 
 
-def text(value: float | None, shape: str, sign: str = "-") -> str:
-    """Format a value, with a dash for None, ∞ and a true minus sign; sign `+` signs all values."""
+def format_value(value: float | None, spec: str, sign: str = "-") -> str:
+    """Format a value for a table.
+
+    Args:
+        value: None is shown as a dash, infinity as ∞.
+        spec: format specification, such as `.2f`.
+        sign: `+` for a sign on positive values too; negative ones have a true minus sign.
+    """
     if value is None:
-        return NONE
+        return MISSING
     if value == float("inf"):
         return "∞"
-    return format(value, f"{sign}z{shape}").replace("-", "−")  # z: no negative zero
+    return format(value, f"{sign}z{spec}").replace("-", "−")  # z: no negative zero

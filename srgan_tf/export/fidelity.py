@@ -16,7 +16,7 @@ from srgan_tf.inference.engine import Engine
 from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_downscale
 
-# In HR pixels; large enough for Set5, and the slowest mode takes a minute.
+# In HR pixels: Set5 fits, and the slowest mode takes a minute.
 _MAX_SIDE = 512
 # In LR pixels.
 _MIN_SIDE = 8
@@ -70,7 +70,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class ReferencePhoto:
-    """A photo's HR and LR, uint8 [H, W, 3], and the Keras model's result."""
+    """A photo's HR and LR, uint8 [H, W, 3], and the Keras model's result, like HR."""
 
     name: str
     hr: np.ndarray
@@ -117,7 +117,7 @@ def calibration_photos(
 def reference_photos(
     source: str, engine: Engine, held_out: bool, size: tuple[int, int] | None = None
 ) -> list[ReferencePhoto]:
-    """Return photos, centre-cropped to at most 512 pixels a side, with the Keras model's results.
+    """Return photos, centre-cropped to at most 512 pixels per side, with the Keras model's results.
 
     Args:
         source: see `srgan_tf.data.sources.open_source`.
@@ -132,16 +132,16 @@ def reference_photos(
     for index, (name, hr) in enumerate(open_source(source).photos()):
         if not isinstance(hr, np.ndarray) or (held_out and not _is_held_out(index)):
             continue
-        middle = _middle(hr, engine.scale, size)
-        if middle is None:
+        centre = _centre(hr, engine.scale, size)
+        if centre is None:
             continue
-        lr = bicubic_downscale(middle, engine.scale)
-        photos.append(ReferencePhoto(name, middle, lr, enlarge(engine, lr)))
+        lr = bicubic_downscale(centre, engine.scale)
+        photos.append(ReferencePhoto(name, centre, lr, enlarge(engine, lr)))
     if not photos:
-        large = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
+        smallest = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
         raise UserError(
-            f"{source}: no photo is large enough to compare on: {large} pixels after downscaling "
-            f"by {engine.scale}"
+            f"{source}: no photo is large enough to compare on: {smallest} pixels after "
+            f"downscaling by {engine.scale}"
         )
     return photos
 
@@ -203,10 +203,10 @@ def _is_held_out(index: int) -> bool:
     return index % 3 == 2
 
 
-def _middle(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
+def _centre(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
     """Return a photo's centre, of `size` times the scale if given; None if it is too small."""
     wanted = (scale * size[0], scale * size[1]) if size else (_MAX_SIDE, _MAX_SIDE)
-    middle = central_crop(hr, wanted, scale)
-    least = wanted if size else (scale * _MIN_SIDE,) * 2
-    large = all(side >= at_least for side, at_least in zip(middle.shape, least, strict=False))
-    return middle if large else None
+    centre = central_crop(hr, wanted, scale)
+    smallest = wanted if size else (scale * _MIN_SIDE,) * 2
+    large = all(side >= least for side, least in zip(centre.shape, smallest, strict=False))
+    return centre if large else None

@@ -69,7 +69,7 @@ class Graph:
         layers: in order.
         scale: ratio of the output's side to the input's.
         radius: of the receptive field, in LR pixels.
-        upsample_radius: radius of the receptive field in features; see `parts`.
+        upsample_radius: radius of the receptive field in features; see `split_before_shuffle`.
     """
 
     layers: tuple[Layer, ...]
@@ -80,7 +80,7 @@ class Graph:
     def __call__(
         self,
         lr: tf.Tensor,
-        tap: Callable[[str, tf.Tensor], tf.Tensor] = lambda _, x: x,
+        hook: Callable[[str, tf.Tensor], tf.Tensor] = lambda _, x: x,
         weights: Callable[[str, np.ndarray], tf.Tensor | np.ndarray] = lambda _, kernel: kernel,
         shuffle: Callable[[tf.Tensor, int], tf.Tensor] = tf.nn.depth_to_space,
         prelu: Callable[[tf.Tensor, np.ndarray], tf.Tensor] = maximum_prelu,
@@ -90,49 +90,49 @@ class Graph:
 
         Args:
             lr: float32 [N, H, W, 3] in [0, 1].
-            tap: called with the name and value of every intermediate tensor, and returns the value
+            hook: called with the name and value of every intermediate tensor, and returns the value
                 to use. Names are `input`, LAYER.conv (before a PReLU), LAYER.centre, LAYER.anchor,
                 LAYER.branch (before an addition) and LAYER (the layer's output).
             weights: called with LAYER, LAYER.centre or LAYER.anchor and the kernel; returns the
                 kernel to use.
             shuffle: the pixel shuffle.
             prelu: PReLU, of a tensor and slopes.
-            exact_sums: additions use a layer's output before, not after `tap`.
+            exact_sums: additions use a layer's output before `hook`, not after it.
 
         Returns:
             float32 [N, scale·H, scale·W, 3] nominally in [0, 1], not clipped.
         """
         outputs: list[tf.Tensor] = []
-        x = photo = tap("input", lr)
+        x = photo = hook("input", lr)
         for layer in self.layers:
             y = tf.nn.conv2d(x, weights(layer.name, layer.kernel), 1, "SAME") + layer.bias
             if layer.columns > 1:
                 y = _add_columns(y, layer.columns)
             if layer.centre is not None:
-                y = tap(f"{layer.name}.branch", y)
+                y = hook(f"{layer.name}.branch", y)
                 name = f"{layer.name}.centre"
-                y += tap(name, tf.nn.conv2d(x, weights(name, layer.centre), 1, "SAME"))
+                y += hook(name, tf.nn.conv2d(x, weights(name, layer.centre), 1, "SAME"))
             if layer.slopes is not None:
                 if layer.slopes.any():
-                    y = tap(f"{layer.name}.conv", y)
+                    y = hook(f"{layer.name}.conv", y)
                     y = prelu(y, layer.slopes)
                 else:
                     y = tf.nn.relu(y)
             if layer.add is not None:
-                y = tap(f"{layer.name}.branch", y) + outputs[layer.add]
+                y = hook(f"{layer.name}.branch", y) + outputs[layer.add]
             if layer.anchor is not None:
-                y = tap(f"{layer.name}.branch", y)
+                y = hook(f"{layer.name}.branch", y)
                 name = f"{layer.name}.anchor"
-                y += tap(name, tf.nn.conv2d(photo, weights(name, layer.anchor), 1, "SAME"))
-            x = tap(layer.name, y)
+                y += hook(name, tf.nn.conv2d(photo, weights(name, layer.anchor), 1, "SAME"))
+            x = hook(layer.name, y)
             outputs.append(y if exact_sums else x)
             if layer.shuffle > 1:
                 x = shuffle(x, layer.shuffle)
         return x
 
 
-def require_rgb(generator: Generator) -> None:
-    """Raise UserError if a generator can't be exported."""
+def require_exportable(generator: Generator) -> None:
+    """Raise UserError unless a generator is an SRResNet or ECBSR."""
     if not isinstance(generator, SRResNet | ECBSR):
         raise UserError(
             f"{type(generator).__name__} can't be exported, only SRResNet and ECBSR, that is, the "
@@ -154,13 +154,22 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
     Raises:
         UserError: another generator.
     """
-    require_rgb(generator)
+    require_exportable(generator)
     if isinstance(generator, ECBSR):
-        return _chain(generator)
+        layers = _ecbsr_layers(generator)
+    else:
+        layers = _srresnet_layers(generator, eight_bit)
+    radius = generator.features_radius + generator.upsample_radius
+    return Graph(tuple(layers), generator.scale, radius, generator.upsample_radius)
+
+
+def _srresnet_layers(generator: SRResNet, eight_bit: bool) -> list[Layer]:
     layers = [
         Layer(
             "head",
-            *_split(_numpy(generator.head.kernel), _numpy(generator.head.bias), eight_bit),
+            *_separate_large_taps(
+                _numpy(generator.head.kernel), _numpy(generator.head.bias), eight_bit
+            ),
             slopes=_slopes(generator.head_prelu),
         )
     ]
@@ -179,7 +188,7 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers.append(Layer(f"upsample{index}", kernel, bias, slopes=slopes, shuffle=2))
     # Change the output range to [0, 1].
     kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
-    tail = Layer("tail", *_split(kernel, bias, eight_bit))
+    tail = Layer("tail", *_separate_large_taps(kernel, bias, eight_bit))
     if generator.upsampler == "subpixel":
         layers.append(replace(tail, shuffle=generator.scale))
     elif eight_bit:
@@ -187,10 +196,30 @@ def inference_graph(generator: Generator, eight_bit: bool = False) -> Graph:
         layers.append(_before_shuffle(tail, 2))
     else:
         layers.append(_to_columns(tail))
-    return _graph(generator, layers)
+    return layers
 
 
-def parts(graph: Graph) -> tuple[Graph, Graph] | None:
+def _ecbsr_layers(generator: ECBSR) -> list[Layer]:
+    """Return the layers of an ECBSR; its kernels don't pass colours, so they suit 8 bits too."""
+    channels = 3 * generator.scale**2
+    layers = [
+        Layer(
+            f"block{index - 1}" if index else "head", *_kernel_and_bias(conv), slopes=_slopes(prelu)
+        )
+        for index, (conv, prelu) in enumerate(zip(generator.convs, generator.prelus, strict=True))
+    ]
+    anchor = np.tile(np.eye(3, dtype=np.float32), generator.scale**2).reshape(1, 1, 3, channels)
+    layers.append(
+        Layer("tail", *_kernel_and_bias(generator.tail), anchor=anchor, shuffle=generator.scale)
+    )
+    return layers
+
+
+def _kernel_and_bias(conv: EdgeConv2D) -> tuple[np.ndarray, np.ndarray]:
+    return _numpy(conv.kernel), _numpy(conv.bias)
+
+
+def split_before_shuffle(graph: Graph) -> tuple[Graph, Graph] | None:
     """Split a graph before the first layer with a pixel shuffle.
 
     Returns:
@@ -201,27 +230,6 @@ def parts(graph: Graph) -> tuple[Graph, Graph] | None:
         return None
     low, high = graph.layers[:first], graph.layers[first:]
     return replace(graph, layers=low), replace(graph, layers=high)
-
-
-def _graph(generator: Generator, layers: Sequence[Layer]) -> Graph:
-    radius = generator.features_radius + generator.upsample_radius
-    return Graph(tuple(layers), generator.scale, radius, generator.upsample_radius)
-
-
-def _chain(generator: ECBSR) -> Graph:
-    """Return the graph of an ECBSR, whose kernels don't pass colours: it suits 8 bits as it is."""
-    channels = 3 * generator.scale**2
-    layers = [
-        Layer(f"block{index - 1}" if index else "head", *_plain(conv), slopes=_slopes(prelu))
-        for index, (conv, prelu) in enumerate(zip(generator.convs, generator.prelus, strict=True))
-    ]
-    anchor = np.tile(np.eye(3, dtype=np.float32), generator.scale**2).reshape(1, 1, 3, channels)
-    layers.append(Layer("tail", *_plain(generator.tail), anchor=anchor, shuffle=generator.scale))
-    return _graph(generator, layers)
-
-
-def _plain(conv: EdgeConv2D) -> tuple[np.ndarray, np.ndarray]:
-    return _numpy(conv.kernel), _numpy(conv.bias)
 
 
 def rescale(graph: Graph, factors: Sequence[np.ndarray | None]) -> Graph:
@@ -294,10 +302,10 @@ def _fold(
     return _numpy(conv.kernel) * scale, _numpy(bn.beta) - _numpy(bn.moving_mean) * scale
 
 
-def _split(
+def _separate_large_taps(
     kernel: np.ndarray, bias: np.ndarray, separate: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return kernel, bias, and, if `separate`, the large centre taps in a separate kernel."""
+    """Return kernel, bias, and, if `separate`, a kernel of the large centre taps, or None."""
     centre = kernel.shape[0] // 2
     taps = kernel[centre, centre]
     rest = kernel.copy()

@@ -1,16 +1,16 @@
 """Metadata of .tflite files in the TensorFlow Lite Metadata format.
 
 Android Studio, MediaPipe and the TFLite Support library read it. The format is a FlatBuffer
-(metadata_schema.fbs, identifier M001) inside the model's. The few tables needed are written slot by
-slot, as tflite-support has had no release since 2023, and mediapipe, which has the schema too,
-requires PortAudio and another build of OpenCV than the extra selfexsr.
+(metadata_schema.fbs, identifier M001) inside the model's. The few tables needed are written by
+`flatbuffers` itself, as tflite-support has had no release since 2023, and mediapipe, which has the
+schema too, requires PortAudio and another build of OpenCV than the extra selfexsr.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import flatbuffers
 from ai_edge_litert.schema_py_generated import BufferT, MetadataT
@@ -19,7 +19,26 @@ from ai_edge_litert.tools import flatbuffer_utils
 from srgan_tf.inference.litert import METADATA, ModelInfo
 
 _STANDARD = "TFLITE_METADATA"
-_IMAGE_PROPERTIES, _RGB, _NORMALIZATION = 2, 1, 1
+# The schema's fields by table, in its order, which is that of their slots. Unions have a type too.
+_FIELDS = {
+    "ModelMetadata": (
+        *("name", "description", "version", "subgraph_metadata", "author", "license"),
+        *("associated_files", "min_parser_version"),
+    ),
+    "SubGraphMetadata": (
+        *("name", "description", "input_tensor_metadata", "output_tensor_metadata"),
+    ),
+    "TensorMetadata": (
+        *("name", "description", "dimension_names", "content", "process_units", "stats"),
+    ),
+    "Content": ("content_properties_type", "content_properties"),
+    "ImageProperties": ("color_space",),
+    "ProcessUnit": ("options_type", "options"),
+    "NormalizationOptions": ("mean", "std"),
+    "Stats": ("max", "min"),
+}
+# Values of the schema's enumerations.
+_IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS = 2, 1, 1
 
 
 def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
@@ -47,83 +66,80 @@ def with_metadata(model: bytes, info: ModelInfo, uint8: bool) -> bytes:
 
 
 def _standard_metadata(info: ModelInfo, highest: float) -> bytes:
-    builder = flatbuffers.Builder(1024)
-    text, table, tables = builder.CreateString, _Tables(builder).table, _Tables(builder).tables
-
-    def image(name: str, description: str) -> int:
-        properties = table({0: ("byte", _RGB)})
-        content = table({0: ("byte", _IMAGE_PROPERTIES), 1: ("table", properties)})
-        # (x - mean) / std: no normalization.
-        options = table({0: ("floats", [0.0]), 1: ("floats", [1.0])})
-        unit = table({0: ("byte", _NORMALIZATION), 1: ("table", options)})
-        stats = table({0: ("floats", [highest] * 3), 1: ("floats", [0.0] * 3)})
-        return table(
-            {
-                0: ("table", text(name)),
-                1: ("table", text(description)),
-                3: ("table", content),
-                4: ("table", tables([unit])),
-                5: ("table", stats),
-            }
+    def image(name: str, description: str) -> _Table:
+        return _Table(
+            "TensorMetadata",
+            name=name,
+            description=f"RGB, values from 0 to {highest:g}; {description}",
+            content=_Table(
+                "Content",
+                content_properties_type=_IMAGE_PROPERTIES,
+                content_properties=_Table("ImageProperties", color_space=_RGB),
+            ),
+            process_units=[
+                _Table(
+                    "ProcessUnit",
+                    options_type=_NORMALIZATION_OPTIONS,
+                    # (x - mean) / std: no normalization.
+                    options=_Table("NormalizationOptions", mean=[0.0], std=[1.0]),
+                )
+            ],
+            stats=_Table("Stats", max=[highest] * 3, min=[0.0] * 3),
         )
 
-    values = f"RGB, values from 0 to {highest:g}"
-    inputs = image("image", f"{values}; height and width are free unless fixed at export")
-    outputs = image("enlarged", f"{values}; {info.scale} times the input's height and width")
-    subgraph = table(
-        {
-            0: ("table", text("enlarge")),
-            2: ("table", tables([inputs])),
-            3: ("table", tables([outputs])),
-        }
+    lr = image("image", "height and width are free unless fixed at export")
+    sr = image("enlarged", f"{info.scale} times the input's height and width")
+    model = _Table(
+        "ModelMetadata",
+        name=info.name,
+        description=f"Super-resolution ×{info.scale} (SRGAN, Ledig et al. 2017), {info.mode}",
+        version=info.version,
+        subgraph_metadata=[
+            _Table(
+                "SubGraphMetadata",
+                name="enlarge",
+                input_tensor_metadata=[lr],
+                output_tensor_metadata=[sr],
+            )
+        ],
+        author="srgan-tf",
+        license="Apache-2.0",
+        min_parser_version="1.0.0",
     )
-    root = table(
-        {
-            0: ("table", text(info.name)),
-            1: (
-                "table",
-                text(f"Super-resolution ×{info.scale} (SRGAN, Ledig et al. 2017), {info.mode}"),
-            ),
-            2: ("table", text(info.version)),
-            3: ("table", tables([subgraph])),
-            4: ("table", text("srgan-tf")),
-            5: ("table", text("Apache-2.0")),
-            7: ("table", text("1.0.0")),
-        }
-    )
-    builder.Finish(root, file_identifier=b"M001")
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_write(builder, model), file_identifier=b"M001")
     return bytes(builder.Output())
 
 
-class _Tables:
-    """Tables of a FlatBuffer from {slot: (kind, value)}."""
+class _Table:
+    """A table of the schema: fields of type str, int (an enumeration), _Table, or list."""
 
-    def __init__(self, builder: flatbuffers.Builder):
-        self._builder = builder
+    def __init__(self, table: str, /, **fields: Any):
+        self.size = len(_FIELDS[table])
+        self.slots = {_FIELDS[table].index(field): value for field, value in fields.items()}
 
-    def table(self, fields: dict[int, tuple[str, object]]) -> int:
-        builder = self._builder
-        # Vectors must be finished before a table is started.
-        done = {
-            slot: ("table", self._floats(value)) if kind == "floats" else (kind, value)
-            for slot, (kind, value) in fields.items()
+
+def _write(builder: flatbuffers.Builder, value: str | list[float] | list[_Table] | _Table) -> int:
+    """Write a value, after those that it contains, and return its offset."""
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, _Table):
+        slots = {
+            slot: field if isinstance(field, int) else _write(builder, field)
+            for slot, field in value.slots.items()
         }
-        builder.StartObject(max(fields) + 1)
-        for slot, (kind, value) in done.items():
-            if kind == "byte":
-                builder.PrependInt8Slot(slot, value, 0)
+        builder.StartObject(value.size)
+        for slot, number in slots.items():
+            if isinstance(value.slots[slot], int):
+                builder.PrependInt8Slot(slot, number, 0)
             else:
-                builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+                builder.PrependUOffsetTRelativeSlot(slot, number, 0)
         return builder.EndObject()
-
-    def tables(self, offsets: Sequence[int]) -> int:
-        self._builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self._builder.PrependUOffsetTRelative(offset)
-        return self._builder.EndVector()
-
-    def _floats(self, values) -> int:
-        self._builder.StartVector(4, len(values), 4)
-        for value in reversed(values):
-            self._builder.PrependFloat32(value)
-        return self._builder.EndVector()
+    items = [item if isinstance(item, float) else _write(builder, item) for item in value]
+    builder.StartVector(4, len(items), 4)
+    for item in reversed(items):
+        if isinstance(item, float):
+            builder.PrependFloat32(item)
+        else:
+            builder.PrependUOffsetTRelative(item)
+    return builder.EndVector()

@@ -41,8 +41,8 @@ def float_layers(graph: Graph) -> list[str]:
     return [_FLOAT_LAYER] if slopes and sums else []
 
 
-def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
-    """Measure the range, including 0, of every tensor of a graph (see `Graph`'s tap) on photos.
+def measure_ranges(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
+    """Measure the range, including 0, of every tensor that `Graph` passes to its hook, on photos.
 
     Args:
         graph: to measure.
@@ -50,13 +50,13 @@ def measure(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:
     """
     ranges: Ranges = {}
 
-    def tap(name: str, x: tf.Tensor) -> tf.Tensor:
+    def hook(name: str, x: tf.Tensor) -> tf.Tensor:
         low, high = ranges.get(name, (0.0, 0.0))
         ranges[name] = min(low, float(tf.reduce_min(x))), max(high, float(tf.reduce_max(x)))
         return x
 
     for batch in photos:
-        graph(tf.constant(batch), tap)
+        graph(tf.constant(batch), hook)
     return ranges
 
 
@@ -76,7 +76,7 @@ def round_weights(graph: Graph, photos: Iterable[np.ndarray]) -> Graph:
     return replace(
         graph,
         layers=tuple(
-            replace(layer, kernel=_rounded(layer.kernel, moments.pop(layer.name)))
+            replace(layer, kernel=_round_kernel(layer.kernel, moments.pop(layer.name)))
             for layer in graph.layers
         ),
     )
@@ -89,7 +89,7 @@ def _second_moments(graph: Graph, photos: Iterable[np.ndarray]) -> dict[str, np.
         after[layer.name] = following, layer.shuffle
     moments: dict[str, np.ndarray] = {}
 
-    def tap(name: str, x: tf.Tensor) -> tf.Tensor:
+    def hook(name: str, x: tf.Tensor) -> tf.Tensor:
         if name in after:
             layer, shuffle = after[name]
             y = tf.nn.depth_to_space(x, shuffle) if shuffle > 1 else x
@@ -101,11 +101,11 @@ def _second_moments(graph: Graph, photos: Iterable[np.ndarray]) -> dict[str, np.
         return x
 
     for batch in photos:
-        graph(tf.constant(batch), tap)
+        graph(tf.constant(batch), hook)
     return moments
 
 
-def _rounded(kernel: np.ndarray, moments: np.ndarray) -> np.ndarray:
+def _round_kernel(kernel: np.ndarray, moments: np.ndarray) -> np.ndarray:
     weights = kernel.reshape(-1, kernel.shape[3]).astype(np.float64)
     steps = _limits(kernel).astype(np.float64) / 127
     moves = np.abs(weights) < np.abs(weights).max(0)
@@ -126,8 +126,8 @@ def _limits(kernel: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(kernel).max((0, 1, 2)), _MIN_RANGE)
 
 
-class EightBit:
-    """A graph with numbers rounded as in an 8-bit runtime.
+class FakeQuantGraph:
+    """A graph that rounds numbers as an 8-bit runtime does.
 
     It uses `tf.quantization.fake_quant_*` operations, which TensorFlow Lite's converter turns
     into integer kernels.
@@ -163,8 +163,8 @@ class EightBit:
         )
 
     def _round(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        before_the_end = "." in name and self._is_float(name)
-        if before_the_end or self._skips(name):
+        within_float_layer = "." in name and self._is_float(name)
+        if within_float_layer or self._skips(name):
             return x
         low, high = self._ranges[name]
         return tf.quantization.fake_quant_with_min_max_args(x, low, high)

@@ -7,13 +7,12 @@ image, and a large batch is processed image by image, in the memory of one.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import math
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,33 +21,15 @@ import tensorflow as tf
 from srgan_tf.errors import UserError
 from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
 from srgan_tf.files import TensorFlowPath
+from srgan_tf.inference.engine import require_serving_api
+from srgan_tf.inference.saved_model import INFO_FILE, ServableInfo
 from srgan_tf.models import Generator
 
 # The working memory is about 4 kB per pixel at ×4: 1 GB.
 MAX_PIXELS = 2**18
 MAX_FILES = 64
-INFO_FILE = Path("assets.extra") / "srgan_tf.json"
 _WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 _WARM_UP_SIDE = 64
-
-
-@dataclass(frozen=True)
-class ServableInfo:
-    """Properties of a SavedModel that clients need.
-
-    Attributes:
-        name: of the generator.
-        scale: ratio of the output's side to the input's.
-        radius: of the receptive field, in LR pixels.
-        max_pixels: largest number of pixels, H·W, of an image.
-        version: of srgan-tf.
-    """
-
-    name: str
-    scale: int
-    radius: int
-    max_pixels: int
-    version: str
 
 
 def write_saved_model(
@@ -63,7 +44,7 @@ def write_saved_model(
       [N, scale·H, scale·W, 3] in [0, 1];
     - `uint8`: the same with uint8, grey levels;
     - `image_bytes`: `image_bytes`, N encoded PNG or JPEG files (string [N]) of any sizes, to
-      `enlarged_bytes`, N PNG files of RGB with 8 bits a channel;
+      `enlarged_bytes`, N PNG files of RGB with 8 bits per channel;
     - `info`: any `request` int32 [N] to `scale`, `radius` and `max_pixels`, int32 [N], which
       clients need to cut tiles (see `ServableInfo`).
 
@@ -91,44 +72,26 @@ def write_saved_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The temporary name is not a number, so a server that watches the parent ignores it.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary:
-        whole = Path(temporary) / "saved_model"
+        written = Path(temporary) / "saved_model"
         signatures = {
             "serving_default": servable.enlarge_images,
             "uint8": servable.enlarge_uint8,
             "image_bytes": servable.enlarge_files,
             "info": servable.info,
         }
-        whole.mkdir()
-        seen = TensorFlowPath(whole)
-        tf.saved_model.save(servable, str(seen.path), signatures=signatures)
-        (whole / INFO_FILE).parent.mkdir()
-        (whole / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
-        _write_warm_up(whole / _WARM_UP_FILE, info)
+        written.mkdir()
+        link = TensorFlowPath(written)
+        tf.saved_model.save(servable, str(link.path), signatures=signatures)
+        (written / INFO_FILE).parent.mkdir()
+        (written / INFO_FILE).write_text(
+            json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8"
+        )
+        _write_warm_up(written / _WARM_UP_FILE, info)
         with suppress(OSError):  # not all file systems can
-            whole.chmod(0o755)
+            written.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        whole.rename(folder)
-
-
-def read_servable_info(folder: Path) -> ServableInfo:
-    """Read the `ServableInfo` of a SavedModel.
-
-    Raises:
-        UserError: `write_saved_model` did not write this SavedModel.
-    """
-    try:
-        return ServableInfo(**json.loads((folder / INFO_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{folder}: a SavedModel that `srgan export --saved-model` didn't write"
-        ) from None
-
-
-def require_serving_api() -> None:
-    """Raise UserError if tensorflow-serving-api is not installed."""
-    if importlib.util.find_spec("tensorflow_serving") is None:
-        raise UserError("tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'")
+        written.rename(folder)
 
 
 class _Servable(tf.Module):
@@ -172,10 +135,10 @@ class _Servable(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def enlarge_files(self, image_bytes):
         """Enlarge encoded images; the signature `image_bytes`."""
-        few = tf.debugging.assert_less_equal(
-            tf.size(image_bytes), MAX_FILES, f"at most {MAX_FILES} images a request"
+        few_enough = tf.debugging.assert_less_equal(
+            tf.size(image_bytes), MAX_FILES, f"at most {MAX_FILES} images per request"
         )
-        with tf.control_dependencies([few]):
+        with tf.control_dependencies([few_enough]):
             # One by one, as they differ in size, and to limit memory.
             files = tf.map_fn(self._enlarge_file, image_bytes, parallel_iterations=1)
         return {"enlarged_bytes": files}
@@ -218,15 +181,15 @@ class _Servable(tf.Module):
             tf.debugging.assert_less_equal(
                 tf.reduce_prod(tf.cast(sides, tf.float64)),
                 tf.constant(float(self._max_pixels), tf.float64),
-                f"too large: at most {self._max_pixels} pixels an image; send tiles",
+                f"too large: at most {self._max_pixels} pixels per image; send tiles",
             ),
         ]
 
 
 def _png_shape(content) -> tf.Tensor:
     """Read (height, width) from a PNG's header."""
-    whole = tf.debugging.assert_greater_equal(tf.strings.length(content), 24, "a truncated PNG")
-    with tf.control_dependencies([whole]):
+    complete = tf.debugging.assert_greater_equal(tf.strings.length(content), 24, "a truncated PNG")
+    with tf.control_dependencies([complete]):
         sides = tf.strings.substr(content, 16, 8)
     width_height = tf.io.decode_raw(sides, tf.int32, little_endian=False)
     return tf.reverse(tf.ensure_shape(width_height, [2]), [0])

@@ -11,9 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.export import MODES
-from srgan_tf.export.graph import Graph, inference_graph, parts, prelu_operation, with_low_slopes
-from srgan_tf.export.quantize import EightBit, float_layers, measure, round_weights
-from srgan_tf.inference.litert import FEATURES, UPSAMPLE, WHOLE, ModelInfo, require_litert
+from srgan_tf.export.graph import (
+    Graph,
+    inference_graph,
+    prelu_operation,
+    split_before_shuffle,
+    with_low_slopes,
+)
+from srgan_tf.export.quantize import FakeQuantGraph, float_layers, measure_ranges, round_weights
+from srgan_tf.inference.litert import ENLARGE, FEATURES, UPSAMPLE, ModelInfo, require_litert
 from srgan_tf.models import Generator
 
 # Modes that need calibration photos.
@@ -34,7 +40,7 @@ def convert(
 
     Args:
         generator: an SRResNet or ECBSR.
-        mode: how numbers are stored and computed:
+        mode: number format of weights and arithmetic:
             float32;
             float16: 16-bit weights, float32 arithmetic;
             dynamic: 8-bit weights, activations are rounded to 8 bits on the fly;
@@ -66,24 +72,24 @@ def convert(
         graph = inference_graph(generator)
     shape = (*(size or (None, None)), 3)
     signatures = {}
-    whole: Function
+    enlarge: Function
     if mode == "int8":
         # Flipping the sign of a channel that carries a colour would double its range.
         graph = with_low_slopes(graph, keep=float_layers(graph))
-        whole = EightBit(graph, measure(graph, calibration))  # clips too
+        enlarge = FakeQuantGraph(graph, measure_ranges(graph, calibration))  # clips too
     elif mode == "int16x8":
-        whole = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
+        enlarge = _clipped(partial(with_low_slopes(graph), shuffle=_shuffle_by_transposing))
     else:
-        whole = _clipped(partial(graph, prelu=prelu_operation))
-        low_and_high = None if size else parts(graph)
+        enlarge = _clipped(partial(graph, prelu=prelu_operation))
+        low_and_high = None if size else split_before_shuffle(graph)
         if low_and_high:
             low, high = (partial(part, prelu=prelu_operation) for part in low_and_high)
             channels = low_and_high[1].layers[0].kernel.shape[2]
             signatures = {
-                FEATURES: _signature(low, shape, wanted="features"),
-                UPSAMPLE: _signature(_clipped(high), (None, None, channels), given="features"),
+                FEATURES: _signature(low, shape, output_name="features"),
+                UPSAMPLE: _signature(_clipped(high), (None, None, channels), input_name="features"),
             }
-    model = _convert(signatures | {WHOLE: _signature(whole, shape)}, mode, calibration, shape)
+    model = _convert(signatures | {ENLARGE: _signature(enlarge, shape)}, mode, calibration, shape)
     version = importlib.metadata.version("srgan-tf")
     info = ModelInfo(name, mode, graph.scale, graph.radius, version, graph.upsample_radius)
     return with_metadata(model, info, uint8=mode == "int8")
@@ -120,13 +126,13 @@ def _convert(
 def _signature(
     function: Function,
     shape: tuple[int | None, ...],
-    given: str = "image",
-    wanted: str = "enlarged",
+    input_name: str = "image",
+    output_name: str = "enlarged",
 ):
     """Return a concrete function of float32 [1, *shape] with named input and output."""
     return tf.function(
-        lambda x: {wanted: function(x)},
-        input_signature=[tf.TensorSpec([1, *shape], tf.float32, given)],
+        lambda x: {output_name: function(x)},
+        input_signature=[tf.TensorSpec([1, *shape], tf.float32, input_name)],
         autograph=False,
     ).get_concrete_function()
 

@@ -113,7 +113,7 @@ def _grey_or_rgb(transfer: bytes, grey: bool) -> bytes:
 
 
 def _tag(profile: bytes, name: bytes) -> bytes:
-    """Return the value of a profile's tag; empty if there is none."""
+    """Return the value of a profile's tag; empty without the tag."""
     for index in range(int.from_bytes(profile[128:132])):
         entry = profile[132 + 12 * index : 144 + 12 * index]
         if entry[:4] == name or len(entry) < 12:
@@ -128,6 +128,7 @@ def _refuse_hdr(transfer: int) -> None:
 
 
 def _parametric(curve: tuple[float, ...]) -> bytes:
+    """Encode a curve as ICC's parametricCurveType."""
     return b"para" + bytes(4) + struct.pack(">HH", 0 if len(curve) == 1 else 3, 0) + _fixed(curve)
 
 
@@ -162,9 +163,11 @@ def _profile(primaries: Primaries, transfer: bytes, grey: bool, name: str = "") 
 
 
 def _fixed(numbers) -> bytes:
+    """Encode numbers as ICC's s15Fixed16Number."""
     return b"".join(struct.pack(">i", round(65536 * number)) for number in numbers)
 
 
 def _text(text: str) -> bytes:
+    """Encode a text as ICC's multiLocalizedUnicodeType."""
     data = text.encode("utf-16-be")
     return b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(data), 28) + data

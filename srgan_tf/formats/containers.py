@@ -115,14 +115,14 @@ def read_png(data: bytes) -> Parts:
         payload = data[position + 8 : position + 8 + length]
         end = position + 12 + length
         # An upper-case first letter marks critical chunks.
-        of_pixels = kind[:1].isupper() or kind == b"tRNS"
+        is_pixel_data = kind[:1].isupper() or kind == b"tRNS"
         if kind == b"IEND":
             break
-        if end > len(data) and (of_pixels or len(kind) < 4):
+        if end > len(data) and (is_pixel_data or len(kind) < 4):
             raise ImageError("a damaged PNG: truncated")
         intact = int.from_bytes(data[end - 4 : end]) == zlib.crc32(kind + payload)
         name = kind.decode("latin-1")
-        if of_pixels:
+        if is_pixel_data:
             if not intact:
                 raise ImageError(f"a damaged PNG: the checksum of its {name} is wrong")
             stream.append(data[position:end])
@@ -160,7 +160,7 @@ def read_jpeg(data: bytes) -> Parts:
     """
     parts, frame, scans = Parts(), b"", 0
     stream, position = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2
-    whole: set[int] = set()  # components that are complete to their last bits
+    complete: set[int] = set()  # components of which all bits are read
     while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
         if not scans and data[position : marker.start()].strip(b"\xff"):  # padding
             raise ImageError("a damaged JPEG: unexpected bytes between its segments")
@@ -171,8 +171,8 @@ def read_jpeg(data: bytes) -> Parts:
             raise ImageError("a damaged JPEG: truncated")
         if scans:
             stream.append(data[position : marker.start()])
-        of_pixels = kind not in _APPLICATION or payload.startswith((b"JFIF\0", b"Adobe"))
-        if scans or of_pixels:
+        is_pixel_data = kind not in _APPLICATION or payload.startswith((b"JFIF\0", b"Adobe"))
+        if scans or is_pixel_data:
             stream.append(data[marker.start() : end])
         if kind in _SOF:
             frame = bytes([kind]) + payload
@@ -183,13 +183,13 @@ def read_jpeg(data: bytes) -> Parts:
         elif kind == _SOS and payload:
             scans += 1
             if payload[-2:-1] != b"\0" and payload[-1] & 15 == 0:
-                whole.update(payload[1 : 1 + 2 * payload[0] : 2])
+                complete.update(payload[1 : 1 + 2 * payload[0] : 2])
         elif not scans:
             _read_segment(parts, kind, payload)
         position = end
     if not scans or not frame:
         raise ImageError("a damaged JPEG: it has no image")
-    if not marker and whole != set(frame[7 : 7 + 3 * frame[6] : 3]):
+    if not marker and complete != set(frame[7 : 7 + 3 * frame[6] : 3]):
         raise ImageError("a damaged JPEG: truncated")
     scan = data[position : marker.start() if marker else len(data)]
     if not marker and scan.endswith(bytes(16)):
@@ -232,7 +232,7 @@ def read_webp(data: bytes) -> Parts:
         if kind == b"EXIF":
             parts.exif = ifd.read_exif(payload)
             if not parts.exif:
-                parts.notes.append("its EXIF is damaged and left out")
+                parts.notes.append("its EXIF is damaged and ignored")
         elif kind == b"XMP ":
             parts.xmp = payload
         elif kind == b"ICCP":
@@ -264,12 +264,12 @@ def add_webp_metadata(
 def _read_segment(parts: Parts, kind: int, payload: bytes) -> None:
     if kind == 0xE0 and payload.startswith(b"JFIF\0"):
         unit, x, y = struct.unpack_from(">BHH", payload.ljust(12, b"\0"), 7)
-        dots_a_unit = {1: 1.0, 2: 2.54}.get(unit, 0.0)
-        parts.dpi = ifd.plausible_dpi(dots_a_unit * x, dots_a_unit * y)
+        dots_per_unit = {1: 1.0, 2: 2.54}.get(unit, 0.0)
+        parts.dpi = ifd.plausible_dpi(dots_per_unit * x, dots_per_unit * y)
     elif kind == 0xE1 and payload.startswith(b"Exif\0") and not parts.exif:
         parts.exif = ifd.read_exif(payload)
         if not parts.exif:
-            parts.notes.append("its EXIF is damaged and left out")
+            parts.notes.append("its EXIF is damaged and ignored")
     elif kind == 0xE1 and payload.startswith(_XMP_IN_JPEG):
         parts.xmp = payload[len(_XMP_IN_JPEG) :]
     elif kind == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):

@@ -35,14 +35,19 @@ _OTHER_PHOTOMETRICS = {
 _OTHER_NUMBERS = {2: "signed integers", 3: "floating point"}
 _SUB_DIRECTORIES = 330
 # PyPI's libvips is built without these.
-_COMPRESSIONS_OF_PILLOW = {34925: "LZMA", 50000: "ZSTD"}
+_PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "ZSTD"}
 _DEFLATE = (8, 32946)
-# ITU-T H.273: shown as sRGB are the curves of video, and primaries that are not stated or old.
-_VIDEO_CURVES, _VIDEO_PRIMARIES, _SRGB_CURVE, _BT709 = (1, 2, 6, 14, 15), (2, 5, 6), 13, 1
+# Code points of ITU-T H.273. Transfer characteristics of video and unspecified or old primaries are
+# shown as sRGB.
+_VIDEO_TRANSFERS, _VIDEO_PRIMARIES = (1, 2, 6, 14, 15), (2, 5, 6)
+_SRGB_TRANSFER, _BT709_PRIMARIES = 13, 1
 _NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
-_PIECE = 2**20
+_CHUNK_BYTES = 2**20
+_TOO_LARGE = "more pixels than Pillow's limit against decompression bombs"
 # Prefixes of libvips' and zlib's messages.
-_SPEAKER = re.compile(r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )")
+_MESSAGE_PREFIX = re.compile(
+    r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )"
+)
 _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
 # With its cache libvips would return a file's old pixels after it has changed.
@@ -89,7 +94,7 @@ def _kind(data: bytes) -> str | None:
 def _reason(error: Exception) -> str:
     if not str(getattr(error, "detail", error)).strip():
         return "its header is wrong"
-    return _SPEAKER.sub("", first_line(error))
+    return _MESSAGE_PREFIX.sub("", first_line(error))
 
 
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -185,10 +190,17 @@ def _parts_of_heif(image: pyvips.Image, data: bytes) -> Parts:
     parts.exif = ifd.read_exif(field("exif-data").removeprefix(b"Exif\0\0"))
     parts.exif.pop(ifd.ORIENTATION, None)
     found = _NCLX.search(data)
-    primaries, curve = struct.unpack(">HH", found[1]) if found else (_BT709, _SRGB_CURVE)
-    curve = _SRGB_CURVE if curve in _VIDEO_CURVES else curve
-    if not parts.icc or curve != _SRGB_CURVE:
-        parts.cicp = (_BT709 if primaries in _VIDEO_PRIMARIES else primaries, curve, 0, 1)
+    primaries, transfer = (
+        struct.unpack(">HH", found[1]) if found else (_BT709_PRIMARIES, _SRGB_TRANSFER)
+    )
+    transfer = _SRGB_TRANSFER if transfer in _VIDEO_TRANSFERS else transfer
+    if not parts.icc or transfer != _SRGB_TRANSFER:
+        parts.cicp = (
+            _BT709_PRIMARIES if primaries in _VIDEO_PRIMARIES else primaries,
+            transfer,
+            0,
+            1,
+        )
     return parts
 
 
@@ -209,11 +221,11 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
         icc=page.raw(ifd.ICC),
     )
     compression = int(page.number(ifd.COMPRESSION, 1))
-    if compression in _COMPRESSIONS_OF_PILLOW or (photometric, bits) == (_LAB, 8):
+    if compression in _PILLOW_COMPRESSIONS or (photometric, bits) == (_LAB, 8):
         try:
             pixels = _decode_with_pillow("TIFF", data, pictures[0])
         except UnidentifiedImageError:
-            name = _COMPRESSIONS_OF_PILLOW.get(compression, "no")
+            name = _PILLOW_COMPRESSIONS.get(compression, "no")
             raise ImageError(
                 f"a {bits}-bit TIFF with {name} compression, which is not supported; save it with "
                 "deflate"
@@ -239,7 +251,7 @@ def _check_deflated(data: bytes, page: ifd.Directory) -> None:
         for offset, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False):
             inflater, rest = zlib.decompressobj(), data[int(offset) : int(offset + length)]
             while not inflater.eof:
-                inflated = inflater.decompress(rest, _PIECE)
+                inflated = inflater.decompress(rest, _CHUNK_BYTES)
                 rest = inflater.unconsumed_tail
                 if not inflated and not rest and not inflater.eof:
                     raise zlib.error("the compressed data has no end")
@@ -257,11 +269,11 @@ def _check_page(page: ifd.Directory) -> tuple[int, int]:
     bits = {int(depth) for depth in page.numbers(ifd.BITS) or [1]}
     numbers = {int(number) for number in page.numbers(ifd.SAMPLE_FORMAT)}
     if photometric not in _CHANNELS:
-        what = _OTHER_PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")
-        raise ImageError(f"a TIFF of {what}, which is not supported")
-    for number, what in _OTHER_NUMBERS.items():
+        content = _OTHER_PHOTOMETRICS.get(photometric, f"photometric interpretation {photometric}")
+        raise ImageError(f"a TIFF of {content}, which is not supported")
+    for number, name in _OTHER_NUMBERS.items():
         if number in numbers:
-            raise ImageError(f"a TIFF of {max(bits)}-bit {what}, not 8 or 16 bits per channel")
+            raise ImageError(f"a TIFF of {max(bits)}-bit {name}, not 8 or 16 bits per channel")
     if len(bits) != 1 or not bits <= {1, 2, 4, 8, 16}:
         depths = ", ".join(map(str, sorted(bits)))
         raise ImageError(f"a TIFF of {depths}-bit integers, not 8 or 16 bits per channel")
@@ -320,7 +332,7 @@ def _decode_bmp(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = Parts()
     (header,) = struct.unpack_from("<I", data, 14)
     if header >= 40:
-        x, y = struct.unpack_from("<ii", data, 38)  # dots a metre
+        x, y = struct.unpack_from("<ii", data, 38)  # dots per metre
         parts.dpi = ifd.plausible_dpi(0.0254 * x, 0.0254 * y)
     if header >= 124 and data[70:74] == b"DEBM":  # PROFILE_EMBEDDED
         offset, size = struct.unpack_from("<II", data, 14 + 112)
@@ -349,9 +361,6 @@ def _decode_with_pillow(kind: str, data: bytes, page: int = 0) -> np.ndarray:
             raise ImageError(f"a {kind} with pixels of mode {image.mode}, which is not supported")
     except Image.DecompressionBombError:
         raise ImageError(_TOO_LARGE) from None
-
-
-_TOO_LARGE = "more pixels than Pillow's limit against decompression bombs"
 
 
 def _check_size(width: int, height: int) -> None:

@@ -37,7 +37,12 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 1
 
 @dataclass(frozen=True)
 class Value:
-    """A TIFF type number, and the values' bytes, little-endian."""
+    """One or more values of a TIFF type.
+
+    Attributes:
+        kind: number of the type, such as `SHORT`.
+        data: the values' bytes, little-endian.
+    """
 
     kind: int
     data: bytes
@@ -61,11 +66,11 @@ class Directory(dict[int, "Value | Directory"]):
         return value.numbers() if isinstance(value, Value) else []
 
     def number(self, tag: int, default: float) -> float:
-        """Return the first of a tag's numbers, or the default if there is none."""
+        """Return the first of a tag's numbers; the default if it has no numbers."""
         return (self.numbers(tag) or [default])[0]
 
     def raw(self, tag: int) -> bytes:
-        """Return the bytes of a tag's value; empty if there is none."""
+        """Return the bytes of a tag's value; empty without the tag."""
         value = self.get(tag)
         return value.data if isinstance(value, Value) else b""
 
@@ -75,15 +80,16 @@ class Directory(dict[int, "Value | Directory"]):
         return value if isinstance(value, Directory) else Directory()
 
     def orientation(self) -> int | None:
-        """Return EXIF's orientation, 1 to 8; None if there is none."""
+        """Return EXIF's orientation, 1 to 8; None if it is missing or invalid."""
         orientation = self.number(ORIENTATION, 0)
         return int(orientation) if 1 <= orientation <= 8 else None
 
     def dpi(self) -> tuple[float, float] | None:
-        """Return the horizontal and vertical resolution; None if there is none."""
-        dots_a_unit = {2: 1.0, 3: 2.54}.get(int(self.number(RESOLUTION_UNIT, 2)), 0.0)
+        """Return the horizontal and vertical resolution; None if it is missing or implausible."""
+        dots_per_unit = {2: 1.0, 3: 2.54}.get(int(self.number(RESOLUTION_UNIT, 2)), 0.0)
         return plausible_dpi(
-            dots_a_unit * self.number(X_RESOLUTION, 0), dots_a_unit * self.number(Y_RESOLUTION, 0)
+            dots_per_unit * self.number(X_RESOLUTION, 0),
+            dots_per_unit * self.number(Y_RESOLUTION, 0),
         )
 
 
@@ -129,7 +135,7 @@ def read_pages(data: bytes) -> list[Directory]:
 def add_to_tiff(file, added: Directory) -> None:
     """Add values to the only page of a TIFF file, opened for reading and writing, in place."""
     file.seek(0)
-    order, big = _kind(file.read(4))
+    order, big = _byte_order(file.read(4))
     layout = _Layout(order, big)
     file.seek(8 if big else 4)
     (start,) = struct.unpack(layout.offset, file.read(layout.width))
@@ -163,7 +169,7 @@ class _Layout:
         self.head = f"{order}HHQ" if big else f"{order}HHI"
 
 
-def _kind(start: bytes) -> tuple[str, bool]:
+def _byte_order(start: bytes) -> tuple[str, bool]:
     """Return (byte order, whether it is BigTIFF) from a file's first four bytes."""
     kinds = {b"II*\0": ("<", False), b"MM\0*": (">", False)}
     kinds |= {b"II+\0": ("<", True), b"MM\0+": (">", True)}
@@ -173,7 +179,7 @@ def _kind(start: bytes) -> tuple[str, bool]:
 
 
 def _directories(data: bytes) -> Iterator[Directory]:
-    order, big = _kind(data[:4])
+    order, big = _byte_order(data[:4])
     layout = _Layout(order, big)
     seen: set[int] = set()
     try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from srgan_tf.errors import UserError
 from srgan_tf.inference import ENGINES
-from srgan_tf.inference.tiles import cut
+from srgan_tf.inference.tiles import cut_tiles
 from srgan_tf.weights import find_litert
 
 
@@ -58,17 +58,20 @@ def open_engine(
             batches of several images, or a missing package.
     """
     if engine not in ENGINES:
-        raise UserError(f"the engine is {', '.join(ENGINES)}, not {engine}")
+        raise UserError(f"engine must be one of {', '.join(ENGINES)}, not {engine}")
     opened = _open(model, precision, engine, tile_batch_size)
     if tile_batch_size > 1 and not opened.batched:
-        raise UserError(f"{model}: gets one tile at a time; several are for Keras models")
+        raise UserError(
+            f"{model}: tile_batch_size must be 1, not {tile_batch_size}: only Keras models take "
+            "several tiles at a time"
+        )
     return opened
 
 
 def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) -> Engine:
     if str(model).startswith(("http://", "https://", "grpc://")):
         if importlib.util.find_spec("requests") is None:
-            raise UserError(f"{model}: a server needs: pip install 'srgan-tf[serving]'")
+            raise UserError(f"{model}: needs the package requests: pip install 'srgan-tf[serving]'")
         from srgan_tf.inference.server import ServerEngine
 
         return ServerEngine(str(model))
@@ -80,7 +83,7 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
     folder = _saved_model_folder(path)
     if folder is None and engine != "tensorflow" and precision == "float32":
         released = find_litert(model)
-        wants_tensorflow = engine == "auto" and (tile_batch_size > 1 or _gpu_for_tensorflow())
+        wants_tensorflow = engine == "auto" and (tile_batch_size > 1 or _tensorflow_has_gpu())
         if released is not None and not wants_tensorflow:
             return _litert(released)
     if engine == "litert":
@@ -108,20 +111,26 @@ def require_tensorflow(purpose: str) -> None:
         )
 
 
+def require_serving_api() -> None:
+    """Raise UserError if tensorflow-serving-api is not installed."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        raise UserError("tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'")
+
+
 def tile_side(max_pixels: int, radius: int) -> int:
     """Return the side of the largest tile that has at most `max_pixels` including its overlap."""
     return max(1, math.isqrt(max_pixels) - 2 * radius)
 
 
-def in_tiles(
+def run_in_tiles(
     run: Callable[[np.ndarray], np.ndarray],
     lr: np.ndarray,
     scale: int,
     side: int,
     overlap: int,
-    exact: tuple[int, int] = (0, 0),
+    min_size: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Enlarge images in tiles.
+    """Enlarge images in overlapping tiles, one call of `run` per tile.
 
     Args:
         run: maps [1, h, w, C] to [1, scale·h, scale·w, 3].
@@ -129,19 +138,19 @@ def in_tiles(
         scale: ratio of the output's side to the input's.
         side: largest side of a tile, without the overlap.
         overlap: pixels to read around a tile, within the image.
-        exact: smallest height and width to call `run` with, at most h and w.
+        min_size: smallest height and width to call `run` with, at most h and w.
 
     Returns:
         float32 [n, scale·h, scale·w, 3].
     """
     count, size = len(lr), lr.shape[1:3]
     sr = np.empty((count, scale * size[0], scale * size[1], 3), np.float32)
-    for tile in cut(size, scale, side, overlap):
+    for tile in cut_tiles(size, scale, side, overlap):
         read, crop = [], []
         for axis in range(2):
             start, stop = tile.read[axis].start, tile.read[axis].stop
-            moved = max(0, min(start, size[axis] - exact[axis]))
-            read.append(slice(moved, max(stop, moved + exact[axis])))
+            moved = max(0, min(start, size[axis] - min_size[axis]))
+            read.append(slice(moved, max(stop, moved + min_size[axis])))
             shift = scale * (start - moved)
             crop.append(slice(tile.crop[axis].start + shift, tile.crop[axis].stop + shift))
         for index in range(count):
@@ -155,7 +164,7 @@ def _litert(path: Path) -> Engine:
     return LiteRTEngine(path)
 
 
-def _gpu_for_tensorflow() -> bool:
+def _tensorflow_has_gpu() -> bool:
     """Return whether TensorFlow is installed and may use an NVIDIA GPU, without importing it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
     gpu = any(Path(place).exists() for place in ("/dev/nvidia0", "/dev/dxg"))  # dxg: in WSL 2

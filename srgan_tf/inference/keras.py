@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE, cut
+from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE, cut_tiles
 from srgan_tf.models import Generator
 
 
@@ -39,7 +39,7 @@ class KerasEngine:
         features = self._features(lr)
         count, height, width = lr.shape[:3]
         sr = np.empty((count, self.scale * height, self.scale * width, 3), np.float32)
-        for tile in cut((height, width), self.scale, UPSAMPLE_TILE, self._upsample_radius):
+        for tile in cut_tiles((height, width), self.scale, UPSAMPLE_TILE, self._upsample_radius):
             part = self._upsample(features[:, *tile.read]).numpy()
             sr[:, *tile.write] = part[:, *tile.crop]
         return sr

@@ -14,14 +14,14 @@ import numpy as np
 
 from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
-from srgan_tf.inference.engine import in_tiles
+from srgan_tf.inference.engine import run_in_tiles
 from srgan_tf.inference.tiles import DEFAULT_TILE, UPSAMPLE_TILE
 
 # A model's tensors are in memory all at once: 0.6 GB for 176×176 with an overlap of 40; 1 GB for
 # the features alone of 384×384, most of which is XNNPACK's tables of addresses.
 _TILE, _FEATURES_TILE = 176, 384
-# Signatures of a model and of its two parts. The converter sorts them; the first is the default.
-WHOLE, FEATURES, UPSAMPLE = "serving_default", "to_features", "upsample"
+# Signatures: a model, and its two parts. The converter sorts them; the first is the default.
+ENLARGE, FEATURES, UPSAMPLE = "serving_default", "to_features", "upsample"
 METADATA = "SRGAN_TF"  # name of the metadata entry with a ModelInfo
 
 
@@ -74,63 +74,65 @@ class LiteRTEngine:
 
         try:
             content = path.read_bytes()
-            interpreter = Interpreter(model_content=content, num_threads=threads or _threads())
-            # Allocated here, where commands suppress what LiteRT prints.
+            interpreter = Interpreter(
+                model_content=content, num_threads=threads or _default_threads()
+            )
+            # Allocated here, where commands suppress native output.
             interpreter.allocate_tensors()
         except OSError as error:
             raise UserError(f"{path}: can't be read ({first_line(error)})") from None
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path}: not a .tflite file ({first_line(error)})") from None
-        info = read_info(content)
+        info = read_model_info(content)
         if info is None:
-            raise UserError(f"{path}: a .tflite file that `srgan export` didn't write")
+            raise UserError(f"{path}: a .tflite file that `srgan export` did not write")
         self.scale, self.radius = info.scale, info.radius
         self._upsample_radius = info.upsample_radius
         self._runners = {
             name: interpreter.get_signature_runner(name)
             for name in interpreter.get_signature_list()
         }
-        (given,) = self._runners[WHOLE].get_input_details().values()
-        self._dtype = given["dtype"]
-        height, width = (int(side) for side in given["shape_signature"][1:3])
-        self._fixed = (height, width) if height > 0 else None
+        (image,) = self._runners[ENLARGE].get_input_details().values()
+        self._dtype = image["dtype"]
+        height, width = (int(side) for side in image["shape_signature"][1:3])
+        self._fixed_size = (height, width) if height > 0 else None
         in_parts = FEATURES in self._runners
-        self.tile = DEFAULT_TILE if self._fixed else _FEATURES_TILE if in_parts else _TILE
-        self._enlarge = self._in_parts if in_parts else partial(self._run, WHOLE)
+        self.tile = DEFAULT_TILE if self._fixed_size else _FEATURES_TILE if in_parts else _TILE
+        self._enlarge = self._enlarge_in_parts if in_parts else partial(self._run, ENLARGE)
         # An interpreter has one input and one output buffer, and uses all cores anyway.
         self._lock = threading.Lock()
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
-        if self._fixed is None:
-            return in_tiles(self._enlarge, lr, self.scale, self.tile, self.radius)
-        height, width = (max(sides) for sides in zip(self._fixed, lr.shape[1:3], strict=True))
+        if self._fixed_size is None:
+            return run_in_tiles(self._enlarge, lr, self.scale, self.tile, self.radius)
+        height, width = (max(sides) for sides in zip(self._fixed_size, lr.shape[1:3], strict=True))
         missing = [(0, height - lr.shape[1]), (0, width - lr.shape[2])]
         padded = np.pad(lr, [(0, 0), *missing, (0, 0)], "edge")
-        overlap = min(self.radius, (min(self._fixed) - 1) // 4)
-        side = min(self._fixed) - 2 * overlap
-        sr = in_tiles(self._enlarge, padded, self.scale, side, overlap, self._fixed)
+        overlap = min(self.radius, (min(self._fixed_size) - 1) // 4)
+        side = min(self._fixed_size) - 2 * overlap
+        sr = run_in_tiles(self._enlarge, padded, self.scale, side, overlap, self._fixed_size)
         return sr[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
 
-    def _in_parts(self, lr: np.ndarray) -> np.ndarray:
+    def _enlarge_in_parts(self, lr: np.ndarray) -> np.ndarray:
         features = self._run(FEATURES, lr)
         upsample = partial(self._run, UPSAMPLE)
-        return in_tiles(upsample, features, self.scale, UPSAMPLE_TILE, self._upsample_radius)
+        return run_in_tiles(upsample, features, self.scale, UPSAMPLE_TILE, self._upsample_radius)
 
-    def _run(self, signature: str, given: np.ndarray) -> np.ndarray:
+    def _run(self, signature: str, inputs: np.ndarray) -> np.ndarray:
         if self._dtype != np.float32:
-            given = np.rint(given * np.iinfo(self._dtype).max).astype(self._dtype)
+            inputs = np.rint(inputs * np.iinfo(self._dtype).max).astype(self._dtype)
         runner = self._runners[signature]
         (name,) = runner.get_input_details()
         with self._lock:
-            (wanted,) = runner(**{name: given}).values()
-        if wanted.dtype == np.float32:
-            return wanted
-        return wanted / np.float32(np.iinfo(wanted.dtype).max)
+            (outputs,) = runner(**{name: inputs}).values()
+        if outputs.dtype == np.float32:
+            return outputs
+        return outputs / np.float32(np.iinfo(outputs.dtype).max)
 
 
-def _threads() -> int:
-    said = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else os.cpu_count() or 1
+def _default_threads() -> int:
+    value = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(value) if value.isdecimal() and int(value) else os.cpu_count() or 1
 
 
 def require_litert() -> None:
@@ -139,7 +141,7 @@ def require_litert() -> None:
         raise UserError(".tflite models need ai-edge-litert: pip install ai-edge-litert")
 
 
-def read_info(model: bytes) -> ModelInfo | None:
+def read_model_info(model: bytes) -> ModelInfo | None:
     """Return the ModelInfo of a valid .tflite model; None if `srgan export` did not write it."""
     from ai_edge_litert.schema_py_generated import Model
 

@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
-from srgan_tf.inference.engine import in_tiles, tile_side
+from srgan_tf.inference.engine import require_serving_api, run_in_tiles, tile_side
 
 TIMEOUT, RETRIES = 60.0, 3
 _FIRST_PAUSE = 0.5
@@ -55,7 +55,7 @@ class ServerEngine:
         self.tile = tile_side(int(info["max_pixels"][0]), self.radius)
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
-        return in_tiles(self._server.enlarge, lr, self.scale, self.tile, self.radius)
+        return run_in_tiles(self._server.enlarge, lr, self.scale, self.tile, self.radius)
 
 
 class _Server(Protocol):
@@ -112,14 +112,12 @@ class _RESTServer:
                 return content["outputs"]
             problem = content["error"]
         except (ValueError, KeyError, TypeError):
-            problem = "an answer that isn't TensorFlow Serving's"
+            problem = "the answer is not TensorFlow Serving's"
         raise UserError(f"{self._url}: {answer.status_code}: {problem}")
 
 
 class _GRPCServer:
     def __init__(self, address: str, timeout: float, retries: int):
-        from srgan_tf.export.saved_model import require_serving_api
-
         require_serving_api()
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -173,7 +171,7 @@ def _parse(url: str) -> tuple[str, float, int]:
     except ValueError:
         complete = False
     if not complete or options or timeout <= 0 or retries < 0:
-        raise UserError(f"{url}: a server's model is {_FORM}")
+        raise UserError(f"{url}: the URL of a server's model must be {_FORM}")
     return f"{parts.scheme}://{parts.netloc}{parts.path}", timeout, retries
 
 

@@ -29,18 +29,18 @@ class Size:
     def __post_init__(self):
         box = self.width is not None or self.height is not None
         if (self.scale is not None) + box + (self.max_side is not None) > 1:
-            raise UserError("a size is a scale, a width and height, or a longest side: one way")
+            raise UserError("give the size in one way: scale, width and height, or max side")
         for name in ("scale", "width", "height", "max_side"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name.replace('_', ' ')} must be above 0, not {value}")
 
-    def of(self, height: int, width: int, highest: int) -> tuple[int, int]:
+    def of(self, height: int, width: int, max_scale: int) -> tuple[int, int]:
         """Return (height, width) of a photo's result.
 
         Args:
             height, width: of the photo.
-            highest: the generator's scale.
+            max_scale: the generator's scale.
 
         Raises:
             ImageError: the size is larger than the generator's result.
@@ -53,11 +53,11 @@ class Size:
         if self.height is not None:
             factors.append(self.height / height)
         if self.max_side is not None:
-            factors.append(min(highest, self.max_side / max(height, width)))
-        factor = min(factors, default=highest)
-        if factor > highest:
+            factors.append(min(max_scale, self.max_side / max(height, width)))
+        factor = min(factors, default=max_scale)
+        if factor > max_scale:
             raise ImageError(
-                f"{round(width * factor)}×{round(height * factor)} is more than {highest} times "
+                f"{round(width * factor)}×{round(height * factor)} is more than {max_scale} times "
                 f"{width}×{height}"
             )
         return max(1, round(height * factor)), max(1, round(width * factor))

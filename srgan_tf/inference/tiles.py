@@ -25,14 +25,14 @@ class Tile:
     write: tuple[slice, slice]
 
 
-def cut(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[Tile]:
-    """Return tiles of one size that cover an image.
+def cut_tiles(size: tuple[int, int], scale: int, side: int, overlap: int) -> list[Tile]:
+    """Cut an image into overlapping tiles of one size, whose written parts cover it once.
 
     Args:
         size: (height, width) of the image.
         scale: ratio of the result's side to the image's.
         side: largest side of a tile, without the overlap.
-        overlap: pixels to read on each side beyond what is written, within the image.
+        overlap: pixels to read on each side beyond the part written, within the image.
     """
     rows, columns = (_cut_axis(length, scale, side, overlap) for length in size)
     return [

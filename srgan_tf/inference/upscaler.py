@@ -21,7 +21,7 @@ from srgan_tf.files import DEFAULT_QUALITY, first_line
 from srgan_tf.inference import PRECISIONS
 from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size
-from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut
+from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut_tiles
 from srgan_tf.resize import bicubic_matrix, downscale
 from srgan_tf.weights import default_model
 
@@ -86,7 +86,7 @@ class Upscaler:
         if tile_batch_size < 1:
             raise UserError(f"tile_batch_size must be at least 1, not {tile_batch_size}")
         if precision not in PRECISIONS:
-            raise UserError(f"precision is {' or '.join(PRECISIONS)}, not {precision}")
+            raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision}")
         model = default_model() if model is None else model
         opened = open_engine(model, precision, engine, tile_batch_size)
         self.scale, self._overlap = opened.scale, opened.radius
@@ -125,17 +125,16 @@ class Upscaler:
         channels, results, sizes = [], [], []
         tiles: dict[tuple[int, ...], list[tuple[int, Tile]]] = {}
         for index, pixels in enumerate(photos):
-            _check(pixels)
+            _check_pixels(pixels)
             channels.append(_fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels))
             height, width = pixels.shape[:2]
             sizes.append(self._size.of(height, width, self.scale))
             shape = (self.scale * height, self.scale * width, *pixels.shape[2:])
-            results.append(_empty(shape, pixels.dtype))
-            for tile in cut((height, width), self.scale, self._tile, self._overlap):
+            results.append(_allocate(shape, pixels.dtype))
+            for tile in cut_tiles((height, width), self.scale, self._tile, self._overlap):
                 size = channels[index][tile.read].shape[:2]
                 tiles.setdefault(size, []).append((index, tile))
-        # None: only on a terminal.
-        disable = None if self._progress else True
+        disable = None if self._progress else True  # None: only on a terminal
         total = sum(map(len, tiles.values()))
         with tqdm(total=total, unit="tile", leave=False, disable=disable) as progress:
             for same in tiles.values():
@@ -201,7 +200,7 @@ class Upscaler:
             bytes_written = 0
             for index, (source, target) in enumerate(jobs):
                 read = reading.pop()
-                # Only one photo ahead, as huge ones could fill the memory.
+                # Only the next photo, as more huge ones could fill the memory.
                 reading += [reader.submit(self._read, *job) for job in jobs[index + 1 : index + 2]]
                 done: Future = Future()
                 try:
@@ -243,6 +242,7 @@ class Upscaler:
         return photo
 
     def _enlarged(self, source: Path, pixels: np.ndarray) -> np.ndarray:
+        """Enlarge a file's pixels. Raises ImageError with the file's name."""
         try:
             return self.upscale(pixels)
         except ImageError as error:
@@ -254,8 +254,8 @@ class Upscaler:
         return [_from_rgb(sr[i : i + 1], pixels) for i, pixels in enumerate(tiles)]
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Create an array in memory or, if it is large, in a temporary file that is deleted with it.
+def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Allocate an array in memory or, if it is large, in a temporary file that is deleted with it.
 
     Raises:
         ImageError: not enough space for the file.
@@ -283,7 +283,7 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return result
 
 
-def _check(pixels: np.ndarray) -> None:
+def _check_pixels(pixels: np.ndarray) -> None:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"pixels must be uint8 or uint16, not {pixels.dtype}")
     if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (2,), (3,), (4,)):

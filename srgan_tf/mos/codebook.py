@@ -10,16 +10,16 @@ from typing import Any
 
 from srgan_tf.markdown import markdown_table
 from srgan_tf.mos.database import RatingRow
-from srgan_tf.mos.design import SCALE_LABELS, Design
+from srgan_tf.mos.design import SCORE_LABELS, Design
 
 CODEBOOK = {
-    "rater": "number of the rater, in the order of joining; names are not exported",
+    "rater": "number of the rater, in the order of joining; nicknames are left out",
     "order": "place of this rating among the rater's, from 1",
     "set": "name of the image set",
     "image": "name of the image within its set",
     "method": "method of the version shown; hr is the original image",
     "repeat": "1: the rater had seen this version before, to measure consistency; else 0",
-    "score": "the opinion: " + ", ".join(f"{n} {word}" for n, word in SCALE_LABELS.items()),
+    "score": "the opinion: " + ", ".join(f"{n} {word}" for n, word in SCORE_LABELS.items()),
     "undone": "number of earlier scores for this showing that the rater took back",
     "rated": "time when the score was stored, UTC, ISO 8601",
     "milliseconds": "time from the image's appearance to the score, measured by the browser; may "

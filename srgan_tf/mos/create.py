@@ -96,11 +96,11 @@ def create(
     try:
         (temporary / IMAGES).mkdir()
         versions: list[Version] = []
-        pixels_seen: set[bytes] = set()
+        rated: set[bytes] = set()
         with tqdm(total=len(shown), unit="image", disable=None) as progress:
             for image in itertools.chain(*images.values()):
                 lr, hr = image.load()
-                pixels_seen.add(hr.tobytes())
+                rated.add(hr.tobytes())
                 for method in methods[image.set]:
                     pixels = opened[method].enlarge(image, lr, hr)
                     height, width = pixels.shape[:2]
@@ -122,7 +122,7 @@ def create(
             scale=scale,
             versions=tuple(versions),
             calibration=tuple(
-                _calibration(temporary, calibration, calibration_images, scale, pixels_seen)
+                _calibration(temporary, calibration, calibration_images, scale, rated)
             ),
             ratings_per_rater=ratings_per_rater,
             repeats=repeats,
@@ -170,7 +170,7 @@ def _open_method(name: str, path: Path | None, scale: int) -> Method:
 
 
 def _calibration(
-    folder: Path, source: str, number: int, scale: int, tested: set[bytes]
+    folder: Path, source: str, number: int, scale: int, rated: set[bytes]
 ) -> Iterator[Calibration]:
     """Write pairs of nearest neighbour, an example of 1, and HR, an example of 5."""
     photos = list(_calibration_photos(source, number, scale))
@@ -180,7 +180,7 @@ def _calibration(
             f"--calibration-images {len(photos)}"
         )
     for hr in photos:
-        if hr.tobytes() in tested:
+        if hr.tobytes() in rated:
             raise UserError(f"{source}: contains an image of a test set; calibrate on others")
         yield Calibration(
             bad=_write(folder, _nearest(hr, scale)),

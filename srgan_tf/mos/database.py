@@ -104,7 +104,7 @@ class Rater:
 
 
 @dataclass(frozen=True)
-class Task:
+class Trial:
     """A rater's current trial.
 
     Attributes:
@@ -155,7 +155,7 @@ class RatingRow:
 
 
 class Database:
-    """A study's state. Every method is one transaction, committed when it returns.
+    """A study's invitations, raters and ratings. Every method is one committed transaction.
 
     Args:
         url: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.
@@ -194,7 +194,9 @@ class Database:
         """Raise UserError if the database can't be reached or belongs to another study."""
         with self._explain_errors(), self._session() as session:
             if session.scalar(select(_Study.id)) != self._study:
-                raise UserError(f"{self._name()}: contains another study")
+                raise UserError(
+                    f"{self._name()}: contains another study; see `database` in private.json"
+                )
 
     def close(self) -> None:
         """Close all connections."""
@@ -215,7 +217,7 @@ class Database:
         return codes
 
     def invitations(self) -> dict[str, bool]:
-        """Return all codes in order of creation, and whether they were used."""
+        """Return all codes in order of creation, each with whether it was used."""
         query = select(_Invitation.code, _Rater.id.is_not(None)).outerjoin(
             _Rater, _Rater.invitation == _Invitation.code
         )
@@ -287,7 +289,7 @@ class Database:
                 .values(calibrated=page + 1, seen=datetime.now(UTC))
             )
 
-    def task(self, rater: int) -> Task | None:
+    def trial(self, rater: int) -> Trial | None:
         """Return the rater's first trial without a rating; None if all are rated."""
         with self._session() as session:
             position = _current(session, rater)
@@ -299,18 +301,18 @@ class Database:
                 .order_by(_Trial.position)
             ).all()
             near = {row.position: row for row in rows}
-            trial = near.get(position)
-            if trial is None:
+            row = near.get(position)
+            if row is None:
                 return None
             before, after = near.get(position - 1), near.get(position + 1)
-            return Task(
-                trial.token,
-                trial.attempt,
+            return Trial(
+                row.token,
+                row.attempt,
                 position,
                 _total(session, rater),
-                trial.version,
+                row.version,
                 after.token if after else None,
-                (before.token, before.attempt) if before and not trial.attempt else None,
+                (before.token, before.attempt) if before and not row.attempt else None,
             )
 
     def last(self, rater: int) -> tuple[str, int] | None:

@@ -31,7 +31,7 @@ PAPER_SETS = {
     "Set14": PAPER_METHODS,
     "BSD100": tuple(name for name in PAPER_METHODS if name not in NOT_ON_BSD100),
 }
-SCALE_LABELS = {1: "bad", 2: "poor", 3: "fair", 4: "good", 5: "excellent"}
+SCORE_LABELS = {1: "bad", 2: "poor", 3: "fair", 4: "good", 5: "excellent"}
 # Least distance of a repeat, as a share of the study, so that the first showing is forgotten.
 _REPEAT_DISTANCE = 0.25
 
@@ -52,7 +52,7 @@ class Version(_Record):
 
 
 class Calibration(_Record):
-    """File ids of two versions of an image that show what 1 and 5 mean."""
+    """File ids of two versions of an image, as examples of the scores 1 and 5."""
 
     bad: str
     excellent: str

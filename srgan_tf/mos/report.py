@@ -25,7 +25,7 @@ from srgan_tf.mos.analysis import (
     consistency,
     opinion,
 )
-from srgan_tf.mos.design import SCALE_LABELS, Design
+from srgan_tf.mos.design import SCORE_LABELS, Design
 from srgan_tf.mos.study import Study
 
 _LABELS = dict(TABLE_2.columns) | dict(TABLE_1.columns)
@@ -50,7 +50,9 @@ class Results:
 
 
 def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> Results:
-    """Write report.md, results.json, distribution.png and .svg, ratings.csv and .json,
+    """Write a study's report and ratings.
+
+    The files are report.md, results.json, distribution.png and .svg, ratings.csv and .json, and
     codebook.md.
 
     Args:
@@ -85,7 +87,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     if not ratings:
         raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     results = analyse(study.design, ratings, excluded)
-    write_text(folder / "report.md", to_markdown(study.design, results, _when(rows)))
+    write_text(folder / "report.md", to_markdown(study.design, results, _dates(rows)))
     write_json(folder / "results.json", _as_json(results), indent=1)
     write_text(folder / "ratings.csv", codebook.to_csv(rows))
     write_text(folder / "ratings.json", codebook.to_json(study.design, rows))
@@ -113,14 +115,14 @@ def analyse(design: Design, ratings: Sequence[Rating], excluded: Collection[int]
     return Results(opinions, comparisons, consistency(ratings), sorted(excluded))
 
 
-def to_markdown(design: Design, results: Results, when: str) -> str:
+def to_markdown(design: Design, results: Results, dates: str) -> str:
     """Format the report as Markdown."""
     opinions = results.opinions
     count = sum(o.count for methods in opinions.values() for o in methods.values())
     parts = [
         f"# {design.title}: mean opinion scores",
-        f"{count:,} ratings by {len(results.raters)} raters, {when}, repeats not counted. "
-        "Scale: " + ", ".join(f"{number} {word}" for number, word in SCALE_LABELS.items()) + ".",
+        f"{count:,} ratings by {len(results.raters)} raters, {dates}, repeats not counted. "
+        "Scale: " + ", ".join(f"{number} {word}" for number, word in SCORE_LABELS.items()) + ".",
     ]
     if results.excluded:
         parts.append(f"Excluded: rater {', '.join(map(str, results.excluded))}.")
@@ -188,7 +190,7 @@ def plot(opinions: Opinions) -> Figure:
         panel.set_xticks(
             range(len(means)), [_label(m) for m in of_methods], rotation=30, ha="right", fontsize=9
         )
-        panel.set_yticks(list(SCALE_LABELS), [f"{n} {word}" for n, word in SCALE_LABELS.items()])
+        panel.set_yticks(list(SCORE_LABELS), [f"{n} {word}" for n, word in SCORE_LABELS.items()])
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
     bar = figure.colorbar(mesh, ax=panels, fraction=0.04, pad=0.02, aspect=30, format="{x:.0%}")
@@ -217,7 +219,7 @@ def _paper_comparison(table: Table, opinions: Opinions) -> str:
 
 
 def _score_table(of_methods: Mapping[str, Opinion]) -> str:
-    header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCALE_LABELS)]
+    header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCORE_LABELS)]
     return markdown_table(
         header,
         [
@@ -308,7 +310,7 @@ def _as_json(results: Results) -> dict[str, Any]:
     }
 
 
-def _when(rows: Sequence[dict[str, Any]]) -> str:
+def _dates(rows: Sequence[dict[str, Any]]) -> str:
     days = sorted(row["rated"][:10] for row in rows)
     return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 

@@ -106,14 +106,14 @@ class Signer:
 
     def check(self, signature: str, purpose: str, value: str) -> bool:
         """Return whether a signature is that of the purpose and the value."""
-        return same(signature, self.sign(purpose, value))
+        return secrets_equal(signature, self.sign(purpose, value))
 
 
-def same(a: str, b: str) -> bool:
+def secrets_equal(a: str, b: str) -> bool:
     """Compare secrets in constant time."""
     return hmac.compare_digest(a.encode(), b.encode())
 
 
-def client(request: Request) -> str:
-    """Return the address a request comes from."""
+def client_address(request: Request) -> str:
+    """Return the IP address that a request comes from."""
     return request.client.host if request.client else "unknown"

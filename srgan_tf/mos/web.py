@@ -20,13 +20,13 @@ from starlette.types import ASGIApp
 
 from srgan_tf.mos import codebook
 from srgan_tf.mos.database import Database, InvitationError, Rater
-from srgan_tf.mos.design import SCALE_LABELS, draw
-from srgan_tf.mos.security import Limits, SecureHeaders, Signer, client, same
+from srgan_tf.mos.design import SCORE_LABELS, draw
+from srgan_tf.mos.security import Limits, SecureHeaders, Signer, client_address, secrets_equal
 from srgan_tf.mos.study import Study
 
 MAX_NICKNAME = 40
 _HERE = Path(__file__).parent
-_MONTHS_OF_A_COOKIE = 6
+_COOKIE_AGE = 180 * 24 * 3600  # seconds
 _MAX_INVITATIONS_AT_ONCE = 500
 
 Text = Annotated[str, Form(max_length=64)]
@@ -57,7 +57,7 @@ def create_app(study: Study, database: Database) -> ASGIApp:
         version.update(path.read_bytes())
     templates.env.globals |= {
         "design": study.design,
-        "labels": SCALE_LABELS,
+        "labels": SCORE_LABELS,
         "static_version": version.hexdigest()[:12],
     }
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -81,6 +81,7 @@ class _Static(StaticFiles):
 
 
 def get_site(request: Request) -> _Site:
+    """Return the app's state."""
     return request.app.state.site
 
 
@@ -88,13 +89,14 @@ Site = Annotated[_Site, Depends(get_site)]
 
 
 def limit_visits(request: Request, site: Site) -> None:
-    site.limits.hit("visit", client(request))
+    """Count a request. Raises HTTPException 429 above the limit."""
+    site.limits.hit("visit", client_address(request))
 
 
 def require_rater(request: Request, site: Site) -> Rater:
     """Return the rater of the browser's cookie, or redirect to the first page."""
     key = request.cookies.get(site.cookie("rater"), "")
-    rater = site.database.rater(_stored_key(key)) if key else None
+    rater = site.database.rater(_hash_key(key)) if key else None
     if rater is None:
         raise HTTPException(HTTPStatus.SEE_OTHER, headers={"Location": "/"})
     site.limits.hit("rater", str(rater.id))
@@ -102,19 +104,24 @@ def require_rater(request: Request, site: Site) -> Rater:
 
 
 def require_form(request: Request, site: Site, csrf: Text = "") -> str:
-    """Return the visitor's id if the posted form was made for this visitor."""
+    """Return the visitor's id. Raises HTTPException 403 if the form was not made for them."""
     visitor = request.cookies.get(site.cookie("visitor"), "")
     if not visitor or not site.signer.check(csrf, "form", visitor):
-        raise HTTPException(403, "This page is too old, or your browser refuses cookies.")
+        raise HTTPException(
+            403,
+            "This page has expired, or your browser refuses cookies. Reload it.",
+        )
     return visitor
 
 
 def is_admin(request: Request, site: Site) -> bool:
+    """Return whether the browser has logged in with the admin token."""
     visitor = request.cookies.get(site.cookie("visitor"), "")
     return site.signer.check(request.cookies.get(site.cookie("admin"), ""), "admin", visitor)
 
 
 def require_admin(request: Request, site: Site) -> None:
+    """Redirect to the login unless the browser has logged in."""
     if not is_admin(request, site):
         raise HTTPException(HTTPStatus.SEE_OTHER, headers={"Location": "/admin"})
 
@@ -129,9 +136,9 @@ def start(
     request: Request, site: Site, invitation: Annotated[str, Query(max_length=64)] = ""
 ) -> Response:
     key = request.cookies.get(site.cookie("rater"), "")
-    rater = site.database.rater(_stored_key(key)) if key else None
+    rater = site.database.rater(_hash_key(key)) if key else None
     if rater is not None:
-        return _see(_next_page(site, rater))
+        return _redirect(_next_page(site, rater))
     return _page(request, "join.html", invitation=invitation)
 
 
@@ -153,18 +160,18 @@ def join(
     # The same visitor gets the same key: a double click joins once.
     key = site.signer.sign("rater", visitor)
     if error is None:
-        site.limits.check("guess", client(request))
+        site.limits.check("guess", client_address(request))
         code = "".join(c for c in invitation.upper() if c.isalnum())
         design = site.study.design
         try:
             site.database.join(
-                _stored_key(key),
+                _hash_key(key),
                 nickname,
                 code if design.invitation_only else None,
                 lambda counts: draw(design, counts, secrets.SystemRandom()),
             )
         except InvitationError as problem:
-            site.limits.hit("guess", client(request))
+            site.limits.hit("guess", client_address(request))
             error = str(problem)
     if error is not None:
         response = _page(
@@ -172,7 +179,7 @@ def join(
         )
         response.status_code = 422
         return response
-    response = _see("/welcome")
+    response = _redirect("/welcome")
     _set_cookie(request, response, "rater", key)
     return response
 
@@ -182,11 +189,11 @@ def resume(
     request: Request, site: Site, key: Annotated[str, UrlPart(pattern=r"^[\w-]{43}$")]
 ) -> Response:
     """Open a rater's personal link."""
-    site.limits.check("guess", client(request))
-    if site.database.rater(_stored_key(key)) is None:
-        site.limits.hit("guess", client(request))
+    site.limits.check("guess", client_address(request))
+    if site.database.rater(_hash_key(key)) is None:
+        site.limits.hit("guess", client_address(request))
         raise HTTPException(404, "This personal link is not valid. Is it complete?")
-    response = _see("/")
+    response = _redirect("/")
     _set_cookie(request, response, "rater", key)
     return response
 
@@ -200,7 +207,7 @@ def welcome(request: Request, site: Site, rater: ARater) -> Response:
 def calibration(request: Request, site: Site, rater: ARater) -> Response:
     images = site.study.design.calibration
     if rater.calibrated >= len(images):
-        return _see(_next_page(site, rater))
+        return _redirect(_next_page(site, rater))
     following = images[rater.calibrated + 1 : rater.calibrated + 2]
     return _page(
         request,
@@ -219,7 +226,7 @@ def calibrated(
 ) -> Response:
     if number < len(site.study.design.calibration):
         site.database.calibrate(rater.id, number)
-    return _see("/calibration")
+    return _redirect("/calibration")
 
 
 @router.get("/calibration/{name}")
@@ -232,12 +239,12 @@ def calibration_image(site: Site, rater: ARater, name: str) -> Response:
 
 @router.get("/rate")
 def rate(request: Request, site: Site, rater: ARater) -> Response:
-    task = site.database.task(rater.id)
-    if task is None or rater.calibrated < len(site.study.design.calibration):
-        return _see(_next_page(site, rater))
-    version = next(v for v in site.study.design.versions if v.id == task.version)
-    preload = [f"/images/{task.next}"] if task.next else []
-    return _page(request, "rate.html", task=task, version=version, preload=preload)
+    trial = site.database.trial(rater.id)
+    if trial is None or rater.calibrated < len(site.study.design.calibration):
+        return _redirect(_next_page(site, rater))
+    version = next(v for v in site.study.design.versions if v.id == trial.version)
+    preload = [f"/images/{trial.next}"] if trial.next else []
+    return _page(request, "rate.html", trial=trial, version=version, preload=preload)
 
 
 @router.post("/rate")
@@ -253,13 +260,13 @@ def rated(
 ) -> Response:
     if rater.calibrated >= len(site.study.design.calibration):
         site.database.rate(rater.id, trial, attempt, score, milliseconds, pixel_ratio)
-    return _see("/rate")
+    return _redirect("/rate")
 
 
 @router.post("/undo")
 def undo(site: Site, visitor: Visitor, rater: ARater, trial: Token, attempt: Attempt) -> Response:
     site.database.undo(rater.id, trial, attempt)
-    return _see("/rate")
+    return _redirect("/rate")
 
 
 @router.get("/images/{token}")
@@ -274,21 +281,21 @@ def image(
 
 @router.get("/pause")
 def pause(request: Request, site: Site, rater: ARater) -> Response:
-    task = site.database.task(rater.id)
-    return _page(request, "pause.html", rater=rater, task=task, next_page=_next_page(site, rater))
+    trial = site.database.trial(rater.id)
+    return _page(request, "pause.html", rater=rater, trial=trial, next_page=_next_page(site, rater))
 
 
 @router.get("/done")
 def done(request: Request, site: Site, rater: ARater) -> Response:
     if _next_page(site, rater) != "/done":
-        return _see("/")
+        return _redirect("/")
     return _page(request, "done.html", rater=rater, undoable=site.database.last(rater.id))
 
 
 @router.post("/leave")
 def leave(site: Site, visitor: Visitor) -> Response:
     """Forget the rater on this device."""
-    response = _see("/")
+    response = _redirect("/")
     for kind in ("rater", "visitor"):
         response.delete_cookie(site.cookie(kind))
     return response
@@ -312,20 +319,20 @@ def admin(request: Request, site: Site) -> Response:
 
 @router.post("/admin/login")
 def admin_login(request: Request, site: Site, visitor: Visitor, token: Text = "") -> Response:
-    site.limits.check("guess", client(request))
-    if not same(token.strip(), site.study.private.admin_token):
-        site.limits.hit("guess", client(request))
+    site.limits.check("guess", client_address(request))
+    if not secrets_equal(token.strip(), site.study.private.admin_token):
+        site.limits.hit("guess", client_address(request))
         response = _page(request, "admin_login.html", error="This is not the study's admin token.")
         response.status_code = 403
         return response
-    response = _see("/admin")
+    response = _redirect("/admin")
     _set_cookie(request, response, "admin", site.signer.sign("admin", visitor), lasting=False)
     return response
 
 
 @router.post("/admin/logout")
 def admin_logout(site: Site, visitor: Visitor) -> Response:
-    response = _see("/admin")
+    response = _redirect("/admin")
     response.delete_cookie(site.cookie("admin"))
     return response
 
@@ -338,7 +345,7 @@ def invite(
         site.database.invite(number)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
-    return _see("/admin#invitations")
+    return _redirect("/admin#invitations")
 
 
 @router.get("/admin/{name}", dependencies=[Depends(require_admin)])
@@ -357,18 +364,18 @@ def download(site: Site, name: str) -> Response:
     return Response(content, media_type=kind, headers={"Content-Disposition": disposition})
 
 
-def _stored_key(key: str) -> str:
-    """Hash a personal link's key, so that nobody can rate with what is in the database."""
+def _hash_key(key: str) -> str:
+    """Hash a personal link's key, so that nobody can rate with the keys in the database."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _next_page(site: _Site, rater: Rater) -> str:
     if rater.calibrated < len(site.study.design.calibration):
         return "/calibration"
-    return "/rate" if site.database.task(rater.id) else "/done"
+    return "/rate" if site.database.trial(rater.id) else "/done"
 
 
-def _see(path: str) -> RedirectResponse:
+def _redirect(path: str) -> RedirectResponse:
     return RedirectResponse(path, HTTPStatus.SEE_OTHER)
 
 
@@ -395,7 +402,7 @@ def _set_cookie(
     response.set_cookie(
         get_site(request).cookie(kind),
         value,
-        max_age=_MONTHS_OF_A_COOKIE * 30 * 24 * 3600 if lasting else None,
+        max_age=_COOKIE_AGE if lasting else None,
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="lax",

@@ -16,7 +16,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from tqdm import tqdm
 
 from srgan_tf.errors import UserError
-from srgan_tf.inference.tiles import cut
+from srgan_tf.inference.tiles import cut_tiles
 
 MIN_SIDE = 32
 # A tile's side after enlargement. A result of 2304×2304, overlap included, takes 0.5 GB.
@@ -68,7 +68,7 @@ def upscale(
     colour = pixels.ndim == 3
     planes = detect_planes(pixels)
     enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)
-    tiles = cut(size, scale, _TILE // scale, _OVERLAP)
+    tiles = cut_tiles(size, scale, _TILE // scale, _OVERLAP)
     height, width = (side.stop - side.start for side in tiles[0].read)
     total = len(tiles) * sum(n * h * w for (h, w), n in schedule(height, width, scale))
     # None shows the bar on a terminal only.

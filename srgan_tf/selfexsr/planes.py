@@ -196,7 +196,7 @@ def _grid_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _density(segments: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Draw segments on a grid of at most 256 cells a side, blurred over a quarter of the image."""
+    """Draw segments on a grid of at most 256×256 cells, blurred over a quarter of the image."""
     grid = np.zeros(_grid_size(size), np.uint8)
     factors = np.tile([grid.shape[1] / size[1], grid.shape[0] / size[0]], 2)
     for x1, y1, x2, y2 in np.floor(segments * factors).astype(int).tolist():

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of whole commands."""
+"""Fixtures of the tests of complete commands."""
 
 import shutil
 

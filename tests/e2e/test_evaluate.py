@@ -54,7 +54,7 @@ def results(tmp_path):
     return json.loads((tmp_path / "out" / "results.json").read_text())
 
 
-def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
+def test_the_report_has_tables_plots_and_images(evaluate, model, tmp_path):
     code, stderr = evaluate("--methods", f"nearest,bicubic,mine={model},hr")
     assert code == 0, stderr
     files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
@@ -101,7 +101,7 @@ def test_psnr_is_scikit_images(evaluate, data, tmp_path):
     assert results(tmp_path)["means"]["Own"]["other"]["psnr"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_page_needs_nothing_else(evaluate, tmp_path):
+def test_the_page_refers_to_no_other_file(evaluate, tmp_path):
     assert evaluate("--methods", "bicubic,hr", "--images", "Own/img_0")[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
@@ -135,7 +135,7 @@ def test_degraded_lr_is_in_tables_plots_and_page(evaluate, data, tmp_path):
     assert len(first) == 3 and len(set(first)) == 1  # one image, with each degradation
 
 
-def test_other_versions_of_what_computes_are_measured_anew(evaluate, tmp_path, monkeypatch):
+def test_other_package_versions_are_measured_again(evaluate, tmp_path, monkeypatch):
     assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
     versions = {**benchmark.installed_versions(), "pillow": "1.0"}
     monkeypatch.setattr(benchmark, "installed_versions", lambda: versions)
@@ -146,9 +146,7 @@ def test_other_versions_of_what_computes_are_measured_anew(evaluate, tmp_path, m
     assert len(enlarged) == 1
 
 
-def test_an_image_that_can_t_be_enlarged_or_measured_does_not_end_the_rest(
-    evaluate, data, tmp_path, monkeypatch
-):
+def test_the_other_images_are_done_after_a_failure(evaluate, data, tmp_path, monkeypatch):
     Image.new("RGB", (12, 18), "red").save(data / "Own" / "HR" / "img_small.png")
     enlarge = Bicubic.enlarge
 
@@ -168,7 +166,7 @@ def test_an_image_that_can_t_be_enlarged_or_measured_does_not_end_the_rest(
     assert found["means"]["Own"]["bicubic"]["ssim"] is None
 
 
-def test_what_was_done_once_is_not_done_again(evaluate, tmp_path, monkeypatch):
+def test_results_are_cached(evaluate, tmp_path, monkeypatch):
     assert evaluate("--methods", "bicubic")[0] == 0
     before = results(tmp_path)["images"]
 
@@ -180,7 +178,7 @@ def test_what_was_done_once_is_not_done_again(evaluate, tmp_path, monkeypatch):
     assert results(tmp_path)["images"] == before
 
 
-def test_a_changed_photo_is_measured_anew(evaluate, data, tmp_path):
+def test_a_changed_photo_is_measured_again(evaluate, data, tmp_path):
     assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
     before = results(tmp_path)["means"]
     path = data / "Own" / "HR" / "img_0.png"

@@ -75,7 +75,7 @@ def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_default_command_is_within_every_tolerance(run, tmp_path, monkeypatch):
-    """Of the released generator, on the centres of scikit-image's photos."""
+    """Export the released generator, and compare on the centres of scikit-image's photos."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fidelity, "_MAX_SIDE", 256)  # int16x8 is slow
     code, _, errors = run("--tflite", "--saved-model")

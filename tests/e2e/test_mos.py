@@ -2,14 +2,13 @@
 
 import csv
 import json
-import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mos.helpers import served
 from PIL import Image
 
 from srgan_tf import cli, weights
@@ -56,22 +55,7 @@ def create(srgan, data, study, *more):
     )
 
 
-@contextmanager
-def served(study):
-    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
-    process = subprocess.Popen(
-        [*program, "mos", "serve", study, "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        address = re.search(r"http://\S+/", process.stdout.readline())[0]
-        yield address, re.search(r"token (\S+)", process.stdout.readline())[1]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_a_study_is_made_as_asked(srgan, data, tmp_path):
+def test_create_makes_the_requested_study(srgan, data, tmp_path):
     code, shown = create(srgan, data, tmp_path / "study", "--repeats", 1, "--invitations", 2)
     assert code == 0 and "9 versions of 3 images; 10 ratings per rater, 1 of them repeats" in shown
     study = Study(tmp_path / "study")
@@ -95,7 +79,7 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
     database.close()
 
 
-def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
+def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_FOLDER", tmp_path)  # nothing is released
     (tmp_path / "there").mkdir()
     study = tmp_path / "study"
@@ -137,7 +121,7 @@ def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
     """Rating by keys, mouse and touch, with reloads, personal links and undo; then a report."""
     study = tmp_path / "study"
     assert create(srgan, data, study, "--repeats", 0, "--open")[0] == 0
-    with served(study) as (address, token):
+    with served(study) as (_, address, token):
         rate_by_keys(browser, address)
         rate_by_mouse(browser, address)
         look_on(browser, address, token)

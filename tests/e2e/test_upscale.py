@@ -14,6 +14,8 @@ from PIL import Image
 
 from srgan_tf import cli
 
+PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
+
 
 @pytest.fixture
 def srgan(weights, capsys):
@@ -76,7 +78,7 @@ def test_bad_files_are_named_and_the_others_done(srgan, tmp_path):
     assert files(tmp_path / "out") == ["good.png"]
 
 
-def test_existing_results_are_left_unless_asked(srgan, tmp_path):
+def test_existing_results_are_skipped_unless_overwritten(srgan, tmp_path):
     for name in ("a.png", "b.png"):
         photo(tmp_path / "in" / name)
     done = tmp_path / "out" / "a.png"
@@ -97,7 +99,7 @@ def test_results_within_the_input_folder_are_not_enlarged_again(srgan, tmp_path)
     assert files(out) == ["a.png"]
 
 
-def test_odd_names_and_what_is_no_photo(srgan, tmp_path):
+def test_odd_names_and_other_files(srgan, tmp_path):
     folder, out = tmp_path / "in", tmp_path / os.fsdecode(b"out [\xe9]")
     name = os.fsdecode(b"caf\xe9 [1].png")
     photo(folder / "album.png" / name)
@@ -191,7 +193,7 @@ def test_a_released_generator_needs_no_tensorflow(tmp_path):
     assert size(tmp_path / "b.png") == (56, 40)
 
 
-def test_engines_that_can_not_be(srgan, tmp_path, weights):
+def test_engines_that_cannot_run_the_model(srgan, tmp_path, weights):
     photo(tmp_path / "a.png")
     (tmp_path / "m.tflite").touch()
     for model, engine, words in (
@@ -223,7 +225,7 @@ def test_any_size(srgan, tmp_path, options, expected):
     assert size(tmp_path / "out" / "a.png") == expected
 
 
-def test_sizes_that_can_not_be(srgan, tmp_path):
+def test_wrong_sizes(srgan, tmp_path):
     source = photo(tmp_path / "a.png")
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--scale", 2, "--width", 9)
     assert code == 2 and "one way" in line
@@ -260,7 +262,7 @@ def test_from_stdin_to_stdout(tmp_path):
             assert (image.format, image.size) == (kind, (56, 40))
 
 
-def test_what_does_not_fit_a_pipe(srgan, tmp_path):
+def test_wrong_requests_with_pipes(srgan, tmp_path):
     source = photo(tmp_path / "a.png")
     for arguments, words in (
         ([tmp_path, "-o", "-"], "not a file"),
@@ -276,9 +278,8 @@ def test_as_a_process(tmp_path, weights):
     """TensorFlow prints nothing between the lines about bad files."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.touch()
-    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
     run = subprocess.run(
-        [*program, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
+        [*PROGRAM, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
         capture_output=True,
         text=True,
     )
@@ -334,18 +335,15 @@ def test_metadata_is_kept_or_stripped(srgan, tmp_path):
             assert image.getexif().get(0x10F) == maker
 
 
-def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
+def test_an_ignored_profile_is_warned_of_once(srgan, tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", icc_profile=b"nonsense")
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
     assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is ignored"]
 
 
-PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
-
-
 @pytest.mark.slow
-def test_any_surroundings(tmp_path, weights):
+def test_any_environment(tmp_path, weights):
     """Keras settings of other projects, no stderr, no stdin, no folder for temporary files."""
     (tmp_path / "keras.json").write_text(
         json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"})
@@ -371,7 +369,7 @@ def test_help_and_names_on_an_ascii_terminal():
     assert run.returncode == 0 and "`_\\u2026`" in run.stdout
 
 
-def test_nobody_reads_the_output():
+def test_a_broken_pipe():
     reader, writer = os.pipe()
     os.close(reader)
     code = "import argparse; from srgan_tf.cli.common import run\n"

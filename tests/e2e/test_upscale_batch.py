@@ -31,7 +31,7 @@ def files(folder):
 
 @pytest.mark.slow
 @needs_beam
-def test_two_processes_make_what_upscale_makes(weights, tmp_path):
+def test_two_processes_give_the_results_of_upscale(weights, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     for index, channels in enumerate((1, 2, 3, 4)):
         for dtype in (np.uint8, np.uint16):
@@ -55,7 +55,7 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
 
 @pytest.mark.slow
 @needs_beam
-def test_a_killed_job_goes_on(tmp_path):
+def test_a_killed_job_can_be_continued(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     for index in range(60):
         images.write_image(source / f"{index}.png", pixels(3, np.uint8, 120, 120))
@@ -82,7 +82,7 @@ def test_a_killed_job_goes_on(tmp_path):
 
 def test_without_beam(weights, tmp_path, monkeypatch, capsys):
     for name in list(sys.modules):
-        if name.startswith("apache_beam") or name == "srgan_tf.inference.beam":
+        if name.startswith(("apache_beam", "srgan_tf.inference.beam.")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(SystemExit) as caught:

@@ -129,7 +129,7 @@ def test_blurring_takes_from_the_top_octave(shared):
     assert values == sorted(values, reverse=True) and values[-1] < -10
 
 
-def test_bicubic_and_nearest_reproduce_the_published_figures(shared, tmp_path, monkeypatch):
+def test_bicubic_and_nearest_reproduce_the_published_scores(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path))
     sets = open_sets(shared / "data" / "benchmarks", ["Set5"], 4)
     methods, _ = open_methods(["nearest", "bicubic"], 4)

@@ -48,7 +48,7 @@ def test_simple_methods(image):
     assert len({m.cache_key(image) for m in (nearest, bicubic, hr)}) == 3
 
 
-def test_the_default_is_what_is_released_at_this_scale(release):
+def test_the_default_is_the_generators_released_at_this_scale(release):
     opened, notes = open_methods(None, 4)
     assert [m.name for m in opened] == ["nearest", "bicubic", "srgan-mse", "hr"]
     assert "SRCNN is omitted: srcnn: enlarges ×2, not ×4." in notes
@@ -83,11 +83,11 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["srcnn"], "srcnn: enlarges ×2, not ×4"),
         (["bicubic", "bicubic"], "two methods have this name"),
         (["bicubic=x"], "bicubic: this name is taken"),
-        (["=x"], "this name is taken"),
+        (["=x"], "=x: the name is missing"),
         (["mine=nowhere"], "nowhere: no such model or folder"),
     ],
 )
-def test_a_wrong_name_is_told_what_to_do(release, names, reason):
+def test_errors_on_names_say_what_to_do(release, names, reason):
     with pytest.raises(UserError) as caught:
         open_methods(names, 4)
     assert reason in str(caught.value)

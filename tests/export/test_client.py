@@ -44,7 +44,7 @@ protocols = pytest.mark.parametrize("protocol", ["rest", "grpc"])
 
 
 @protocols
-def test_photos_come_back_as_from_the_keras_model(server, generator, photo, protocol):
+def test_results_equal_the_keras_models(server, generator, photo, protocol):
     """84×84 is too large for one request of 3000 pixels; the tiles join without seams."""
     large = np.tile(photo, (3, 3, 1))[:84, :84]
     expected = KerasEngine(generator)(large[None] / np.float32(255))
@@ -65,7 +65,7 @@ def test_more_than_8_bits_are_kept(server, generator, protocol):
 
 
 @protocols
-def test_a_busy_server_is_asked_again(server, protocol):
+def test_requests_to_a_busy_server_are_repeated(server, protocol):
     server.busy = 2
     assert ServerEngine(url(server, protocol, "?retries=2")).scale == 2
     server.busy = 2
@@ -74,7 +74,7 @@ def test_a_busy_server_is_asked_again(server, protocol):
 
 
 @protocols
-def test_a_slow_server_is_given_up(server, protocol):
+def test_a_slow_server_times_out(server, protocol):
     server.delay = 1.0
     started = time.monotonic()
     with pytest.raises(UserError, match=r"no answer \(.*timed out|DEADLINE_EXCEEDED"):
@@ -108,7 +108,7 @@ def test_no_server(scheme):
         "http://host:8501/tiny?colour=red",
     ],
 )
-def test_wrong_urls_are_told_the_right_form(wrong):
+def test_errors_on_urls_have_the_right_form(wrong):
     with pytest.raises(UserError, match="http://HOST:8501/NAME"):
         ServerEngine(wrong)
 

@@ -51,7 +51,7 @@ def test_equals_the_model(generator, eight_bit):
     assert grey_levels(generator, graph) < 0.01
 
 
-def test_no_slope_is_above_1_where_max_is_to_be_prelu(generator):
+def test_low_slopes_are_at_most_1_and_compute_the_same(generator):
     for but in ((), ["head"]):
         graph = with_low_slopes(inference_graph(generator), but)
         assert grey_levels(generator, graph) < 0.01
@@ -63,13 +63,13 @@ def test_no_slope_is_above_1_where_max_is_to_be_prelu(generator):
         assert high <= set(but)
 
 
-def test_no_constant_is_a_variable_or_of_double_precision(generator):
+def test_constants_are_float32_arrays(generator):
     for layer in inference_graph(generator, eight_bit=True).layers:
         for array in (layer.kernel, layer.bias, layer.centre, layer.slopes, layer.anchor):
             assert array is None or (type(array) is np.ndarray and array.dtype == np.float32)
 
 
-def test_large_centre_taps_are_taken_out():
+def test_large_centre_taps_are_a_separate_kernel():
     """A new generator passes RGB by centre taps of 1 and 2 in its first and last kernel."""
     generator = SRResNet(4, blocks=1, filters=16)
     generator.build()
@@ -101,10 +101,10 @@ def test_rescaled_channels_compute_the_same(generator, eight_bit):
     assert np.abs(rescaled.layers[0].kernel - graph.layers[0].kernel).max() > 0.1
 
 
-def test_taps_see_each_tensor_and_may_change_it():
+def test_the_hook_gets_each_tensor_and_may_change_it():
     graph = inference_graph(trained(SRResNet(2, blocks=1, filters=4)))
     seen = {}
-    doubled = graph(LR, tap=lambda name, x: seen.setdefault(name, x) * (1 + (name == "tail")))
+    doubled = graph(LR, hook=lambda name, x: seen.setdefault(name, x) * (1 + (name == "tail")))
     assert list(seen) == [
         "input",
         *("head.conv", "head", "block0.conv1.conv", "block0.conv1"),

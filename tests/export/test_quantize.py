@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_tf.export.graph import inference_graph
-from srgan_tf.export.quantize import EightBit, _rounded, measure, round_weights
+from srgan_tf.export.quantize import FakeQuantGraph, _round_kernel, measure_ranges, round_weights
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def lr(photo):
 
 
 def test_ranges_are_over_all_photos(graph, lr):
-    dark, bright = measure(graph, [lr * 0.1]), measure(graph, [lr])
-    both = measure(graph, [lr * 0.1, lr])
+    dark, bright = measure_ranges(graph, [lr * 0.1]), measure_ranges(graph, [lr])
+    both = measure_ranges(graph, [lr * 0.1, lr])
     assert set(both) == set(dark) == set(bright)
     for name, (low, high) in both.items():
         assert low == min(dark[name][0], bright[name][0]) <= 0
@@ -29,16 +29,16 @@ def test_ranges_are_over_all_photos(graph, lr):
 
 
 def test_each_tensor_between_operations_has_256_levels(graph, lr):
-    ranges = measure(graph, [lr])
-    rounded = EightBit(graph, ranges)
+    ranges = measure_ranges(graph, [lr])
+    rounded = FakeQuantGraph(graph, ranges)
     seen = {}
 
-    def tap(name, x):
+    def hook(name, x):
         x = rounded._round(name, tf.constant(x))
         seen[name] = x.numpy()
         return x
 
-    graph(lr, tap, rounded._round_weights)
+    graph(lr, hook, rounded._round_weights)
     for name, values in seen.items():
         assert len(np.unique(values)) <= 256 or name.startswith("head.")
     # Both operands of max(x, a·x) have one scale.
@@ -47,17 +47,17 @@ def test_each_tensor_between_operations_has_256_levels(graph, lr):
 
 
 def test_the_range_of_a_float_layer_is_that_of_its_output_alone(graph, lr):
-    ranges = measure(graph, [lr])
+    ranges = measure_ranges(graph, [lr])
     ranges["head.conv"] = -9.0, 9.0  # before PReLU, in float
-    assert EightBit(graph, ranges)._ranges["head"] == ranges["head"]
+    assert FakeQuantGraph(graph, ranges)._ranges["head"] == ranges["head"]
     assert (
-        EightBit(graph, ranges)._ranges["upsample0"]
-        == EightBit(graph, ranges)._ranges["upsample0.conv"]
+        FakeQuantGraph(graph, ranges)._ranges["upsample0"]
+        == FakeQuantGraph(graph, ranges)._ranges["upsample0.conv"]
     )
 
 
 def test_weights_have_255_levels_a_channel(graph):
-    rounded = EightBit(graph, {"tail": (0.0, 1.0)})
+    rounded = FakeQuantGraph(graph, {"tail": (0.0, 1.0)})
     kernel = graph.layers[1].kernel
     values = rounded._round_weights(graph.layers[1].name, kernel).numpy()
     step = np.abs(kernel).max((0, 1, 2)) / 127
@@ -67,13 +67,13 @@ def test_weights_have_255_levels_a_channel(graph):
     assert rounded._round_weights("head", head.kernel) is head.kernel
 
 
-def test_weights_are_rounded_the_way_that_errors_cancel(graph, lr):
+def test_weights_are_rounded_so_that_errors_cancel(graph, lr):
     weights = {f"{layer.name}.weights" for layer in graph.layers}
     rounded = round_weights(graph, [lr])
     other = lr[:, ::-1] * 0.8
     exact = graph(other).numpy()
     nearest, cancelling = (
-        np.abs(EightBit(g, {"tail": (0.0, 1.0)}, weights)(other) - exact).mean()
+        np.abs(FakeQuantGraph(g, {"tail": (0.0, 1.0)}, weights)(other) - exact).mean()
         for g in (graph, rounded)
     )
     assert 0 < cancelling < 0.5 * nearest
@@ -96,7 +96,7 @@ def test_no_weight_is_better_a_level_up_or_down():
     def errors(rounded):
         return np.square(inputs @ (rounded - kernel).reshape(18, 4)).sum(0)
 
-    result = _rounded(kernel, moments)
+    result = _round_kernel(kernel, moments)
     best = errors(result)
     assert best.sum() < 0.3 * errors(np.rint(kernel / levels) * levels).sum()
     for index in np.ndindex(3, 3, 2):
@@ -112,15 +112,15 @@ def test_weights_without_inputs_go_to_the_nearest_level():
     kernel[..., 2] = 0
     levels = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-6) / 127
     nearest = np.rint(kernel / levels) * levels
-    np.testing.assert_allclose(_rounded(kernel, np.zeros((5, 5))), nearest, rtol=1e-6)
+    np.testing.assert_allclose(_round_kernel(kernel, np.zeros((5, 5))), nearest, rtol=1e-6)
 
 
-def test_only_what_is_asked_for_is_rounded(graph, lr):
-    ranges = measure(graph, [lr])
+def test_only_the_named_tensors_are_rounded(graph, lr):
+    ranges = measure_ranges(graph, [lr])
     exact = graph(lr).numpy()
-    np.testing.assert_array_equal(EightBit(graph, ranges, only=set())(lr), exact)
+    np.testing.assert_array_equal(FakeQuantGraph(graph, ranges, only=set())(lr), exact)
     error = {
-        only: np.abs(EightBit(graph, ranges, only={only})(lr) - exact).mean()
+        only: np.abs(FakeQuantGraph(graph, ranges, only={only})(lr) - exact).mean()
         for only in ("block0.conv1", "block0.conv1.weights", "input")
     }
     assert error["block0.conv1"] > 0 and error["block0.conv1.weights"] > 0
@@ -128,5 +128,5 @@ def test_only_what_is_asked_for_is_rounded(graph, lr):
 
 
 def test_all_rounded_is_close(graph, lr):
-    difference = EightBit(graph, measure(graph, [lr]))(lr) - np.clip(graph(lr), 0, 1)
+    difference = FakeQuantGraph(graph, measure_ranges(graph, [lr]))(lr) - np.clip(graph(lr), 0, 1)
     assert 0 < np.abs(difference).mean() < 2 / 255

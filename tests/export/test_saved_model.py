@@ -12,7 +12,8 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from srgan_tf.errors import UserError
-from srgan_tf.export.saved_model import MAX_FILES, read_servable_info, write_saved_model
+from srgan_tf.export.saved_model import MAX_FILES, write_saved_model
+from srgan_tf.inference.saved_model import read_servable_info
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +65,13 @@ def test_alone_or_in_a_batch_the_result_is_the_same(loaded, photo, count):
         assert np.abs(together[index] - alone[0]).max() <= 1
 
 
-def test_clients_learn_the_limits(loaded, saved_model, generator):
+def test_the_info_signature_has_the_limits(loaded, saved_model, generator):
     info = read_servable_info(saved_model)
     assert (info.name, info.scale, info.max_pixels) == ("tiny", 2, 3000)
     assert info.radius == generator.features_radius + generator.upsample_radius
     outputs = loaded.signatures["info"](request=tf.zeros([2], tf.int32))
-    told = {key: value.numpy().tolist() for key, value in outputs.items()}
-    assert told == {"scale": [2, 2], "radius": [info.radius] * 2, "max_pixels": [3000] * 2}
+    properties = {key: value.numpy().tolist() for key, value in outputs.items()}
+    assert properties == {"scale": [2, 2], "radius": [info.radius] * 2, "max_pixels": [3000] * 2}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_clients_learn_the_limits(loaded, saved_model, generator):
         ((1, 0, 5, 3), "without pixels"),
     ],
 )
-def test_what_is_too_large_or_empty_is_an_invalid_argument(loaded, shape, words):
+def test_too_large_or_empty_images_are_an_invalid_argument(loaded, shape, words):
     for signature, dtype in (("serving_default", tf.float32), ("uint8", tf.uint8)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=words):
             loaded.signatures[signature](images=tf.zeros(shape, dtype))
@@ -116,7 +117,7 @@ def test_too_many_files_are_an_invalid_argument(loaded):
         loaded.signatures["image_bytes"](image_bytes=tf.constant([b""] * (MAX_FILES + 1)))
 
 
-def test_warm_up_requests_are_those_a_server_replays(loaded, saved_model):
+def test_warm_up_requests_can_be_replayed(loaded, saved_model):
     path = saved_model / "assets.extra" / "tf_serving_warmup_requests"
     seen = []
     for record in tf.data.TFRecordDataset(str(path)):
@@ -149,7 +150,7 @@ def test_saved_model_cli_runs_it(saved_model, photo, tmp_path):
     assert np.load(tmp_path / "enlarged.npy").shape == (1, 60, 80, 3)
 
 
-def test_it_is_replaced_whole_and_nothing_else_is(generator, tmp_path, photo):
+def test_it_replaces_a_saved_model_and_nothing_else(generator, tmp_path, photo):
     folder = tmp_path / "tiny" / "1"
     for limit in (100, 5000):
         write_saved_model(generator, folder, "tiny", limit)

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from srgan_tf.export import MODES, tflite
 from srgan_tf.export.metadata import with_metadata
 from srgan_tf.export.tflite import convert
-from srgan_tf.inference.litert import ModelInfo, read_info
+from srgan_tf.inference.litert import ModelInfo, read_model_info
 from srgan_tf.models import ECBSR, SRResNet
 
 # Largest and mean difference to the Keras model, in grey levels.
@@ -92,7 +92,7 @@ def test_prelu_is_one_operation_in_float(models, generator, mode):
     assert names.count("PRELU") == generator.blocks + 2 and "MAXIMUM" not in names
 
 
-def test_int8_is_of_whole_numbers_from_end_to_end(models):
+def test_int8_has_integer_inputs_outputs_and_convolutions(models):
     interpreter = Interpreter(model_content=models["int8"])
     for (details,) in (interpreter.get_input_details(), interpreter.get_output_details()):
         assert details["dtype"] == np.uint8
@@ -125,14 +125,14 @@ def test_a_fixed_input_size(generator, calibration):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_file_says_what_it_is(models, generator, mode):
-    info = read_info(models[mode])
+def test_model_info(models, generator, mode):
+    info = read_model_info(models[mode])
     assert (info.name, info.mode, info.scale) == ("tiny", mode, 2)
     assert info.radius == generator.features_radius + generator.upsample_radius
     assert re.fullmatch(r"\d+\.\d+.*", info.version)
 
 
-def test_standard_metadata_is_where_its_schema_has_it(models):
+def test_standard_metadata_follows_its_schema(models):
     """Read slot by slot by metadata_schema.fbs, as TFLite Support and MediaPipe do."""
     from ai_edge_litert.tools import flatbuffer_utils
 

@@ -37,7 +37,7 @@ def to_srgb(pixels, profile):
     return np.asarray(ImageCms.profileToProfile(image, opened, SRGB, outputMode="RGB"))
 
 
-def test_adobe_rgb_is_as_adobe_publishes_it():
+def test_adobe_rgb_has_the_published_primaries():
     """Adobe RGB (1998) Color Image Encoding, 4.3.6: XYZ relative to D50, and γ = 2.19921875."""
     expected = [
         [0.60974, 0.31111, 0.01947],
@@ -47,7 +47,7 @@ def test_adobe_rgb_is_as_adobe_publishes_it():
     np.testing.assert_allclose(colorants(colour.adobe_rgb_profile(False)), expected, atol=2e-4)
 
 
-def test_display_p3_is_as_others_have_it():
+def test_display_p3_equals_apples_profile():
     """The colorants of Apple's profile; libvips' profile differs where they are negative."""
     expected = [
         [0.51512, 0.2412, -0.00105],
@@ -63,7 +63,7 @@ def test_display_p3_is_as_others_have_it():
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
-def test_an_exponent_is_one(gamma):
+def test_gamma_profiles_apply_the_exponent(gamma):
     """From linear light to sRGB by IEC 61966-2-1's formula."""
     profile = colour.gamma_profile(1 / gamma, colour.ADOBE_RGB, False)
     assert len(profile) > 128
@@ -141,7 +141,7 @@ def test_grey_with_an_rgb_profile_keeps_its_curve(tmp_path, suffix):
         ),
     ],
 )
-def test_which_statement_counts(tmp_path, chunks, has_profile):
+def test_which_colour_chunk_applies(tmp_path, chunks, has_profile):
     (tmp_path / "a.png").write_bytes(png(LEVELS, *(chunk(*values) for values in chunks)))
     photo = read_image(tmp_path / "a.png")
     assert (photo.icc_profile is not None) == has_profile and photo.note == ""
@@ -164,7 +164,7 @@ def test_hdr_is_refused(tmp_path, transfer, name, way):
         read_image(tmp_path / "a.png")
 
 
-def test_unknown_code_points_are_said_to_be_left_out(tmp_path):
+def test_ignored_code_points_are_noted(tmp_path):
     (tmp_path / "a.png").write_bytes(png(LEVELS, chunk(b"cICP", bytes([9, 9, 0, 1]))))
     assert "cICP 9-9-0-1" in read_image(tmp_path / "a.png").note
 
@@ -185,14 +185,14 @@ def test_adobe_rgb_by_exif(tmp_path, space, index, is_adobe_rgb):
     assert read_image(tmp_path / "a.jpg").icc_profile == icc
 
 
-def test_a_profile_of_other_pixels_is_left_out(tmp_path):
+def test_a_profile_of_other_pixels_is_ignored(tmp_path):
     grey = colour.gamma_profile(1.0, None, True)
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", icc_profile=grey)
     photo = read_image(tmp_path / "a.jpg")
     assert photo.icc_profile is None and photo.note == "its ICC profile (of GRAY) is ignored"
 
 
-def test_a_bmp_gets_the_colours_of_srgb(tmp_path):
+def test_a_bmp_is_converted_to_srgb(tmp_path):
     profile = colour.adobe_rgb_profile(False)
     write_image(tmp_path / "a.bmp", LEVELS, profile)
     found = read_image(tmp_path / "a.bmp")

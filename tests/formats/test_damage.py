@@ -121,7 +121,7 @@ def assert_damaged(data, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_good_file_is_read_to_what_its_own_library_reads(name):
+def test_a_good_file_has_the_pixels_of_its_own_library(name):
     pixels, parts = decode(FILES[name])
     assert not parts.notes
     assert pixels.dtype == (np.uint16 if "16" in name else np.uint8)
@@ -139,13 +139,13 @@ def test_a_good_file_is_read_to_what_its_own_library_reads(name):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.7, 0.9])
-def test_half_a_file_is_damaged(name, part):
+def test_a_truncated_file_is_damaged(name, part):
     data = FILES[name]
     assert_damaged(data[: int(part * len(data))], name)
 
 
 @given(st.sampled_from(sorted(FILES)), st.floats(0, 1))
-def test_a_file_cut_off_anywhere_is_an_error_or_the_whole_picture(name, part):
+def test_a_file_cut_off_anywhere_is_an_error_or_the_complete_picture(name, part):
     data = FILES[name]
     found = outcome(data[: int(part * len(data))])
     if not isinstance(found, str):
@@ -166,7 +166,7 @@ def pixel_data(name):
 
 @given(st.sampled_from(CHECKED), st.floats(0, 0.999), st.integers(1, 255))
 @example("16-RGBA.tif", 0.999, 1)  # without the end of the compressed data and its checksum
-def test_one_wrong_byte_in_checked_data_is_an_error_or_of_no_account(name, part, change):
+def test_one_wrong_byte_in_checked_data_is_an_error_or_has_no_effect(name, part, change):
     data = bytearray(FILES[name])
     first, last = pixel_data(name)
     data[first + int(part * (last - first))] ^= change
@@ -209,7 +209,7 @@ def test_a_jpeg_whose_end_was_never_written_is_damaged(name):
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_a_jpeg_without_its_last_two_bytes_or_with_some_around_is_whole(name):
+def test_a_jpeg_without_its_last_two_bytes_or_with_extra_bytes_is_complete(name):
     data = FILES[name]
     expected = decode(data)[0]
     others = [data[:-2], b"\n" + data, data + bytes(5000)]
@@ -220,7 +220,7 @@ def test_a_jpeg_without_its_last_two_bytes_or_with_some_around_is_whole(name):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".png")])
-def test_a_png_without_its_end_is_whole(name):
+def test_a_png_without_its_end_is_complete(name):
     data = FILES[name]
     expected = decode(data)[0]
     for other in (data[:-12], data[:-3], data + b"garbage"):
@@ -265,7 +265,7 @@ def test_jpegs_that_cannot_be_read_are_named():
             decode(data.replace(old, new, 1))
 
 
-def test_threads_get_the_same_answers():
+def test_threads_get_the_same_results():
     files = [data[: int(part * len(data))] for data in FILES.values() for part in (0.5, 1.0)]
     kinds = [str(type(outcome(data))) for data in files]
     with ThreadPoolExecutor(4) as pool:

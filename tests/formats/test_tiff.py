@@ -71,7 +71,7 @@ def test_premultiplied_colours_are_divided_by_alpha(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", DEPTHS)
-def test_the_picture_among_its_smaller_copies_is_taken(tmp_path, dtype):
+def test_the_full_size_page_of_a_pyramid_is_read(tmp_path, dtype):
     full, small = deep(RGB, dtype), RGB[::4, ::4].copy()
     for name, pages in {
         "last": [(full, 0), (small, 1)],
@@ -152,7 +152,7 @@ def test_white_is_zero(tmp_path, dtype):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, deep(GREY, dtype))
 
 
-def test_white_is_zero_in_what_only_pillow_decodes(tmp_path):
+def test_white_is_zero_in_a_tiff_that_pillow_decodes(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(deep(GREY, np.uint16)).save(path, compression="zstd")
     data = bytearray(path.read_bytes())
@@ -182,7 +182,7 @@ def test_one_large_strip(tmp_path):
         (GREY, {"photometric": "cfa"}, "a raw photo"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, pixels, options, words):
+def test_unsupported_pixels_are_named(tmp_path, pixels, options, words):
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
     with pytest.raises(ImageError, match=f"a TIFF of {words}"):
         read_image(tmp_path / "a.tif")
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_named(tmp_path, pixels, options, words):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", DEPTHS)
-def test_what_is_written_here_is_read_by_others(tmp_path, channels, dtype):
+def test_other_libraries_read_written_tiffs(tmp_path, channels, dtype):
     pixels = deep(rng.integers(0, 256, (40, 60, channels), np.uint8).squeeze(), dtype)
     write_image(tmp_path / "a.tif", pixels)
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:

@@ -18,11 +18,12 @@ from apache_beam.io import filesystem  # noqa: E402
 from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
-import srgan_tf.inference.beam as batch  # noqa: E402
 from srgan_tf import Upscaler, images  # noqa: E402
 from srgan_tf.errors import UserError  # noqa: E402
 from srgan_tf.files import Output  # noqa: E402
-from srgan_tf.inference.beam import Report, Settings, UpscaleHandler, read_failures  # noqa: E402
+from srgan_tf.inference.beam import pipeline, storage  # noqa: E402
+from srgan_tf.inference.beam.job import Summary, read_failures, upscale_batch  # noqa: E402
+from srgan_tf.inference.beam.pipeline import Job, Settings, UpscaleHandler  # noqa: E402
 
 HERE = ("--direct_running_mode=in_memory", "--direct_num_workers=1")  # no processes to start
 
@@ -44,7 +45,7 @@ def run(weights):
     def run(*inputs, out, overwrite=False, options=(), model=weights, output=Output()):  # noqa: B008
         settings = Settings(str(model), tile=16)
         inputs = [str(path) for path in inputs]
-        return batch.upscale_batch(
+        return upscale_batch(
             inputs,
             str(out),
             settings,
@@ -76,7 +77,7 @@ def test_results_are_those_of_upscale_and_keep_their_place(run, upscaler, tmp_pa
     photo(source / "a.JPG")
     (source / "notes.txt").write_text("not a photo")
     megapixels = (sum(2 * (20 + 9 * index) * 80 for index in range(8)) + 20 * 28) / 1e6
-    assert run(source, out=out) == Report(9, 0, 0, pytest.approx(megapixels))
+    assert run(source, out=out) == Summary(9, 0, 0, pytest.approx(megapixels))
     for path in [p for p in source.rglob("*.*") if out not in p.parents and p.suffix != ".txt"]:
         expected = tmp_path / "expected" / path.name
         upscaler.upscale_file(path, expected)
@@ -93,21 +94,21 @@ def test_results_of_one_format(run, upscaler, tmp_path):
         image.putalpha(255) if index < 2 else None
         image.save(tmp_path / "in" / name, exif=exif)
     output = Output("jpg", 40, strip_metadata=True)
-    assert run(tmp_path / "in", out=tmp_path / "out", output=output).files == 3
+    assert run(tmp_path / "in", out=tmp_path / "out", output=output).enlarged == 3
     assert files(tmp_path / "out") == ["a.jpg", "c.jpeg", "sub/b.jpg"]
     upscaler.upscale_file(tmp_path / "in" / "a.png", tmp_path / "a.jpg", 40, strip_metadata=True)
     assert (tmp_path / "out" / "a.jpg").read_bytes() == (tmp_path / "a.jpg").read_bytes()
     assert not images.read_image(tmp_path / "a.jpg").metadata.exif
     assert run(tmp_path / "in", out=tmp_path / "out", output=output).skipped == 3
-    assert run(tmp_path / "in", out=tmp_path / "kept").files == 3
+    assert run(tmp_path / "in", out=tmp_path / "kept").enlarged == 3
     assert images.read_image(tmp_path / "kept" / "c.jpeg").metadata.exif
 
 
-def test_transparency_that_a_format_has_not_is_a_failure(run, tmp_path):
+def test_alpha_that_the_format_does_not_support_is_a_failure(run, tmp_path):
     images.write_image(tmp_path / "in" / "a.png", pixels(4))
-    report = run(tmp_path / "in", out=tmp_path / "out", output=Output("jpg"))
+    summary = run(tmp_path / "in", out=tmp_path / "out", output=Output("jpg"))
     (failure,) = read_failures(str(tmp_path / "out"))
-    assert report.failed == 1
+    assert summary.failed == 1
     assert failure["reason"] == ".jpg has no alpha channel; write .png, .webp or .tif"
 
 
@@ -118,8 +119,8 @@ def test_failures_are_recorded_with_their_reasons(run, tmp_path):
     photo(tmp_path / "in" / "wide.webp", 1, 9000)
     photo(tmp_path / "other" / "good.png")
     out = tmp_path / "out"
-    report = run(tmp_path / "in", tmp_path / "other" / "good.png", out=out)
-    assert (report.files, report.skipped, report.failed) == (0, 0, 5)
+    summary = run(tmp_path / "in", tmp_path / "other" / "good.png", out=out)
+    assert (summary.enlarged, summary.skipped, summary.failed) == (0, 0, 5)
     assert files(out) == ["failures.jsonl"]
     reasons = {Path(line["file"]).name: line["reason"] for line in read_failures(str(out))}
     assert reasons["empty.png"] == "an empty file"
@@ -129,8 +130,8 @@ def test_failures_are_recorded_with_their_reasons(run, tmp_path):
 
     for path in (tmp_path / "in").iterdir():
         photo(path)
-    report = run(tmp_path / "in", out=out)
-    assert (report.files, report.failed) == (4, 0)
+    summary = run(tmp_path / "in", out=out)
+    assert (summary.enlarged, summary.failed) == (4, 0)
     assert "failures.jsonl" not in files(out) and read_failures(str(out)) == []
 
 
@@ -145,22 +146,22 @@ def test_a_photo_without_memory_for_its_result_fails_alone(run, tmp_path, monkey
         return upscale_all(self, photos)
 
     monkeypatch.setattr(Upscaler, "upscale_all", limited)
-    report = run(tmp_path / "in", out=tmp_path / "out")
-    assert (report.files, report.failed) == (1, 1)
+    summary = run(tmp_path / "in", out=tmp_path / "out")
+    assert (summary.enlarged, summary.failed) == (1, 1)
     (failure,) = read_failures(str(tmp_path / "out"))
     assert failure["file"].endswith("large.png") and "too large" in failure["reason"]
 
 
-def test_what_cannot_be_written_is_recorded(run, tmp_path):
+def test_results_that_cannot_be_written_are_recorded(run, tmp_path):
     photo(tmp_path / "in" / "a" / "b.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").write_text("in the way")
-    report = run(tmp_path / "in", out=tmp_path / "out")
-    assert (report.files, report.failed) == (0, 1)
+    summary = run(tmp_path / "in", out=tmp_path / "out")
+    assert (summary.enlarged, summary.failed) == (0, 1)
     assert files(tmp_path / "out") == ["a", "failures.jsonl"]
 
 
-def test_a_bundle_carried_out_twice_leaves_one_result(run, upscaler, tmp_path):
+def test_a_bundle_that_runs_twice_leaves_one_result(run, upscaler, tmp_path):
     for index in range(3):
         photo(tmp_path / "in" / f"{index}.png", seed=index)
     run(tmp_path / "in", out=tmp_path / "out", options=["--direct_runner_bundle_repeat=1"])
@@ -172,11 +173,11 @@ def test_a_bundle_carried_out_twice_leaves_one_result(run, upscaler, tmp_path):
 
 
 @pytest.mark.parametrize("at", ["before", "after"])
-def test_a_try_that_fails_at_the_rename_is_made_good(tmp_path, monkeypatch, at):
+def test_a_retry_after_a_failed_rename_leaves_one_result(tmp_path, monkeypatch, at):
     """The worker is lost after writing its temporary file, or the result."""
     out, partial = tmp_path / "out", tmp_path / "out" / ".partial-1"
-    job = batch.Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
-    write = batch._Write(str(partial), None)
+    job = Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
+    write = pipeline._Write(str(partial), None, Output())
     rename = FileSystems.rename
 
     def lost(sources, targets):
@@ -189,16 +190,16 @@ def test_a_try_that_fails_at_the_rename_is_made_good(tmp_path, monkeypatch, at):
         list(write.process(job))
     monkeypatch.setattr(FileSystems, "rename", rename)
     assert list(write.process(job)) == []
-    batch._delete(str(partial))
+    storage.delete(str(partial))
     assert [path.name for path in out.iterdir()] == ["a.png"]
     np.testing.assert_array_equal(images.read_image(out / "a.png").pixels, job.photo.pixels)
 
 
-def test_tries_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+def test_simultaneous_attempts_leave_one_result(tmp_path, monkeypatch):
     """The second attempt runs between the first one's writing and renaming."""
     out, partial = tmp_path / "out", tmp_path / "out" / ".partial-1"
-    job = batch.Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
-    write, rename = batch._Write(str(partial), None), FileSystems.rename
+    job = Job("a.png", str(out / "a.png"), images.Photo(pixels(3, np.uint8, 8, 9)))
+    write, rename = pipeline._Write(str(partial), None, Output()), FileSystems.rename
 
     def overtaken(sources, targets):
         monkeypatch.setattr(FileSystems, "rename", rename)
@@ -210,36 +211,36 @@ def test_tries_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
     assert files(out) == ["a.png"]
 
 
-def test_results_there_are_skipped_unless_asked(run, tmp_path):
+def test_existing_results_are_skipped_unless_overwritten(run, tmp_path):
     for name in ("a.png", "sub/b.png"):
         photo(tmp_path / "in" / name)
     done = tmp_path / "out" / "sub" / "b.png"
     done.parent.mkdir(parents=True)
     done.write_text("mine")
-    report = run(tmp_path / "in", out=tmp_path / "out")
-    assert (report.files, report.skipped, report.failed) == (1, 1, 0)
+    summary = run(tmp_path / "in", out=tmp_path / "out")
+    assert (summary.enlarged, summary.skipped, summary.failed) == (1, 1, 0)
     assert done.read_text() == "mine"
     (tmp_path / "link").symlink_to(tmp_path / "in")
     inputs = [tmp_path / "in", tmp_path / "link", tmp_path / "in" / "*.png"]
-    report = run(*inputs, out=tmp_path / "out", overwrite=True)
-    assert (report.files, report.skipped, report.failed) == (2, 0, 0)
+    summary = run(*inputs, out=tmp_path / "out", overwrite=True)
+    assert (summary.enlarged, summary.skipped, summary.failed) == (2, 0, 0)
     assert images.read_image(done).pixels.shape == (20, 28, 3)
 
 
 @pytest.mark.parametrize("name", ["trip [2020]", "what?", os.fsdecode(b"caf\xe9")])
-def test_names_are_no_patterns(run, tmp_path, name):
+def test_names_are_not_patterns(run, tmp_path, name):
     """Names of folders, files, results and failures need not be UTF-8 either."""
     source, out = tmp_path / "in" / name, tmp_path / "out" / name
     photo(source / f"{name}.png")
     (source / f"{name}.jpg").touch()
     for overwrite, counts in ((False, (1, 0, 1)), (False, (0, 1, 1)), (True, (1, 0, 1))):
-        report = run(source, out=out, overwrite=overwrite)
-        assert (report.files, report.skipped, report.failed) == counts
+        summary = run(source, out=out, overwrite=overwrite)
+        assert (summary.enlarged, summary.skipped, summary.failed) == counts
         assert files(out) == sorted(["failures.jsonl", f"{name}.png"])
         assert not [path for path in out.iterdir() if path.is_dir()]
         (failure,) = read_failures(str(out))
         assert failure == {"file": f"{source}/{name}.jpg", "reason": "an empty file"}
-    assert run(source / f"{name}.png", out=tmp_path / "other").files == 1
+    assert run(source / f"{name}.png", out=tmp_path / "other").enlarged == 1
 
 
 def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, locked_folders):
@@ -248,34 +249,34 @@ def test_folders_that_cannot_be_read_fail_and_links_are_followed(run, tmp_path, 
     (tmp_path / "in" / "locked").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "in" / "pipe.png")
-    report = run(tmp_path / "in", out=tmp_path / "in" / "out")
-    assert (report.files, report.failed) == (2, 1)
+    summary = run(tmp_path / "in", out=tmp_path / "in" / "out")
+    assert (summary.enlarged, summary.failed) == (2, 1)
     assert files(tmp_path / "in" / "out") == ["a.png", "failures.jsonl", "link/b.png"]
     (failure,) = read_failures(str(tmp_path / "in" / "out"))
     assert failure["file"] == str(tmp_path / "in" / "locked")
     assert failure["reason"] == "can't be read: Permission denied"
 
 
-def test_what_a_killed_job_left_is_tidied_away(run, tmp_path, monkeypatch):
+def test_temporary_files_of_a_killed_job_are_removed(run, tmp_path, monkeypatch):
     photo(tmp_path / "in" / "a.png")
-    tidy = batch._delete
-    monkeypatch.setattr(batch, "_delete", lambda path: None)
+    tidy = storage.delete
+    monkeypatch.setattr(storage, "delete", lambda path: None)
     monkeypatch.setattr(FileSystems, "rename", lambda sources, targets: None)
     run(tmp_path / "in", out=tmp_path / "out")
     assert [Path(name).suffix for name in files(tmp_path / "out")] == [".png"]
     assert not (tmp_path / "out" / "a.png").exists()
     monkeypatch.undo()
-    assert batch._delete is tidy
+    assert storage.delete is tidy
     run(tmp_path / "in", out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
-def test_tiles_of_one_size_meet_the_network_together(weights):
+def test_tiles_of_one_size_share_a_batch(weights):
     handler = UpscaleHandler(Settings(str(weights), tile=16, tile_batch_size=3))
     model = handler.load_model()
     sizes = [(10, 12), (9, 8), (10, 12), (10, 12), (9, 8), (10, 12)]
     jobs = [
-        batch.Job(f"{i}", f"{i}", images.Photo(np.full((*size, 3), 40 * i, np.uint8)))
+        Job(f"{i}", f"{i}", images.Photo(np.full((*size, 3), 40 * i, np.uint8)))
         for i, size in enumerate(sizes)
     ]
     shapes = []
@@ -290,21 +291,21 @@ def test_tiles_of_one_size_meet_the_network_together(weights):
         assert np.abs(difference).max() <= 1
 
 
-def test_a_batch_has_the_pixels_of_one_tile_and_at_most_8_photos():
+def test_a_group_has_the_pixels_of_one_tile_and_at_most_8_photos():
     kwargs = UpscaleHandler(Settings(tile=16)).batch_elements_kwargs()
     sizes = [(8, 8), (8, 8), (4, 4), (40, 40), (16, 16), *[(1, 1)] * 10]
-    jobs = [batch.Job("a", "b", images.Photo(np.zeros(size, np.uint8))) for size in sizes]
-    with beam.Pipeline(argv=["--allow_unsafe_triggers"]) as pipeline:
-        batches = (
-            pipeline
+    jobs = [Job("a", "b", images.Photo(np.zeros(size, np.uint8))) for size in sizes]
+    with beam.Pipeline(argv=["--allow_unsafe_triggers"]) as p:
+        groups = (
+            p
             | beam.Create([jobs])
             | beam.FlatMap(list)
             | beam.BatchElements(**kwargs)
-            | beam.Map(lambda batch: [job.photo.pixels.shape for job in batch])
+            | beam.Map(lambda group: [job.photo.pixels.shape for job in group])
             | beam.Filter(bool)  # Beam flushes before a photo larger than a group
         )
         assert_that(
-            batches,
+            groups,
             equal_to([sizes[:3], sizes[3:4], sizes[4:5], sizes[5:13], sizes[13:]]),
         )
 
@@ -383,7 +384,7 @@ class _Written(io.BytesIO):
         super().close()
 
 
-def test_any_filesystem_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
+def test_other_filesystems_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
     content = photo(tmp_path / "a.png").read_bytes()
     upscaler.upscale_file(tmp_path / "a.png", tmp_path / "expected.png")
     expected = (tmp_path / "expected.png").read_bytes()
@@ -396,29 +397,29 @@ def test_any_filesystem_of_beam(run, weights, upscaler, tmp_path, monkeypatch):
     }
     before = dict(Bucket.objects)
     model = "bucket://b/tiny.keras"
-    report = run("bucket://b/photos", out="bucket://b/out/", model=model)
-    assert (report.files, report.failed) == (2, 1)
+    summary = run("bucket://b/photos", out="bucket://b/out/", model=model)
+    assert (summary.enlarged, summary.failed) == (2, 1)
     made = {name: data for name, data in Bucket.objects.items() if name not in before}
     failure = {"file": "bucket://b/photos/sub/bad.png", "reason": "an empty file"}
     assert json.loads(made.pop("bucket://b/out/failures.jsonl")) == failure
     assert made == {"bucket://b/out/a.png": expected, "bucket://b/out/sub/a.png": expected}
-    report = run("bucket://b/photos/**", out="bucket://b/out", model=model)
-    assert (report.files, report.skipped, report.failed) == (0, 2, 1)
+    summary = run("bucket://b/photos/**", out="bucket://b/out", model=model)
+    assert (summary.enlarged, summary.skipped, summary.failed) == (0, 2, 1)
     with pytest.raises(UserError, match=re.escape("bucket://b/none.keras: can't be read")):
         run("bucket://b/photos", out="bucket://b/out", model="bucket://b/none.keras")
 
 
-def test_names_in_storage_are_no_patterns(run, tmp_path, monkeypatch):
+def test_names_in_storage_are_not_patterns(run, tmp_path, monkeypatch):
     content = photo(tmp_path / "a.png").read_bytes()
     monkeypatch.setattr(Bucket, "objects", {"bucket://b/in [1]/a [2].png": content})
     for counts in ((1, 0), (0, 1)):
-        report = run("bucket://b/in [1]", out="bucket://b/out [x]")
-        assert (report.files, report.skipped) == counts
+        summary = run("bucket://b/in [1]", out="bucket://b/out [x]")
+        assert (summary.enlarged, summary.skipped) == counts
     assert sorted(Bucket.objects) == [
         "bucket://b/in [1]/a [2].png",
         "bucket://b/out [x]/a [2].png",
     ]
-    assert run("bucket://b/in [1]/a [2].png", out="bucket://b/other").files == 1
+    assert run("bucket://b/in [1]/a [2].png", out="bucket://b/other").enlarged == 1
 
 
 @pytest.mark.parametrize(
@@ -446,10 +447,10 @@ def test_patterns(tmp_path, monkeypatch, text, expected):
     out = str(tmp_path / "in" / "out")
     if expected is None:
         with pytest.raises(UserError, match="no file matches"):
-            batch._find(text, out)
+            storage.find(text, out)
         return
-    match = batch._Match(out, None)
-    found = sorted(match.process(batch._find(text, out)))
+    match = pipeline._Match(out, None, Output())
+    found = sorted(match.process(storage.find(text, out)))
     folder = tmp_path / "in" / ("sub" if text.startswith("in/sub") else "")
     assert found == [(os.fsencode(f"{out}/{n}"), os.fsencode(folder / n)) for n in expected]
 
@@ -477,7 +478,7 @@ def test_wrong_requests(run, tmp_path, monkeypatch):
         run("in", out=out, model="none")
     settings = Settings()
     with pytest.raises(UserError, match="--workers must be at least 1, not 0"):
-        batch.upscale_batch(["in"], "out", settings, workers=0)
+        upscale_batch(["in"], "out", settings, workers=0)
     with pytest.raises(UserError, match="--workers is for this machine"):
-        batch.upscale_batch(["in"], "out", settings, False, 2, ["--runner=FlinkRunner"])
+        upscale_batch(["in"], "out", settings, False, 2, ["--runner=FlinkRunner"])
     assert files(tmp_path) == before

@@ -129,7 +129,7 @@ def test_int8_takes_8_and_16_bits(small_tiles, generator, photo, expected, tmp_p
     assert np.abs(deep / 257 - expected).mean() < 2
 
 
-def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp_path):
+def test_saved_models_get_tiles_within_their_limit(generator, photo, expected, tmp_path):
     for version, limit in (
         (2, 10),
         (10, 50 * 50),
@@ -139,7 +139,7 @@ def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp
     assert grey_levels(tmp_path / "tiny" / "10", photo, expected) <= 1
 
 
-def test_what_is_no_model(tmp_path, generator):
+def test_files_that_are_not_models(tmp_path, generator):
     text = tmp_path / "text.tflite"
     text.write_text("not a model, but long enough to hold some offsets, perhaps " * 9)
     (tmp_path / "empty.tflite").touch()
@@ -149,18 +149,18 @@ def test_what_is_no_model(tmp_path, generator):
         ("text.tflite", "not a .tflite file"),
         ("empty.tflite", "not a .tflite file"),
         ("none.tflite", "No such file"),
-        ("other", "didn't write"),
+        ("other", "did not write"),
         ("grpc://", "grpc://HOST:8500/NAME"),
     ):
         with pytest.raises(UserError, match=words):
             open_engine(name if name == "grpc://" else tmp_path / name)
 
 
-def test_a_model_of_another_make(generator, tmp_path):
+def test_a_tflite_file_of_another_program(generator, tmp_path):
     path = tmp_path / "other.tflite"
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [tf.function(lambda x: x + 1.0).get_concrete_function(tf.TensorSpec([1, 4, 4, 3]))]
     )
     path.write_bytes(converter.convert())
-    with pytest.raises(UserError, match=r"srgan export` didn't write"):
+    with pytest.raises(UserError, match=r"srgan export` did not write"):
         open_engine(path)

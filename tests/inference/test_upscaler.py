@@ -152,7 +152,7 @@ def test_16_bits(tiled, weights):
 
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_alpha_goes_along(tiled, channels, dtype):
+def test_alpha_is_enlarged(tiled, channels, dtype):
     image = pixels(channels, dtype, 40, 30)
     image[:20, :, -1] = np.iinfo(dtype).max
     image[20:, :, -1] = 0
@@ -197,7 +197,7 @@ def test_other_arrays_are_refused(tiled, bad):
 
 
 def test_bad_requests(weights):
-    with pytest.raises(UserError, match="precision is float32 or mixed_bfloat16, not float16"):
+    with pytest.raises(UserError, match="precision must be float32 or mixed_bfloat16, not float16"):
         Upscaler(weights, precision="float16")
     with pytest.raises(UserError, match="tile"):
         Upscaler(weights, tile=0)
@@ -213,7 +213,7 @@ def test_upscaler_is_in_the_package():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_file_is_what_its_array_is(tiled, tmp_path, dtype, channels):
+def test_files_equal_arrays(tiled, tmp_path, dtype, channels):
     photo = pixels(channels, dtype, 21, 18)
     images.write_image(tmp_path / "a.png", photo, dpi=(300, 300))
     tiled.upscale_file(tmp_path / "a.png", tmp_path / "new" / "b.tif")
@@ -222,7 +222,7 @@ def test_a_file_is_what_its_array_is(tiled, tmp_path, dtype, channels):
     assert found.dpi == pytest.approx((300, 300), abs=0.02)
 
 
-def test_files_are_reported_in_order(tiled, tmp_path):
+def test_files_are_yielded_in_order(tiled, tmp_path):
     jobs, failing = [], {1, 2, 5}
     for index in range(7):
         source = tmp_path / f"{index}.png"
@@ -296,7 +296,7 @@ def test_bad_files_leave_nothing(tiled, tmp_path, kind):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_its_format_cannot_hold_costs_no_work(tiled, tmp_path, monkeypatch):
+def test_a_result_too_large_for_its_format_is_refused_at_once(tiled, tmp_path, monkeypatch):
     images.write_image(tmp_path / "a.png", np.zeros((1, 4096), np.uint8))
     monkeypatch.setattr(tiled, "upscale", None)
     with pytest.raises(ImageError, match=r"16384×4 is more than \.webp holds"):

@@ -107,7 +107,7 @@ def new_client(address):
     return httpx.Client(base_url=address, timeout=60, verify=False)  # loading certificates is slow
 
 
-def stored(folder):
+def read_ratings(folder):
     """Return all ratings of a study."""
     study = Study(folder)
     database = study.open_database()

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from srgan_tf.errors import UserError
-from srgan_tf.mos import database as store_module
+from srgan_tf.mos import database as database_module
 from srgan_tf.mos.database import Database, InvitationError
 
 from .conftest import draw_from, make_design
@@ -24,11 +24,11 @@ def test_a_rater_from_the_first_trial_to_the_last(database):
     rater = joined(database, plan)
     assert database.rater("k").nickname == "Ada" and database.rater("other") is None
     seen = []
-    while task := database.task(rater):
-        assert (task.position, task.total) == (len(seen), 14)
-        assert database.version(rater, task.token) == task.version
-        seen.append(task.version)
-        assert database.rate(rater, task.token, task.attempt, 1 + len(seen) % 5, 900, 2.5)
+    while trial := database.trial(rater):
+        assert (trial.position, trial.total) == (len(seen), 14)
+        assert database.version(rater, trial.token) == trial.version
+        seen.append(trial.version)
+        assert database.rate(rater, trial.token, trial.attempt, 1 + len(seen) % 5, 900, 2.5)
     ratings = database.ratings()
     assert [rating.version for rating in ratings] == seen
     assert Counter(seen) == Counter(v.id for v in plan.versions) + Counter(
@@ -44,61 +44,61 @@ def test_a_rater_from_the_first_trial_to_the_last(database):
 
 def test_a_rating_counts_once(database):
     rater = joined(database)
-    task = database.task(rater)
-    assert database.rate(rater, task.token, task.attempt, 4)
-    assert not database.rate(rater, task.token, task.attempt, 4)
-    assert not database.rate(rater, task.token, task.attempt, 1)
+    trial = database.trial(rater)
+    assert database.rate(rater, trial.token, trial.attempt, 4)
+    assert not database.rate(rater, trial.token, trial.attempt, 4)
+    assert not database.rate(rater, trial.token, trial.attempt, 1)
     assert [rating.score for rating in database.ratings()] == [4]
 
 
 def test_only_the_present_trial_can_be_rated(database):
     rater, other = joined(database), joined(database, key="k2")
-    task = database.task(rater)
-    assert not database.rate(rater, task.next, 0, 4)
-    assert not database.rate(other, task.token, 0, 4)
+    trial = database.trial(rater)
+    assert not database.rate(rater, trial.next, 0, 4)
+    assert not database.rate(other, trial.token, 0, 4)
     assert not database.rate(rater, "0" * 32, 0, 4)
     assert database.ratings() == []
 
 
-def test_undo_is_one_step_and_old_requests_stay_dead(database):
+def test_undo_is_one_step_and_repeated_requests_have_no_effect(database):
     rater = joined(database)
-    tasks = []
+    trials = []
     for score in (2, 3):
-        tasks.append(database.task(rater))
-        database.rate(rater, tasks[-1].token, 0, score)
-    assert database.task(rater).undoable == (tasks[1].token, 0)
-    assert not database.undo(rater, tasks[0].token, 0)  # not the last one
-    assert database.undo(rater, tasks[1].token, 0)
-    assert not database.undo(rater, tasks[1].token, 0)  # replayed
-    again = database.task(rater)
-    assert (again.token, again.attempt, again.undoable) == (tasks[1].token, 1, None)
-    assert not database.undo(rater, tasks[0].token, 0)  # a second step
-    assert not database.rate(rater, tasks[1].token, 0, 3)  # a replay of what was undone
+        trials.append(database.trial(rater))
+        database.rate(rater, trials[-1].token, 0, score)
+    assert database.trial(rater).undoable == (trials[1].token, 0)
+    assert not database.undo(rater, trials[0].token, 0)  # not the last one
+    assert database.undo(rater, trials[1].token, 0)
+    assert not database.undo(rater, trials[1].token, 0)  # replayed
+    again = database.trial(rater)
+    assert (again.token, again.attempt, again.undoable) == (trials[1].token, 1, None)
+    assert not database.undo(rater, trials[0].token, 0)  # a second step
+    assert not database.rate(rater, trials[1].token, 0, 3)  # a replay of what was undone
     assert database.rate(rater, again.token, 1, 5)
     assert [(rating.score, rating.undone) for rating in database.ratings()] == [(2, 0), (5, 1)]
-    assert database.task(rater).undoable == (tasks[1].token, 1)
+    assert database.trial(rater).undoable == (trials[1].token, 1)
 
 
 def test_the_last_rating_can_be_undone(database):
     rater = joined(database)
     assert database.last(rater) is None
-    while task := database.task(rater):
-        database.rate(rater, task.token, task.attempt, 3)
+    while trial := database.trial(rater):
+        database.rate(rater, trial.token, trial.attempt, 3)
     assert database.undo(rater, *database.last(rater))
-    assert database.task(rater).position == 11 and database.last(rater) is None
+    assert database.trial(rater).position == 11 and database.last(rater) is None
 
 
 def test_images_are_seen_around_the_present_trial_only(database):
     rater = joined(database)
     tokens = []
     for _ in range(4):
-        task = database.task(rater)
-        tokens.append(task.token)
-        database.rate(rater, task.token, 0, 3)
-    task = database.task(rater)
-    assert database.version(rater, task.next) and database.version(rater, tokens[-1])
+        trial = database.trial(rater)
+        tokens.append(trial.token)
+        database.rate(rater, trial.token, 0, 3)
+    trial = database.trial(rater)
+    assert database.version(rater, trial.next) and database.version(rater, tokens[-1])
     assert database.version(rater, tokens[0]) is None
-    assert database.version(joined(database, key="k2"), task.token) is None
+    assert database.version(joined(database, key="k2"), trial.token) is None
 
 
 def test_two_tabs_at_once(database):
@@ -106,8 +106,10 @@ def test_two_tabs_at_once(database):
     rater = joined(database)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            task = database.task(rater)
-            taken = pool.map(lambda s, t=task: database.rate(rater, t.token, 0, s), (1, 2, 3, 4, 5))
+            trial = database.trial(rater)
+            taken = pool.map(
+                lambda s, t=trial: database.rate(rater, t.token, 0, s), (1, 2, 3, 4, 5)
+            )
             assert sum(taken) == 1
     assert len(database.ratings()) == 5
 
@@ -135,23 +137,23 @@ def test_subsets_are_balanced_when_raters_join_at_once(database):
         list(pool.map(lambda i: joined(database, plan, f"k{i}"), range(10)))
     given = Counter()
     for progress in database.progress():
-        while task := database.task(progress.rater):
-            given[task.version] += 1
-            database.rate(progress.rater, task.token, 0, 3)
+        while trial := database.trial(progress.rater):
+            given[trial.version] += 1
+            database.rate(progress.rater, trial.token, 0, 3)
     assert set(given.values()) == {5}
 
 
-def test_what_absent_raters_left_is_given_to_others(database, monkeypatch):
+def test_unrated_versions_of_absent_raters_are_given_to_others(database, monkeypatch):
     plan = make_design(images=8, methods=("hr",), ratings_per_rater=4)
     absent = joined(database, plan)
-    task = database.task(absent)
-    database.rate(absent, task.token, 0, 3)
+    trial = database.trial(absent)
+    database.rate(absent, trial.token, 0, 3)
     with database._session(write=True) as session:
         session.execute(
-            update(store_module._Rater).values(seen=datetime.now(UTC) - timedelta(days=4))
+            update(database_module._Rater).values(seen=datetime.now(UTC) - timedelta(days=4))
         )
     with database._session() as session:
-        assert store_module._times_given(session, datetime.now(UTC)) == {task.version: 1}
+        assert database_module._times_given(session, datetime.now(UTC)) == {trial.version: 1}
 
 
 def test_calibration_goes_forward_page_by_page(database):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from .helpers import Robot, make_study, new_client, served, stored
+from .helpers import Robot, make_study, new_client, read_ratings, served
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def test_fifty_raters_at_once(url, tmp_path):
 
     with served(folder) as (_, address, _), ThreadPoolExecutor(RATERS) as pool:
         list(pool.map(rate_all, range(RATERS)))
-    ratings = stored(folder)
+    ratings = read_ratings(folder)
     assert len(ratings) == RATERS * 4
     given = Counter(rating.version for rating in ratings).values()
     assert len(given) == 12 and max(given) - min(given) <= 2

@@ -11,7 +11,7 @@ from PIL import Image
 from srgan_tf.mos.study import Study
 from srgan_tf.mos.web import create_app
 
-from .helpers import Robot, field, make_study
+from .helpers import Robot, field, make_study, read_ratings
 
 
 @pytest.fixture
@@ -41,14 +41,6 @@ def robot(site):
     return robot
 
 
-def ratings(study):
-    database = study.open_database()
-    try:
-        return database.ratings()
-    finally:
-        database.close()
-
-
 def test_a_study_from_joining_to_the_last_page(site, study):
     robot = Robot(site())
     robot.join("Ada <b>Lovelace</b>")
@@ -63,11 +55,11 @@ def test_a_study_from_joining_to_the_last_page(site, study):
         assert robot.rate(1 + number % 5).headers["location"] == "/rate"
     page = robot.get("/rate")
     assert page.url.path == "/done" and "Thank you, Ada" in page.text
-    assert [rating.score for rating in ratings(study)] == [1 + i % 5 for i in range(12)]
+    assert [rating.score for rating in read_ratings(study.folder)] == [1 + i % 5 for i in range(12)]
     assert robot.get("/pause").status_code == 200
 
 
-def test_pages_and_images_tell_nothing_of_methods(site, study, robot):
+def test_pages_and_images_do_not_reveal_methods(site, study, robot):
     """No names, file ids or headers that are equal for two raters."""
     other = Robot(site())
     other.join()
@@ -90,7 +82,7 @@ def test_pages_and_images_tell_nothing_of_methods(site, study, robot):
     assert len(addresses[0]) == len(addresses[1]) == 12 and not addresses[0] & addresses[1]
 
 
-def test_images_are_whole_and_belong_to_one_rater(site, study, robot):
+def test_images_are_complete_and_belong_to_one_rater(site, study, robot):
     token = robot.form()["trial"]
     content = robot.get(f"/images/{token}").content
     with Image.open(io.BytesIO(content)) as image:
@@ -102,11 +94,11 @@ def test_images_are_whole_and_belong_to_one_rater(site, study, robot):
     assert other.get(f"/images/{token}").status_code == 404
 
 
-def test_a_rating_counts_once_whatever_is_sent_again(study, robot):
+def test_a_rating_counts_once_when_requests_are_repeated(study, robot):
     form = robot.form()
     for score in (4, 4, 2):
         assert robot.rate(score, form).status_code == 303
-    assert [rating.score for rating in ratings(study)] == [4]
+    assert [rating.score for rating in read_ratings(study.folder)] == [4]
     page = robot.get("/rate").text
     undo = dict(
         csrf=field(page, "csrf"),
@@ -115,11 +107,11 @@ def test_a_rating_counts_once_whatever_is_sent_again(study, robot):
     )
     for _ in range(2):
         assert robot.post("/undo", **undo).status_code == 303
-    assert ratings(study) == []
+    assert read_ratings(study.folder) == []
     robot.rate(4, form)  # a replay of what was undone
-    assert ratings(study) == []
+    assert read_ratings(study.folder) == []
     robot.rate(5)
-    assert [(rating.score, rating.undone) for rating in ratings(study)] == [(5, 1)]
+    assert [(rating.score, rating.undone) for rating in read_ratings(study.folder)] == [(5, 1)]
 
 
 def test_the_personal_link_works_on_another_device(site, study, robot):
@@ -129,7 +121,7 @@ def test_the_personal_link_works_on_another_device(site, study, robot):
     assert "Picture 2 of 12" in other.get("/rate").text
     other.rate(5)
     assert "Picture 3 of 12" in robot.get("/rate").text
-    assert len({rating.rater for rating in ratings(study)}) == 1
+    assert len({rating.rater for rating in read_ratings(study.folder)}) == 1
     assert site().get("/r/" + "x" * 43).status_code == 404
 
 
@@ -141,7 +133,7 @@ def test_leaving_lets_the_next_rater_join_on_the_same_device(robot, study):
     robot.join("Next")
     robot.calibrate()
     robot.rate(4)
-    assert [rating.rater for rating in ratings(study)] == [1, 2]
+    assert [rating.rater for rating in read_ratings(study.folder)] == [1, 2]
 
 
 def test_a_double_click_joins_once(site, study):
@@ -226,7 +218,7 @@ def test_ratings_out_of_bounds_are_refused(study, robot):
     ]:
         answer = robot.post("/rate", **(good | {name: value}))
         assert answer.status_code == 422 and name in answer.text
-    assert ratings(study) == []
+    assert read_ratings(study.folder) == []
 
 
 def test_large_requests_are_refused(robot):

@@ -72,7 +72,7 @@ def test_tiles_join(monkeypatch):
         (np.zeros((40, 40, 3), np.uint8), 9),
     ],
 )
-def test_refuses_what_it_does_not_take(pixels, scale):
+def test_refuses_other_pixels_and_scales(pixels, scale):
     with pytest.raises(ValueError, match="must be"):
         upscale(pixels, scale)
 
@@ -83,7 +83,7 @@ def test_refuses_small_images():
 
 
 @pytest.mark.parametrize("package", ["numba", "cv2"])
-def test_says_what_to_install(package, monkeypatch):
+def test_names_the_missing_package(package, monkeypatch):
     for module in [name for name in sys.modules if name.startswith("srgan_tf.selfexsr.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)

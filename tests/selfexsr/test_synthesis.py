@@ -31,7 +31,7 @@ def test_back_projection_converges(size):
     assert errors[-2] < 0.15 * errors[0]
 
 
-def test_back_projection_leaves_what_is_right():
+def test_back_projection_does_not_change_a_solution():
     hr = np.random.default_rng(0).random((40, 40)).astype(np.float32)
     np.testing.assert_allclose(back_project(hr, resize(hr, (10, 10))), hr, atol=1e-6)
 

@@ -43,6 +43,7 @@ export function setSize(width, height) {
   fit();
 }
 
+/** Draws pixels on the left or right image, at a position within it. */
 export function paint(side, pixels, left, top, width, height) {
   const canvas = side === "left" ? leftCanvas : rightCanvas;
   canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), left, top);

@@ -1,6 +1,6 @@
 // Runs the models with LiteRT.js, on WebGPU if available, else in WebAssembly.
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
-import { resize } from "./resize.js";
+import { setInputSize } from "./inputsize.js";
 import { cut } from "./tiles.js";
 import { bicubic, encodePng, fillTransparent } from "./pixels.js";
 
@@ -44,7 +44,7 @@ async function compile(base, model, width, height, accelerator) {
   const response = await fetch(`${base}models/${file}`);
   if (!response.ok) throw new Error(`${file} can't be loaded: ${response.status} ${response.statusText}`);
   const content = new Uint8Array(await response.arrayBuffer());
-  resize(content, model.side, width, height);
+  setInputSize(content, model.side, width, height);
   const compiled = await loadAndCompile(content, { accelerator, gpuOptions: { precision: "fp32" } });
   loaded = { key, compiled };
   return compiled;

@@ -4,7 +4,7 @@
  * @param {Uint8Array} model with tensors [1, k · side, k · side, C], which become
  *   [1, k · height, k · width, C].
  */
-export function resize(model, side, width, height) {
+export function setInputSize(model, side, width, height) {
   const view = new DataView(model.buffer, model.byteOffset, model.byteLength);
   const follow = (at) => at + view.getUint32(at, true);
   const field = (table, number) => {
