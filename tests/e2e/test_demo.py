@@ -135,7 +135,7 @@ def test_a_page_that_is_not_built(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "site").exists()
 
 
-def test_requests_that_can_not_be_met(site, tmp_path, capsys):
+def test_wrong_requests(site, tmp_path, capsys):
     (tmp_path / "file").touch()
     for arguments, words in [
         (["--export", tmp_path / "file"], "not a folder"),
@@ -148,7 +148,7 @@ def test_requests_that_can_not_be_met(site, tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_what_is_served(tmp_path):
+def test_served_files_and_headers(tmp_path):
     (tmp_path / "index.html").write_text("page")
     (tmp_path / "models").mkdir()
     (tmp_path / "a.wasm").write_bytes(b"")
@@ -231,7 +231,7 @@ def test_alpha_and_orientation(browser, exact_site):
         assert difference(found, by_litert(model, np.rot90(rgb, -1))) <= 1
 
 
-def test_what_is_refused(browser, site):
+def test_refused_files(browser, site):
     large = io.BytesIO()
     Image.new("RGB", (3000, 2000)).save(large, "PNG")
     with opened(browser, site) as page:

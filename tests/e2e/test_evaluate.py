@@ -54,7 +54,7 @@ def results(tmp_path):
     return json.loads((tmp_path / "out" / "results.json").read_text())
 
 
-def test_the_report_holds_what_it_should(evaluate, model, tmp_path):
+def test_the_contents_of_a_report(evaluate, model, tmp_path):
     code, stderr = evaluate("--methods", f"nearest,bicubic,mine={model},hr")
     assert code == 0, stderr
     files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
@@ -135,7 +135,7 @@ def test_degraded_lr_is_in_tables_plots_and_page(evaluate, data, tmp_path):
     assert len(first) == 3 and len(set(first)) == 1  # one image, with each degradation
 
 
-def test_other_versions_of_what_computes_are_measured_anew(evaluate, tmp_path, monkeypatch):
+def test_other_package_versions_are_measured_again(evaluate, tmp_path, monkeypatch):
     assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
     versions = {**benchmark.installed_versions(), "pillow": "1.0"}
     monkeypatch.setattr(benchmark, "installed_versions", lambda: versions)
@@ -168,7 +168,7 @@ def test_an_image_that_can_t_be_enlarged_or_measured_does_not_end_the_rest(
     assert found["means"]["Own"]["bicubic"]["ssim"] is None
 
 
-def test_what_was_done_once_is_not_done_again(evaluate, tmp_path, monkeypatch):
+def test_results_are_cached(evaluate, tmp_path, monkeypatch):
     assert evaluate("--methods", "bicubic")[0] == 0
     before = results(tmp_path)["images"]
 

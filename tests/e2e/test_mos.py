@@ -95,7 +95,7 @@ def test_a_study_is_made_as_asked(srgan, data, tmp_path):
     database.close()
 
 
-def test_requests_that_can_not_be_met(srgan, data, tmp_path, monkeypatch):
+def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_FOLDER", tmp_path)  # nothing is released
     (tmp_path / "there").mkdir()
     study = tmp_path / "study"
@@ -133,7 +133,7 @@ def test_help_needs_neither_tensorflow_nor_the_extra():
 
 
 @pytest.mark.slow
-def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
+def test_a_study_in_a_browser(srgan, data, tmp_path, browser):
     """Rating by keys, mouse and touch, with reloads, personal links and undo; then a report."""
     study = tmp_path / "study"
     assert create(srgan, data, study, "--repeats", 0, "--open")[0] == 0

@@ -97,7 +97,7 @@ def test_results_within_the_input_folder_are_not_enlarged_again(srgan, tmp_path)
     assert files(out) == ["a.png"]
 
 
-def test_odd_names_and_what_is_no_photo(srgan, tmp_path):
+def test_odd_names_and_files_that_are_no_photos(srgan, tmp_path):
     folder, out = tmp_path / "in", tmp_path / os.fsdecode(b"out [\xe9]")
     name = os.fsdecode(b"caf\xe9 [1].png")
     photo(folder / "album.png" / name)
@@ -191,7 +191,7 @@ def test_a_released_generator_needs_no_tensorflow(tmp_path):
     assert size(tmp_path / "b.png") == (56, 40)
 
 
-def test_engines_that_can_not_be(srgan, tmp_path, weights):
+def test_impossible_engines_are_refused(srgan, tmp_path, weights):
     photo(tmp_path / "a.png")
     (tmp_path / "m.tflite").touch()
     for model, engine, words in (
@@ -223,7 +223,7 @@ def test_any_size(srgan, tmp_path, options, expected):
     assert size(tmp_path / "out" / "a.png") == expected
 
 
-def test_sizes_that_can_not_be(srgan, tmp_path):
+def test_impossible_sizes_are_refused(srgan, tmp_path):
     source = photo(tmp_path / "a.png")
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--scale", 2, "--width", 9)
     assert code == 2 and "one way" in line
@@ -260,7 +260,7 @@ def test_from_stdin_to_stdout(tmp_path):
             assert (image.format, image.size) == (kind, (56, 40))
 
 
-def test_what_does_not_fit_a_pipe(srgan, tmp_path):
+def test_wrong_requests_with_stdin_or_stdout(srgan, tmp_path):
     source = photo(tmp_path / "a.png")
     for arguments, words in (
         ([tmp_path, "-o", "-"], "not a file"),
@@ -334,7 +334,7 @@ def test_metadata_is_kept_or_stripped(srgan, tmp_path):
             assert image.getexif().get(0x10F) == maker
 
 
-def test_what_cannot_be_kept_is_said_once(srgan, tmp_path):
+def test_a_warning_names_what_cannot_be_kept(srgan, tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", icc_profile=b"nonsense")
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
@@ -371,7 +371,7 @@ def test_help_and_names_on_an_ascii_terminal():
     assert run.returncode == 0 and "`_\\u2026`" in run.stdout
 
 
-def test_nobody_reads_the_output():
+def test_a_closed_stdout():
     reader, writer = os.pipe()
     os.close(reader)
     code = "import argparse; from srgan_tf.cli.common import run\n"

@@ -55,7 +55,7 @@ def test_two_processes_make_what_upscale_makes(weights, tmp_path):
 
 @pytest.mark.slow
 @needs_beam
-def test_a_killed_job_goes_on(tmp_path):
+def test_a_killed_job_continues(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     for index in range(60):
         images.write_image(source / f"{index}.png", pixels(3, np.uint8, 120, 120))

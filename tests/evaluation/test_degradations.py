@@ -102,7 +102,7 @@ def test_one_degradation_has_one_name():
         ("", "clean"),
     ],
 )
-def test_a_wrong_one_is_told_the_nearest(text, near):
+def test_the_error_of_a_wrong_name_suggests_the_nearest(text, near):
     with pytest.raises(UserError) as caught:
         parse_degradation(text)
     assert f"{text}: no such degradation, did you mean {near}? Use clean, or" in str(caught.value)

@@ -87,7 +87,7 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["mine=nowhere"], "nowhere: no such model or folder"),
     ],
 )
-def test_a_wrong_name_is_told_what_to_do(release, names, reason):
+def test_the_error_of_a_wrong_name_says_what_to_do(release, names, reason):
     with pytest.raises(UserError) as caught:
         open_methods(names, 4)
     assert reason in str(caught.value)

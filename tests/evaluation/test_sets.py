@@ -73,7 +73,7 @@ def test_the_noise_is_that_of_the_file_s_name(tmp_path):
     assert a.digest != b.digest and (a.load()[0] != b.load()[0]).any()
 
 
-def test_what_is_wrong_with_a_set_is_named(tmp_path):
+def test_the_error_of_a_set_names_its_fault(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         open_sets(tmp_path / "nowhere", None, 4)
     with pytest.raises(UserError, match="no benchmark set"):

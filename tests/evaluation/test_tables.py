@@ -46,7 +46,7 @@ def test_the_papers_figures_are_as_printed():
             assert TABLE_1.scores[name, method] == TABLE_2.scores[name, method]
 
 
-def test_ours_the_papers_and_the_difference_stand_together():
+def test_a_table_has_our_scores_the_papers_and_the_difference():
     (grid,) = paper_tables(made([Bicubic("bicubic"), HighResolution("hr")]), 4)
     assert grid.title.startswith("Table 2")
     column = grid.header[2:].index("bicubic")

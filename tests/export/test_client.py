@@ -108,7 +108,7 @@ def test_no_server(scheme):
         "http://host:8501/tiny?colour=red",
     ],
 )
-def test_wrong_urls_are_told_the_right_form(wrong):
+def test_the_error_of_a_wrong_url_shows_the_right_form(wrong):
     with pytest.raises(UserError, match="http://HOST:8501/NAME"):
         ServerEngine(wrong)
 

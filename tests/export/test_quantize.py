@@ -115,7 +115,7 @@ def test_weights_without_inputs_go_to_the_nearest_level():
     np.testing.assert_allclose(_rounded(kernel, np.zeros((5, 5))), nearest, rtol=1e-6)
 
 
-def test_only_what_is_asked_for_is_rounded(graph, lr):
+def test_only_the_requested_tensors_are_rounded(graph, lr):
     ranges = measure(graph, [lr])
     exact = graph(lr).numpy()
     np.testing.assert_array_equal(EightBit(graph, ranges, only=set())(lr), exact)

@@ -149,7 +149,7 @@ def test_saved_model_cli_runs_it(saved_model, photo, tmp_path):
     assert np.load(tmp_path / "enlarged.npy").shape == (1, 60, 80, 3)
 
 
-def test_it_is_replaced_whole_and_nothing_else_is(generator, tmp_path, photo):
+def test_only_a_saved_model_is_replaced(generator, tmp_path, photo):
     folder = tmp_path / "tiny" / "1"
     for limit in (100, 5000):
         write_saved_model(generator, folder, "tiny", limit)

@@ -92,7 +92,7 @@ def test_prelu_is_one_operation_in_float(models, generator, mode):
     assert names.count("PRELU") == generator.blocks + 2 and "MAXIMUM" not in names
 
 
-def test_int8_is_of_whole_numbers_from_end_to_end(models):
+def test_int8_runs_on_integers_except_for_the_first_layer(models):
     interpreter = Interpreter(model_content=models["int8"])
     for (details,) in (interpreter.get_input_details(), interpreter.get_output_details()):
         assert details["dtype"] == np.uint8

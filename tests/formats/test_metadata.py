@@ -53,7 +53,7 @@ def with_thumbnail(data):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("endian", "<>")
-def test_what_a_photo_says_is_kept(tmp_path, suffix, endian):
+def test_metadata_is_kept(tmp_path, suffix, endian):
     data = exif(endian).tobytes()
     data = with_thumbnail(data) if endian == "<" else data
     Image.fromarray(PIXELS).save(tmp_path / "in.jpg", exif=data, xmp=XMP, quality=98)
@@ -93,7 +93,7 @@ def test_what_a_photo_says_is_kept(tmp_path, suffix, endian):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_photo_that_says_nothing_has_a_result_that_says_nothing(tmp_path, suffix):
+def test_without_metadata_none_is_written(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", PIXELS)
     metadata = read_image(tmp_path / f"a{suffix}").metadata
     assert metadata == Metadata()

@@ -182,7 +182,7 @@ def test_one_large_strip(tmp_path):
         (GREY, {"photometric": "cfa"}, "a raw photo"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, pixels, options, words):
+def test_the_error_of_other_kinds_names_them(tmp_path, pixels, options, words):
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
     with pytest.raises(ImageError, match=f"a TIFF of {words}"):
         read_image(tmp_path / "a.tif")

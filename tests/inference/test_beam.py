@@ -103,7 +103,7 @@ def test_results_of_one_format(run, upscaler, tmp_path):
     assert images.read_image(tmp_path / "kept" / "c.jpeg").metadata.exif
 
 
-def test_transparency_that_a_format_has_not_is_a_failure(run, tmp_path):
+def test_alpha_in_a_format_without_alpha_is_a_failure(run, tmp_path):
     images.write_image(tmp_path / "in" / "a.png", pixels(4))
     report = run(tmp_path / "in", out=tmp_path / "out", output=Output("jpg"))
     (failure,) = read_failures(str(tmp_path / "out"))

@@ -129,7 +129,7 @@ def test_int8_takes_8_and_16_bits(small_tiles, generator, photo, expected, tmp_p
     assert np.abs(deep / 257 - expected).mean() < 2
 
 
-def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp_path):
+def test_saved_models_in_tiles_of_at_most_max_pixels(generator, photo, expected, tmp_path):
     for version, limit in (
         (2, 10),
         (10, 50 * 50),
@@ -139,7 +139,7 @@ def test_saved_models_in_tiles_of_what_they_take(generator, photo, expected, tmp
     assert grey_levels(tmp_path / "tiny" / "10", photo, expected) <= 1
 
 
-def test_what_is_no_model(tmp_path, generator):
+def test_other_files_are_refused(tmp_path, generator):
     text = tmp_path / "text.tflite"
     text.write_text("not a model, but long enough to hold some offsets, perhaps " * 9)
     (tmp_path / "empty.tflite").touch()

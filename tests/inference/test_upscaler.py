@@ -213,7 +213,7 @@ def test_upscaler_is_in_the_package():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_file_is_what_its_array_is(tiled, tmp_path, dtype, channels):
+def test_a_file_is_enlarged_as_its_array(tiled, tmp_path, dtype, channels):
     photo = pixels(channels, dtype, 21, 18)
     images.write_image(tmp_path / "a.png", photo, dpi=(300, 300))
     tiled.upscale_file(tmp_path / "a.png", tmp_path / "new" / "b.tif")

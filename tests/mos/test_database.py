@@ -141,7 +141,7 @@ def test_subsets_are_balanced_when_raters_join_at_once(database):
     assert set(given.values()) == {5}
 
 
-def test_what_absent_raters_left_is_given_to_others(database, monkeypatch):
+def test_unrated_versions_of_absent_raters_are_given_to_others(database, monkeypatch):
     plan = make_design(images=8, methods=("hr",), ratings_per_rater=4)
     absent = joined(database, plan)
     task = database.task(absent)
@@ -180,7 +180,7 @@ def test_a_database_belongs_to_one_study(url):
         ("sqlite:////nowhere/at/all.db", "unable to open"),
     ],
 )
-def test_databases_that_can_not_be_used(url, words):
+def test_unusable_databases_are_refused(url, words):
     with pytest.raises(UserError, match=words) as caught:
         Database(url, "d" * 32).create()
     assert "secret" not in str(caught.value)

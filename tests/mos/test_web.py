@@ -67,7 +67,7 @@ def test_a_study_from_joining_to_the_last_page(site, study):
     assert robot.get("/pause").status_code == 200
 
 
-def test_pages_and_images_tell_nothing_of_methods(site, study, robot):
+def test_pages_and_images_do_not_reveal_methods(site, study, robot):
     """No names, file ids or headers that are equal for two raters."""
     other = Robot(site())
     other.join()
@@ -90,7 +90,7 @@ def test_pages_and_images_tell_nothing_of_methods(site, study, robot):
     assert len(addresses[0]) == len(addresses[1]) == 12 and not addresses[0] & addresses[1]
 
 
-def test_images_are_whole_and_belong_to_one_rater(site, study, robot):
+def test_images_have_no_metadata_and_belong_to_one_rater(site, study, robot):
     token = robot.form()["trial"]
     content = robot.get(f"/images/{token}").content
     with Image.open(io.BytesIO(content)) as image:

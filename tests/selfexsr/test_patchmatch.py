@@ -138,7 +138,7 @@ def test_cost_of_an_improbable_plane():
         assert cost - flat == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_is_no_candidate_any_more_is_replaced():
+def test_candidates_that_became_invalid_are_replaced():
     target, sources = problem()
     lines = np.array([[1.0, 0.0, -18.0], [0.0, 0.0, 1.0]])
     planes = Planes(lines, np.full((2, 1, 1), 0.5, np.float32))
