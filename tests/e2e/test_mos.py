@@ -2,14 +2,11 @@
 
 import csv
 import json
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mos.helpers import served
 from PIL import Image
 
 from srgan_tf import cli, weights
@@ -54,21 +51,6 @@ def create(srgan, data, study, *more):
         *("--methods", f"nearest,theirs={data / 'theirs'},hr"),
         *("--calibration", data / "photos", "--calibration-images", 2, *more),
     )
-
-
-@contextmanager
-def served(study):
-    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
-    process = subprocess.Popen(
-        [*program, "mos", "serve", study, "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        address = re.search(r"http://\S+/", process.stdout.readline())[0]
-        yield address, re.search(r"token (\S+)", process.stdout.readline())[1]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_a_study_is_made_as_asked(srgan, data, tmp_path):
@@ -125,19 +107,12 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_help_needs_neither_tensorflow_nor_the_extra():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['mos', 'create', '--help'])\n"
-    code += "finally: assert not {'tensorflow', 'sqlalchemy', 'fastapi'} & set(sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0 and "examples:" in shown.stdout, shown.stderr
-
-
 @pytest.mark.slow
 def test_a_study_in_a_browser(srgan, data, tmp_path, browser):
     """Rating by keys, mouse and touch, with reloads, personal links and undo; then a report."""
     study = tmp_path / "study"
     assert create(srgan, data, study, "--repeats", 0, "--open")[0] == 0
-    with served(study) as (address, token):
+    with served(study) as (_, address, token):
         rate_by_keys(browser, address)
         rate_by_mouse(browser, address)
         look_on(browser, address, token)

@@ -14,6 +14,8 @@ from PIL import Image
 
 from srgan_tf import cli
 
+PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
+
 
 @pytest.fixture
 def srgan(weights, capsys):
@@ -170,14 +172,6 @@ def test_an_unknown_model(srgan, tmp_path):
     assert code == 2 and "can't be read as a Keras model" in lines[0]
 
 
-def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['upscale', '--help'])\n"
-    code += "finally: assert 'tensorflow' not in sys.modules"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "examples:" in shown.stdout and "--self-ensemble" in shown.stdout
-
-
 def test_a_released_generator_needs_no_tensorflow(tmp_path):
     """It does not need the packages of the extra `tensorflow` either."""
     absent = "tensorflow", "scipy", "skimage", "pydantic", "yaml", "matplotlib"
@@ -276,9 +270,8 @@ def test_as_a_process(tmp_path, weights):
     """TensorFlow prints nothing between the lines about bad files."""
     good, bad = photo(tmp_path / "good.png"), tmp_path / "bad.png"
     bad.touch()
-    program = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
     run = subprocess.run(
-        [*program, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
+        [*PROGRAM, "upscale", good, bad, "-o", tmp_path / "out", "--model", weights],
         capture_output=True,
         text=True,
     )
@@ -339,9 +332,6 @@ def test_a_warning_names_what_cannot_be_kept(srgan, tmp_path):
     code, lines = srgan(tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert code == 0
     assert lines == [f"warning: {tmp_path}/a.jpg: its ICC profile (damaged) is ignored"]
-
-
-PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 
 
 @pytest.mark.slow

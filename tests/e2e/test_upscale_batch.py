@@ -103,11 +103,3 @@ def test_wrong_requests(tmp_path, capsys):
         assert caught.value.code == 2
         assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.iterdir())
-
-
-def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['upscale-batch', '--help'])\n"
-    code += "finally: assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "examples:" in shown.stdout and "-- RUNNER_OPTIONS" in shown.stdout
