@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 from test_images import pixels
+from test_upscale import PROGRAM, files
 
 from srgan_tf import cli, images
 
-PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 needs_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None,
     reason="needs Apache Beam: pip install -e '.[beam]'",
@@ -23,10 +23,6 @@ needs_beam = pytest.mark.skipif(
 def run(command, *arguments):
     words = [*PROGRAM, command, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=300)
-
-
-def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.slow
