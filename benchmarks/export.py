@@ -34,6 +34,7 @@ from srgan_tf.export.fidelity import Tolerance, calibration_photos, compare, ref
 from srgan_tf.export.graph import inference_graph, with_low_slopes
 from srgan_tf.export.quantize import FakeQuantGraph, float_layers, measure_ranges, round_weights
 from srgan_tf.export.tflite import convert
+from srgan_tf.files import write_json
 from srgan_tf.images import to_levels
 from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.weights import load_generator
@@ -166,8 +167,7 @@ def main() -> None:
         key = ", ".join([f"{arguments.threads} threads", *results["cpu_flags"]])
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-        text = json.dumps({**former, key: results}, indent=2, ensure_ascii=False)
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        write_json(arguments.out, {**former, key: results})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Are two LiteRT engines with one thread each faster than one engine with two threads?
+"""Measure two LiteRT engines with one thread each against one engine with two threads.
 
     python benchmarks/litert_threads.py [--model NAME] [--out FILE]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -32,7 +31,7 @@ import numpy as np
 from timing import seconds_in_turns
 
 from srgan_tf import Upscaler
-from srgan_tf.files import atomic_write
+from srgan_tf.files import write_json
 from srgan_tf.images import to_levels, write_image
 from srgan_tf.weights import default_model, find_litert
 
@@ -208,9 +207,7 @@ def main() -> None:
         results["baseline"] = commit
         results["command"] += " --baseline CHECKOUT"
     if arguments.out:
-        with atomic_write(arguments.out) as temporary:
-            text = json.dumps(results, indent=2, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

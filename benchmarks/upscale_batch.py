@@ -121,7 +121,7 @@ def main() -> None:
         "command": f"python benchmarks/upscale_batch.py --model {arguments.model}",
         "cores": len(os.sched_getaffinity(0)),
         "versions": {
-            name: importlib.metadata.version(name) for name in ("tensorflow", "apache-beam")
+            name: importlib.metadata.version(name) for name in ("ai-edge-litert", "apache-beam")
         },
     }
     with tempfile.TemporaryDirectory() as scratch:

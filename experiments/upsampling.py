@@ -1,4 +1,4 @@
-"""Does another upsampler keep a GAN from drawing a grid with the period of LR's pixels?
+"""Measure which upsamplers and losses prevent a grid with the period of LR's pixels.
 
     python experiments/upsampling.py --data PHOTOS --vgg FILE [--out FILE]
 

@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, locked_folders):
     assert (images, problems) == (["z.png"], [("locked", "can't be read: Permission denied")])
 
 
-def test_what_a_path_is(tmp_path):
+def test_paths_are_folders_files_or_missing(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert is_folder(tmp_path) is True
     assert is_folder(touch(tmp_path / "a")) is False
@@ -108,7 +108,7 @@ def test_a_file_has_the_umasks_mode_where_none_can_be_changed(tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "secret"]
 
 
-def test_a_file_is_whole_or_not_there(tmp_path):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     (tmp_path / "a.txt").write_text("before")
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")

@@ -76,7 +76,7 @@ def log_sigmoid(x):
     return -np.logaddexp(0, -np.asarray(x, np.float64))
 
 
-def test_consistency_is_that_of_block_means():
+def test_lowres_mse_is_that_of_block_means():
     rng = np.random.default_rng(0)
     hr, sr = rng.uniform(-1, 1, (2, 2, 8, 12, 3)).astype("float32")
     means = [x.reshape(2, 2, 4, 3, 4, 3).mean((2, 4)) for x in (hr, sr)]
@@ -140,7 +140,7 @@ def test_coherence_is_of_frequencies_apart():
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_coherence_of_noise_is_none_whatever_the_number_of_windows(count):
+def test_coherence_of_noise_is_zero_for_any_number_of_windows(count):
     rng = np.random.default_rng(0)
     losses = [
         float(coherence_loss(rng.normal(0, 0.3, (count, 96, 96, 3)).astype("float32"), 4))
@@ -149,7 +149,7 @@ def test_coherence_of_noise_is_none_whatever_the_number_of_windows(count):
     assert abs(np.mean(losses)) < 0.002
 
 
-def test_coherence_is_of_what_is_tied_to_the_blocks():
+def test_coherence_measures_patterns_tied_to_the_blocks():
     rng = np.random.default_rng(0)
     texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")
     dots = np.zeros_like(texture)

@@ -34,7 +34,7 @@ def test_a_file_goes_before_a_recipe_and_a_folder_does_not(tmp_path, monkeypatch
     assert find_recipe("srgan_photo") == FOLDER / "srgan_photo.yaml"
 
 
-def test_an_unknown_name_is_told_the_nearest_and_where_recipes_are(tmp_path):
+def test_the_error_of_an_unknown_name_suggests_the_nearest(tmp_path):
     message = error_of("srgan_foto.yaml")
     assert "srgan_foto.yaml: no such recipe, did you mean srgan_photo?" in message
     assert message.endswith(str(FOLDER))

@@ -106,7 +106,7 @@ def test_keeps_linear_ramps_in_the_interior(scale):
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([2, 4, 8]))
 @settings(max_examples=25)
-def test_gives_whole_grey_levels_of_the_right_shape(height, width, scale):
+def test_results_are_uint8_of_the_right_shape(height, width, scale):
     image = np.random.default_rng(height).integers(0, 2, (1, height, width, 3)) * 255.0
     for resized, factor in (
         (bicubic_upscale(image, scale), scale),

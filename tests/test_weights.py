@@ -53,7 +53,7 @@ def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
     assert find_generator(file) == find_generator(str(tmp_path)) == file
 
 
-def test_a_missing_name_is_told_the_nearest_and_the_ways(release):
+def test_the_error_of_a_missing_name_suggests_the_nearest(release):
     with pytest.raises(UserError, match=r"did you mean srresnet-mse\?.*srgan train --stage"):
         find_generator("srresnet_mse")
     release.unlink()

@@ -1,8 +1,8 @@
-"""Draw the README's contact sheet: crops at 100 % by bicubic, the released generators and HR.
+"""Draw the picture of docs/generators.md: crops by bicubic, released generators and HR, at 100 %.
 
     python tools/contact_sheet.py --data DIR
 
-It shows the square of each photo that lost most in LR.
+It shows the square of each photo whose detail is lost most in LR.
 """
 
 from __future__ import annotations

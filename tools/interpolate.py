@@ -76,7 +76,7 @@ def main() -> None:
     except (UserError, OSError) as error:
         parser.error(str(error))
 
-    for key in ("validation", "sha256"):  # were of RUN_DIR's weights
+    for key in ("validation", "sha256"):  # those of RUN_DIR's weights
         card.pop(key, None)
     card["interpolated"] = {
         "share": arguments.share,
@@ -84,12 +84,12 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".partial-") as temporary:
-        whole = Path(temporary) / "whole"
-        whole.mkdir()
-        save_generator(generator, whole / GENERATOR_FILE)
-        write_json(whole / CARD_FILE, card)
-        shutil.copytree(arguments.run / "logs", whole / "logs")
-        whole.rename(arguments.out)
+        folder = Path(temporary) / "run"
+        folder.mkdir()
+        save_generator(generator, folder / GENERATOR_FILE)
+        write_json(folder / CARD_FILE, card)
+        shutil.copytree(arguments.run / "logs", folder / "logs")
+        folder.rename(arguments.out)
     print(arguments.out)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image, ImageFile
 
 from srgan_tf.data.sources import open_source
+from srgan_tf.files import atomic_write
 
 
 def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int:
@@ -29,11 +30,12 @@ def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int
     scale = min(1.0, max(scale, arguments.min_side / min(image.size)))
     size = tuple(max(1, round(side * scale)) for side in image.size)
     path = out / Path(name).with_suffix(".jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A progressive file is written at once: Pillow's buffer must hold it.
     ImageFile.MAXBLOCK = 3 * image.width * image.height
     small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
-    small.save(path, quality=arguments.quality, subsampling=0, optimize=True, progressive=True)
+    options = {"subsampling": 0, "optimize": True, "progressive": True}
+    with atomic_write(path) as temporary:
+        small.save(temporary, "JPEG", quality=arguments.quality, **options)
     return path.stat().st_size
 
 

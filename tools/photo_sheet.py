@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from srgan_tf import Upscaler
 from srgan_tf.data.sources import read_photo
+from srgan_tf.files import atomic_write
 
 GAP, LABEL = 4, 18
 
@@ -24,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="a JPEG")
     parser.add_argument("--models", default="srgan-vgg54,srgan-photo")
     parser.add_argument("--names", help="photos by stem; default: all")
     parser.add_argument("--at", action="append", default=[], metavar="NAME=X,Y")
@@ -61,7 +62,8 @@ def main() -> None:
     for index, strip in enumerate(strips):
         row, column = divmod(index, arguments.columns)
         sheet.paste(strip, (column * (width + 2 * GAP), row * height))
-    sheet.save(arguments.out, quality=arguments.quality)
+    with atomic_write(arguments.out) as temporary:
+        sheet.save(temporary, "JPEG", quality=arguments.quality)
 
 
 if __name__ == "__main__":

@@ -1,81 +1,121 @@
-"""Write the README's table of results from the committed report.
+"""Write the numbers into the README's table of generators.
 
     srgan evaluate --data DIR --out docs/results/evaluation
+    python benchmarks/export.py --threads 2 --out docs/results/export.json
     python tools/readme_table.py
 
-The table replaces the text between `<!-- results -->` and `<!-- /results -->`. With --check nothing
-is written, and the exit code is 1 if the README's table is outdated.
+The table is between `<!-- generators -->` and `<!-- /generators -->`. Its rows and its first three
+columns are written by hand; the other columns come from the released cards and from the results of
+the two commands above.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+import srgan_tf.weights
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2
 from srgan_tf.files import write_text
 from srgan_tf.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results" / "evaluation" / "results.json"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+BEGIN, END = "<!-- generators -->", "<!-- /generators -->"
+HEADER = ["`--model`", "for", "training", "parameters", "speed"]
+BY_HAND = 3
+MEASURES = {"psnr": ".2f", "ssim": ".3f", "vgg54": ".3f"}
+REFERENCE = "srresnet-mse"
+CPU = "2 threads, avx2, avx512_vnni, avx512f, avx_vnni"
+"""The key in export.json."""
 
 
-def table(results: dict) -> str:
-    """Format a row per method with its scores on each clean set, and the paper's PSNR."""
+def read_results() -> tuple[dict, dict[str, dict], dict[str, float]]:
+    """Read the report, the cards by name, and LiteRT's seconds in float32 on 2 threads by name."""
+    folder = ROOT / "docs" / "results"
+    report = json.loads((folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    weights = Path(srgan_tf.weights.__file__).parent
+    cards = {
+        name: json.loads((weights / f"{name}.json").read_text(encoding="utf-8"))
+        for name in srgan_tf.weights.released()
+    }
+    speeds = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+    kind = " LiteRT float32"
+    seconds = {
+        name.removesuffix(kind): value
+        for name, value in speeds[CPU]["seconds"].items()
+        if name.endswith(kind)
+    }
+    return report, cards, seconds
+
+
+def table(rows: list[list[str]], report: dict, cards: dict, seconds: dict) -> str:
+    """Format the table.
+
+    Args:
+        rows: the cells written by hand, of which the first names the method.
+        report: of `srgan evaluate`; scores are those of its clean sets.
+        cards: of the released generators, by name.
+        seconds: by name; a generator's speed is that of the measured one with its architecture,
+            relative to `REFERENCE`.
+
+    Raises:
+        ValueError: the rows are not those of the report's methods.
+    """
     sets = [
         name
-        for name, details in results["sets"].items()
+        for name, details in report["sets"].items()
         if details.get("degradation", "clean") == "clean"
     ]
-    measured = [name for name in ("psnr", "ssim", "vgg54") if name in results["measures"]]
-    titles = {"psnr": "PSNR dB", "ssim": "SSIM", "vgg54": "VGG54 distance"}
-    title = f"×{results['scale']}, Y channel, {' / '.join(titles[name] for name in measured)}"
-    rows = []
-    for method, details in results["methods"].items():
-        if method == "hr":
-            continue
-        row = [details["label"]]
-        for name in sets:
-            means = results["means"][name][method]
-            shapes = {"psnr": ".2f", "ssim": ".4f", "vgg54": ".3f"}
-            complete = all(means[m] is not None for m in measured)
-            values = (format(means[m], shapes[m]) for m in measured) if complete else ("–",)
-            row.append(" / ".join(values))
-        published = {**TABLE_1.scores, **TABLE_2.scores}
-        paper = [published.get((name, method)) for name in sets]
-        known = any(paper)
-        row.append(" / ".join(f"{f.psnr:.2f}" if f else "–" for f in paper) if known else "–")
-        rows.append(row)
-    return markdown_table([title, *sets, "the paper's PSNR"], rows)
+    names = [row[0].strip("`") for row in rows]
+    if different := set(names) ^ (report["methods"].keys() - {"hr"}):
+        raise ValueError(f"only in one of table and report: {', '.join(sorted(different))}")
+    speeds = {
+        json.dumps(cards[name]["recipe"]["generator"]): f"{seconds[REFERENCE] / value:.2g}"
+        for name, value in seconds.items()
+    }
+    published = {**TABLE_1.scores, **TABLE_2.scores}
+    complete = []
+    for name, row in zip(names, rows, strict=True):
+        size, speed = "", ""
+        if name in cards:
+            size = f"{cards[name]['parameters'] / 1e6:.2g} M"
+            speed = speeds.get(json.dumps(cards[name]["recipe"]["generator"]), "–")
+        means = [report["means"][each][name] for each in sets]
+        scores = [" / ".join(format(m[key], f) for key, f in MEASURES.items()) for m in means]
+        paper = [published.get((each, name)) for each in sets]
+        of_paper = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
+        complete.append([*row, size, speed, *scores, of_paper if any(paper) else ""])
+    return markdown_table([*HEADER, *sets, "the paper's PSNR"], complete)
+
+
+def rows_by_hand(readme: str) -> list[list[str]]:
+    """Return the cells written by hand. Raises ValueError without markers."""
+    lines = _split(readme)[1].strip().splitlines()[2:]
+    return [[cell.strip() for cell in line.split("|")[1 : 1 + BY_HAND]] for line in lines]
 
 
 def replace(readme: str, content: str) -> str:
     """Return the README with `content` between its markers. Raises ValueError without markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{BEGIN} … {END} is missing")
+    before, _, after = _split(readme)
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
+def _split(readme: str) -> tuple[str, str, str]:
+    before, begin, rest = readme.partition(BEGIN)
+    content, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{BEGIN} … {END} is missing")
+    return before, content, after
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="only compare")
-    arguments = parser.parse_args()
-    old = README.read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     try:
-        new = replace(old, table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        write_text(README, replace(readme, table(rows_by_hand(readme), *read_results())))
     except ValueError as error:
         sys.exit(f"{README}: {error}")
-    if arguments.check:
-        sys.exit(f"{README}: outdated; run tools/readme_table.py" if new != old else 0)
-    write_text(README, new)
 
 
 if __name__ == "__main__":

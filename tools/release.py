@@ -30,17 +30,6 @@ from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
 PATHS = ("source", "weights", "start_from")
-GAN_LOGS = (
-    "content",
-    "adversarial",
-    "consistency",
-    "grid",
-    "spectrum",
-    "coherence",
-    "d_loss",
-    "d_hr",
-    "d_sr",
-)
 
 
 def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
@@ -62,15 +51,15 @@ def curve(logs: Path) -> list[dict[str, float]]:
     """Read a run's TensorBoard logs.
 
     Returns:
-        One row per logged step, with `psnr` and `ssim` of validations and, for a GAN, the losses of
-        one batch (GAN_LOGS).
+        One row per logged step, with `psnr` and `ssim` of validations and, for a GAN, all logs of
+        one batch: losses, D(HR), D(SR) and the norms of gradients.
     """
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
     names = {f"validation/{measure}": measure for measure in ("psnr", "ssim")}
     if "train/d_loss" in logged:
-        names |= {f"train/{loss}": loss for loss in GAN_LOGS if f"train/{loss}" in logged}
+        names |= {tag: tag.removeprefix("train/") for tag in logged if tag.startswith("train/")}
     rows: dict[int, dict[str, float]] = {}  # by step: a resumed run may have logged one twice
     for tag, name in names.items():
         for event in events.Tensors(tag):
@@ -106,6 +95,8 @@ def held_out_photos(card: dict[str, Any]) -> tuple[Any, ...]:
 
 def reason_to_keep(before: dict[str, Any], card: dict[str, Any]) -> str | None:
     """Return why to keep a release; None if the new one is better on held-out photos."""
+    if "validation" not in before or "validation" not in card:
+        return "or this run was not validated: compare both with tools/heldout.py"
     if held_out_photos(before) != held_out_photos(card):
         return "was validated on other photos: compare both with tools/heldout.py"
     psnr, new = before["validation"]["psnr"], card["validation"]["psnr"]

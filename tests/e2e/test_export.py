@@ -1,8 +1,6 @@
 """`export.py` as a user runs it, and `srgan upscale` with the exported models."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -147,11 +145,3 @@ def test_names(weights, tmp_path):
     assert export._name(str(weights), released) == "tiny"
     assert export._name(str(run_folder), released) == "mine-gan"
     assert export._name(str(run_folder / "generator.keras"), released) == "mine-gan"
-
-
-def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['export', '--help'])\n"
-    code += "finally: assert 'tensorflow' not in sys.modules"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "examples:" in shown.stdout and "--calibration" in shown.stdout

@@ -109,15 +109,8 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
-def test_help_needs_neither_tensorflow_nor_the_extra():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['mos', 'create', '--help'])\n"
-    code += "finally: assert not {'tensorflow', 'sqlalchemy', 'fastapi'} & set(sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0 and "examples:" in shown.stdout, shown.stderr
-
-
 @pytest.mark.slow
-def test_a_whole_study_in_a_browser(srgan, data, tmp_path, browser):
+def test_a_study_in_a_browser(srgan, data, tmp_path, browser):
     """Rating by keys, mouse and touch, with reloads, personal links and undo; then a report."""
     study = tmp_path / "study"
     assert create(srgan, data, study, "--repeats", 0, "--open")[0] == 0

@@ -172,14 +172,6 @@ def test_an_unknown_model(srgan, tmp_path):
     assert code == 2 and "can't be read as a Keras model" in lines[0]
 
 
-def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['upscale', '--help'])\n"
-    code += "finally: assert 'tensorflow' not in sys.modules"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "examples:" in shown.stdout and "--self-ensemble" in shown.stdout
-
-
 def test_a_released_generator_needs_no_tensorflow(tmp_path):
     """It does not need the packages of the extra `tensorflow` either."""
     absent = "tensorflow", "scipy", "skimage", "pydantic", "yaml", "matplotlib"

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 from test_images import pixels
+from test_upscale import PROGRAM, files
 
 from srgan_tf import cli, images
 
-PROGRAM = [sys.executable, "-c", "from srgan_tf.cli import main; main()"]
 needs_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None,
     reason="needs Apache Beam: pip install -e '.[beam]'",
@@ -23,10 +23,6 @@ needs_beam = pytest.mark.skipif(
 def run(command, *arguments):
     words = [*PROGRAM, command, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=300)
-
-
-def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.slow
@@ -103,11 +99,3 @@ def test_wrong_requests(tmp_path, capsys):
         assert caught.value.code == 2
         assert words in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.iterdir())
-
-
-def test_help_needs_no_tensorflow_and_has_examples():
-    code = "import sys; from srgan_tf.cli import main\ntry: main(['upscale-batch', '--help'])\n"
-    code += "finally: assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "examples:" in shown.stdout and "-- RUNNER_OPTIONS" in shown.stdout

@@ -5,14 +5,10 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from server import NAME, Server
 
 from srgan_tf import Upscaler

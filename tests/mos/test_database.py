@@ -182,7 +182,7 @@ def test_a_database_belongs_to_one_study(url):
         ("sqlite:////nowhere/at/all.db", "unable to open"),
     ],
 )
-def test_databases_that_can_not_be_used(url, words):
+def test_unusable_databases_are_refused(url, words):
     with pytest.raises(UserError, match=words) as caught:
         Database(url, "d" * 32).create()
     assert "secret" not in str(caught.value)

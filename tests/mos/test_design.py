@@ -70,7 +70,7 @@ def test_an_image_is_equally_likely_at_every_place():
     repeats=st.integers(0, 3),
     seed=st.integers(0, 1000),
 )
-def test_whole_designs_are_complete_and_apart(images, repeats, seed):
+def test_orders_are_complete_and_keep_versions_of_an_image_apart(images, repeats, seed):
     plan = make(images, repeats=repeats)
     showings = design.draw(plan, {}, random.Random(seed))
     assert apart(showings)

@@ -16,7 +16,7 @@ OF_CARD = {key: CARD[key] for key in ("name", "phase", "steps", "recipe")}
 @pytest.mark.parametrize(
     ("weights", "card"), [("generator.keras", "card.json"), ("a.keras", "a.json")]
 )
-def test_the_card_beside_weights_tells_of_them_and_of_their_parents(weights, card, tmp_path):
+def test_the_card_beside_weights_has_their_ancestry(weights, card, tmp_path):
     (tmp_path / weights).write_bytes(b"weights")
     assert ancestry(tmp_path / weights) == [{"sha256": DIGEST}]
     (tmp_path / card).write_text(json.dumps(CARD))

@@ -93,7 +93,7 @@ def test_saving_validating_and_logging_keep_to_their_own_steps(monkeypatch):
     assert steps.fetched == [1, 6, 7, 10, 12, 13, 18, 19, 20]
 
 
-def test_a_resumed_loop_does_what_is_left(monkeypatch):
+def test_a_resumed_loop_trains_the_remaining_steps(monkeypatch):
     steps = Steps(first=17)
     steps.run(monkeypatch)
     assert (steps.trained, steps.saved, steps.measured) == ([18, 19, 20], [18, 20], [])

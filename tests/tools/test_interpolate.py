@@ -1,19 +1,11 @@
 """Network interpolation of two generators."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from interpolate import interpolate
 
 from srgan_tf.errors import UserError
 from srgan_tf.models import SRResNet
-
-_SPEC = importlib.util.spec_from_file_location(
-    "interpolate", Path(__file__).parents[1] / "tools" / "interpolate.py"
-)
-interpolate = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(interpolate)
 
 
 def _generator(value: float, blocks: int = 1) -> SRResNet:
@@ -24,13 +16,13 @@ def _generator(value: float, blocks: int = 1) -> SRResNet:
 
 
 def test_every_weight_is_the_share_of_one_and_the_rest_of_the_other():
-    between = interpolate.interpolate(_generator(1.0), _generator(5.0), share=0.25)
+    between = interpolate(_generator(1.0), _generator(5.0), share=0.25)
     for weight in between.get_weights():
         np.testing.assert_array_equal(weight, 4.0)
 
 
 def test_other_architectures_and_shares_are_refused():
     with pytest.raises(UserError, match="same architecture"):
-        interpolate.interpolate(_generator(1.0), _generator(1.0, blocks=2), share=0.5)
+        interpolate(_generator(1.0), _generator(1.0, blocks=2), share=0.5)
     with pytest.raises(UserError, match=r"1\.5"):
-        interpolate.interpolate(_generator(1.0), _generator(1.0), share=1.5)
+        interpolate(_generator(1.0), _generator(1.0), share=1.5)

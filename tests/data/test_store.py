@@ -107,7 +107,7 @@ def test_an_interrupted_decoding_leaves_nothing_and_can_be_repeated(cache):
     assert len(open_store(source(PHOTOS))) == 3
 
 
-def test_a_killed_decoding_is_never_taken_for_a_whole_one(cache):
+def test_a_store_of_a_killed_decoding_is_not_used(cache):
     program = """
 import os, signal, numpy as np
 from srgan_tf.data.sources import PhotoSource

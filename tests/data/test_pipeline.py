@@ -178,7 +178,7 @@ def test_the_dataset_gives_the_batches_of_its_steps():
         assert (lr.shape, hr.shape) == ((8, 4, 4, 3), (8, 16, 16, 3))
 
 
-def test_a_resumed_dataset_goes_on_where_it_was_left():
+def test_a_resumed_dataset_continues():
     unbroken, resumed = batches(range(4)), batches(range(2)) + batches(range(2, 4))
     for (_, a), (_, b) in zip(unbroken, resumed, strict=True):
         np.testing.assert_array_equal(a, b)

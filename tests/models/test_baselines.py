@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_models import parameters
 
 from srgan_tf.config import PretrainConfig
 from srgan_tf.inference.keras import KerasEngine
@@ -33,10 +34,6 @@ def randomise(model):
     rng = np.random.default_rng(1)
     model.set_weights([w + rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
     return model
-
-
-def parameters(model) -> int:
-    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
 def test_interpolation_is_matlabs_without_its_rounding():

@@ -1,16 +1,10 @@
-"""Releases are replaced by scores on held-out photos, not on benchmark sets."""
+"""Releases: their learning curves, and whether a run replaces one."""
 
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
-
-_SPEC = importlib.util.spec_from_file_location(
-    "release", Path(__file__).parents[1] / "tools" / "release.py"
-)
-release = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(release)
+import release
+import tensorflow as tf
 
 CARD = {
     "data": {"photos": 100, "held_out": 16, "fingerprint": "abc"},
@@ -44,6 +38,26 @@ def changed(**values):
         (changed(validation__psnr=27.0, recipe__data__degradation="photo"), "other photos"),
     ],
 )
-def test_a_release_is_replaced_by_what_is_better_on_the_same_held_out_photos(card, reason):
+def test_a_release_is_replaced_if_the_run_is_better_on_the_same_held_out_photos(card, reason):
     found = release.reason_to_keep(CARD, card)
     assert (found is None) if reason is None else (reason in found)
+
+
+def test_interpolated_weights_without_a_validation_are_not_compared():
+    interpolated = {key: value for key, value in CARD.items() if key != "validation"}
+    for before, card in ((CARD, interpolated), (interpolated, CARD)):
+        assert "was not validated" in release.reason_to_keep(before, card)
+
+
+def test_the_curve_of_a_gan_has_validations_and_every_loss(tmp_path):
+    with tf.summary.create_file_writer(str(tmp_path)).as_default() as writer:
+        for name, value in (("d_loss", 0.5), ("vgg54", 0.25)):
+            tf.summary.scalar(f"train/{name}", value, step=1)
+        tf.summary.scalar("steps_per_second", 9.0, step=1)
+        tf.summary.scalar("validation/psnr", 30.0, step=2)
+        tf.summary.scalar("validation/ssim", 0.75, step=2)
+        writer.flush()
+    assert release.curve(tmp_path) == [
+        {"step": 1, "d_loss": 0.5, "vgg54": 0.25},
+        {"step": 2, "psnr": 30.0, "ssim": 0.75},
+    ]
