@@ -161,7 +161,7 @@ def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
     for axis in (1, 3):
         frames = tf.signal.frame(frames, side, side // 2, axis=axis)
     frames = window[:, None] * window * tf.transpose(frames, [0, 1, 3, 5, 2, 4])
-    return tf.signal.fft2d(tf.cast(frames, tf.complex64))
+    return tf.signal.fft2d(tf.complex(frames, 0.0))
 
 
 def _power(spectra: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ from PIL import Image
 from srgan_tf import cli
 from srgan_tf.errors import UserError
 from srgan_tf.export import fidelity
-from srgan_tf.export.fidelity import ReferencePhoto, Tolerance, compare
+from srgan_tf.export.fidelity import TOLERANCES, ReferencePhoto, Tolerance, compare
 from srgan_tf.inference.keras import KerasEngine
 
 
