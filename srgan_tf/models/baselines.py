@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.metrics import BLACK, BT601
-from srgan_tf.models.generator import PhotoModel
-from srgan_tf.models.srresnet import SCALES
+from srgan_tf.models.generator import Generator
 from srgan_tf.resize import cubic
 
 # Change of R, G and B per change of Y, with constant Cb and Cr.
@@ -53,26 +52,17 @@ def bicubic_interpolate(images: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.concat(planes, axis=-1)
 
 
-class LumaGenerator(PhotoModel):
-    """A generator whose network enlarges luma only.
-
-    Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
-    [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
+class LumaGenerator(Generator):
+    """Base class of the generators whose network enlarges luma only, by `predictions`.
 
     Args:
         scale: 2, 4 or 8.
-
-    Raises:
-        ValueError: another scale.
     """
 
     features_radius = 0  # all of it is in `upsample`
 
     def __init__(self, scale: int = 4, **kwargs):
-        if scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, not {scale}")
-        super().__init__(autocast=False, **kwargs)  # bicubic needs float32
-        self.scale = scale
+        super().__init__(scale, autocast=False, **kwargs)  # bicubic needs float32
 
     def predictions(self, y: tf.Tensor) -> list[tf.Tensor]:
         """Enlarge luma [N, H, W, 1] in [0, 1] to float32 [N, scale·H, scale·W, 1].
@@ -103,9 +93,6 @@ class LumaGenerator(PhotoModel):
         """Radius of the receptive field, in pixels of the photo."""
         return math.ceil(self.network_radius / self.scale) + 2  # 2: bicubic
 
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale}
-
     def _conv(self, filters: int, size: int, **kwargs) -> keras.layers.Conv2D:
         return keras.layers.Conv2D(filters, size, padding="same", dtype=self.dtype_policy, **kwargs)
 
@@ -133,7 +120,7 @@ class SRCNN(LumaGenerator):
         # One channel passes the bicubic image through to the output.
         self.reconstruction.kernel.assign(np.zeros(self.reconstruction.kernel.shape))
         for layer in (self.patches, self.mapping, self.reconstruction):
-            _carry(layer, 1.0)
+            _pass_through(layer, 1.0)
 
     def predictions(self, y):
         x = bicubic_interpolate(y, self.scale)
@@ -166,9 +153,9 @@ class ESPCN(LumaGenerator):
         self.subpixels.build((None, None, None, 32))
         # One channel passes the image, centred and small enough for tanh to be nearly linear.
         gain = 0.25
-        _carry(self.head, gain)
+        _pass_through(self.head, gain)
         self.head.bias.assign(-0.5 * gain * np.eye(64)[0])
-        _carry(self.mapping, 1.0)
+        _pass_through(self.mapping, 1.0)
         offsets = (np.arange(self.scale) + 0.5) / self.scale - 0.5
         taps = np.maximum(0.0, 1.0 - np.abs(offsets - np.arange(-1, 2)[:, None]))
         kernel = np.zeros(self.subpixels.kernel.shape)
@@ -273,7 +260,7 @@ def identity(shape, dtype=None) -> np.ndarray:
     return kernel
 
 
-def _carry(conv: keras.layers.Conv2D, gain: float) -> None:
+def _pass_through(conv: keras.layers.Conv2D, gain: float) -> None:
     """Make the first output channel of a convolution `gain` times its first input channel."""
     kernel = conv.kernel.numpy()
     kernel[..., 0] = 0.0

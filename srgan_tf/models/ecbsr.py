@@ -4,9 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.models.generator import PHOTOS, PhotoModel
+from srgan_tf.models.generator import PHOTOS, Generator
 from srgan_tf.models.layers import Activation, make_prelu
-from srgan_tf.models.srresnet import SCALES
 
 _SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
 _LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
@@ -66,11 +65,10 @@ class EdgeConv2D(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
-class ECBSR(PhotoModel):
+class ECBSR(Generator):
     """ECBSR: a chain of 3×3 convolutions at low resolution, then one pixel shuffle.
 
-    Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
-    [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
+    Inputs and outputs are those of `Generator`.
 
     The input is repeated for each phase of the pixel shuffle and added before it: a new model
     computes nearest-neighbour upscaling.
@@ -93,15 +91,12 @@ class ECBSR(PhotoModel):
         activation: Activation = "prelu",
         **kwargs,
     ):
-        if scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, not {scale}")
         if blocks < 1 or filters < 1:
             raise ValueError(
                 f"ECBSR needs blocks >= 1 and filters >= 1, not {blocks} and {filters}"
             )
-        super().__init__(**kwargs)
-        self.scale, self.blocks, self.filters = scale, blocks, filters
-        self.activation = activation
+        super().__init__(scale, **kwargs)
+        self.blocks, self.filters, self.activation = blocks, filters, activation
         dtype = self.dtype_policy
         self.convs = [EdgeConv2D(filters, dtype=dtype) for _ in range(1 + blocks)]
         self.prelus = [make_prelu(activation, dtype) for _ in self.convs]
@@ -140,7 +135,6 @@ class ECBSR(PhotoModel):
     def get_config(self):
         return {
             **super().get_config(),
-            "scale": self.scale,
             "blocks": self.blocks,
             "filters": self.filters,
             "activation": self.activation,

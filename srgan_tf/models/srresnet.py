@@ -7,11 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.models.generator import PHOTOS, PhotoModel
+from srgan_tf.models.generator import PHOTOS, Generator
 from srgan_tf.models.layers import Activation, BatchNormalization, NarrowConv2D, make_prelu
 
 Upsampler = Literal["staged", "subpixel"]
-SCALES = (2, 4, 8)
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -46,11 +45,8 @@ class ResidualBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
-class SRResNet(PhotoModel):
-    """SRResNet, the paper's generator.
-
-    Call it with float [N, H, W, 3] in [0, 1], any H and W; it returns float32
-    [N, scale·H, scale·W, 3] nominally in [-1, 1] (not clipped).
+class SRResNet(Generator):
+    """SRResNet, the paper's generator; inputs and outputs are those of `Generator`.
 
     A new model computes bilinear upscaling, or nearest-neighbour if subpixel: the residual
     blocks are initially the identity, and three of the channels pass RGB to the output. The paper
@@ -77,14 +73,12 @@ class SRResNet(PhotoModel):
         upsampler: Upsampler = "staged",
         **kwargs,
     ):
-        if scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, not {scale}")
         if blocks < 1 or filters < 3:
             raise ValueError(
                 f"SRResNet needs blocks >= 1 and filters >= 3, not {blocks} and {filters}"
             )
-        super().__init__(**kwargs)
-        self.scale, self.blocks, self.filters = scale, blocks, filters
+        super().__init__(scale, **kwargs)
+        self.blocks, self.filters = blocks, filters
         self.activation, self.upsampler = activation, upsampler
         dtype = self.dtype_policy
         self.head = keras.layers.Conv2D(filters, 9, padding="same", dtype=dtype)
@@ -151,7 +145,6 @@ class SRResNet(PhotoModel):
     def get_config(self):
         return {
             **super().get_config(),
-            "scale": self.scale,
             "blocks": self.blocks,
             "filters": self.filters,
             "activation": self.activation,

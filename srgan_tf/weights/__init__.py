@@ -99,9 +99,7 @@ def load_generator(name: str | Path, precision: str = "float32") -> Generator:
 
 def with_precision(generator: Generator, precision: str) -> Generator:
     """Return a copy of a generator with another dtype policy."""
-    from srgan_tf.models.generator import PHOTOS
-
     copy = type(generator).from_config({**generator.get_config(), "dtype": precision})
-    copy.build(PHOTOS)
+    copy.build()
     copy.set_weights(generator.get_weights())
     return copy
