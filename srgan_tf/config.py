@@ -43,7 +43,7 @@ LossName = Literal[
 ]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 PREVIOUS = "previous"
-LOSSES: tuple[LossName, ...] = typing.get_args(LossName)
+LOSS_NAMES: tuple[LossName, ...] = typing.get_args(LossName)
 
 # PyYAML does not wrap the errors of its constructors of dates and numbers (2024-99-99, 0x_).
 _YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
@@ -172,7 +172,8 @@ class BlurConfig(_Range):
     probability: Probability = 0.5
     """Probability that a pass blurs."""
     sigma: tuple[float, float] = Field((0.05, 0.7))
-    """Standard deviation of the Gaussian, in pixels of the smaller of the pass' two images."""
+    """Range of the Gaussian's standard deviation, in pixels of the smaller of the pass' input and
+    output."""
     anisotropy: float = Field(1.4, ge=1)
     """Largest factor by which σ is multiplied along one axis and divided along the other."""
     sinc: Probability = 0.0
@@ -185,8 +186,8 @@ class NoiseConfig(_Range):
     probability: Probability = 0.5
     """Probability that a pass adds noise."""
     sigma: tuple[float, float] = Field((0.0, 15.0))
-    """Standard deviation in grey levels; low values are drawn more often. That of Poisson noise is
-    at mid-grey."""
+    """Range of the standard deviation, in grey levels; low values are drawn more often. For Poisson
+    noise it is the deviation at mid-grey."""
     poisson: Probability = 0.0
     """Share of noise whose variance is proportional to brightness, instead of Gaussian."""
     grey: Probability = 0.4
@@ -202,7 +203,7 @@ class CompressionConfig(_Range):
         30,
         95,
     )
-    """Pillow's quality, 1 to 100; 30 to 95 as in Real-ESRGAN."""
+    """Range of Pillow's quality, 1 to 100; 30 to 95 as in Real-ESRGAN."""
     subsampled: Probability = 0.67
     """Share of JPEGs with chroma at half the resolution (4:2:0) instead of 4:4:4."""
 
@@ -213,7 +214,8 @@ class DegradationPass(_Range):
     probability: Probability = 1.0
     """Probability of this pass; ignored for the last one, which always happens."""
     size: tuple[float, float] = (0.4, 1.0)
-    """Side to resize to, as a share of HR's; ignored for the last pass, which resizes to LR."""
+    """Range of the side to resize to, as a share of HR's; ignored for the last pass, which resizes
+    to LR."""
     filters: tuple[ResizeFilter, ...] = Field(
         ("bicubic", "lanczos", "box", "bilinear"), min_length=1
     )
@@ -245,8 +247,8 @@ class DataConfig(_Section):
     hr_crop: int = Field(96, ge=16)
     """Side of the square HR crops, in pixels; 96 in the paper."""
     crop_attempts: int = Field(1, ge=1)
-    """Number of random crops of a photo of which the one with the most detail at LR's size is
-    used: a step costs the same and learns little from a sky. 1 as in the paper."""
+    """Number of random crops drawn from a photo, of which the one with the most detail at LR's size
+    is used, as there is little to learn from a crop of the sky. 1 as in the paper."""
     min_downscale: float = Field(1.0, gt=0, le=1)
     """Lowest factor, drawn from here to 1, by which a photo is downscaled before it is cropped: it
     removes camera blur and JPEG artefacts. 1, no downscaling, as in the paper."""
@@ -261,7 +263,7 @@ class DataConfig(_Section):
 
 
 class VggConfig(_Section):
-    """The VGG19 of the perceptual losses."""
+    """The VGG19 network of the VGG losses."""
 
     weights: str = "imagenet"
     """`imagenet`, which Keras downloads, or the path of a `.weights.h5` file without top."""
@@ -275,8 +277,8 @@ class _StageConfig(_Section):
     """Number of updates of the generator."""
     start_from: str | None = PREVIOUS
     """Initial weights: a run folder, a `.keras` file, a released name, or null for new weights.
-    `previous` is the preceding phase; a first phase starts from new weights in the stage pretrain
-    and from srresnet-mse in the stage gan."""
+    `previous` is the result of the preceding phase; for a recipe's first phase it is new weights in
+    the stage pretrain, and srresnet-mse in the stage gan."""
     losses: Losses
     """Weights of the losses in the generator's loss, by their names in `srgan_tf.losses`."""
     jitter: bool = False
@@ -351,7 +353,7 @@ class Phase:
         stage: `pretrain` or `gan`.
         index: position among the recipe's phases, from 0.
         place: position among the phases of its stage, from 0.
-        section: its part of the recipe.
+        section: the phase's section of the recipe.
     """
 
     name: str
@@ -407,7 +409,7 @@ class Config(_Section):
     validate_every: int = Field(500, ge=1)
     """Number of steps between validations."""
     log_every: int = Field(50, ge=1)
-    """Number of steps between those whose losses are shown, logged and checked to be finite."""
+    """Number of steps between logs; the losses are then also shown and checked to be finite."""
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -510,7 +512,7 @@ def _assign(tree: Any, keys: list[str], value: Any, override: str) -> None:
             _assign(phase, keys, value, override)
         return
     if not isinstance(tree, dict):
-        raise UserError(f"--set {override}: no such section")
+        raise UserError(f"--set {override}: the recipe has no such section")
     key, *rest = keys
     stage, number = _numbered(key)
     if number is not None:
@@ -559,10 +561,11 @@ def _explain(error: ValidationError) -> str:
         key = ".".join(part for part in location if part not in _GENERATORS)
         if location[-1:] == ["[key]"]:
             name = str(problem["input"])
-            near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, LOSS_NAMES, n=1, cutoff=0.4)
             section = ".".join(location[:-2])
             hint = f", did you mean {section}.{near[0]}?" if near else ""
-            lines.append(f"unknown loss {section}.{name}{hint}; the losses are {', '.join(LOSSES)}")
+            known = ", ".join(LOSS_NAMES)
+            lines.append(f"unknown loss {section}.{name}{hint}; the losses are {known}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_nearest_key(location)}")
         elif problem["type"] == "missing":

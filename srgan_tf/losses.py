@@ -1,8 +1,8 @@
 """Losses of the generator and the discriminator.
 
 Images are float32 RGB [N, H, W, 3] in [-1, 1]; every loss is a float32 scalar, the mean
-over the batch. Recipes name the losses of `LOSSES` and `VGG_LOSSES` with their weights; to add one,
-write a function and add it there and to `srgan_tf.config.LossName`.
+over the batch. Recipes name the losses of `PIXEL_LOSSES` and `VGG_LOSSES` with their weights; to
+add one, write a function and add it there and to `srgan_tf.config.LossName`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ContentLosses:
     Calling it with HR and SR returns a dictionary of the losses by name.
 
     Args:
-        names: keys of `LOSSES` or `VGG_LOSSES`.
+        names: keys of `PIXEL_LOSSES` or `VGG_LOSSES`.
         scale: ratio of HR's side to LR's.
         vgg_weights: `imagenet` or the path of VGG19's weights without its top.
 
@@ -76,7 +76,7 @@ class ContentLosses:
             if name in VGG_LOSSES:
                 losses[name] = VGG_LOSSES[name].function(*features)
             else:
-                losses[name] = LOSSES[name](hr, sr, self.scale)
+                losses[name] = PIXEL_LOSSES[name](hr, sr, self.scale)
         return losses
 
 
@@ -208,6 +208,25 @@ class VggFeatures:
         return self.model(bgr_minus_mean, training=False)
 
 
+def _vgg19(weights: str) -> keras.Model:
+    remedy = (
+        "Keras downloads them if there is a network; otherwise give the path of "
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
+    )
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise UserError(f"vgg.weights: {weights}: no such file; {remedy}")
+    before = keras.config.dtype_policy()
+    # VGG19 runs in float32 under any policy, as differences of features are small compared with the
+    # features; keras.applications has no dtype argument.
+    keras.config.set_dtype_policy("float32")
+    try:
+        return keras.applications.VGG19(include_top=False, weights=weights)
+    except Exception as error:
+        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {remedy}") from error
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def paper_features(features: Features, layer: str) -> tf.Tensor:
     """Return scaled features after the activation, which the paper's VGG losses compare."""
     return FEATURE_SCALE * tf.nn.relu(features[layer])
@@ -231,25 +250,6 @@ def perceptual_loss(hr: Features, sr: Features) -> tf.Tensor:
     )
 
 
-def _vgg19(weights: str) -> keras.Model:
-    remedy = (
-        "Keras downloads them if there is a network; otherwise give the path of "
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
-    )
-    if weights != "imagenet" and not Path(weights).is_file():
-        raise UserError(f"vgg.weights: {weights}: no such file; {remedy}")
-    before = keras.config.dtype_policy()
-    # VGG19 runs in float32 under any policy, as differences of features are small compared with the
-    # features; keras.applications has no dtype argument.
-    keras.config.set_dtype_policy("float32")
-    try:
-        return keras.applications.VGG19(include_top=False, weights=weights)
-    except Exception as error:
-        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {remedy}") from error
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def adversarial_loss(sr_logits: tf.Tensor) -> tf.Tensor:
     """Compute -log D(G(LR)), averaged (equation 6)."""
     return tf.reduce_mean(tf.nn.softplus(-sr_logits))
@@ -260,7 +260,7 @@ def discriminator_loss(hr_logits: tf.Tensor, sr_logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.softplus(-hr_logits)) + tf.reduce_mean(tf.nn.softplus(sr_logits))
 
 
-LOSSES: dict[str, Callable[..., tf.Tensor]] = {
+PIXEL_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "mse": mse_loss,
     "l1": l1_loss,
     "psnr": psnr_loss,

@@ -14,8 +14,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import UserError
 from srgan_tf.losses import (
-    LOSSES,
     PERCEPTUAL_LAYERS,
+    PIXEL_LOSSES,
     VGG_LOSSES,
     ContentLosses,
     VggFeatures,
@@ -86,7 +86,7 @@ def test_lowres_mse_is_that_of_block_means():
     assert float(lowres_mse_loss(hr, hr + checkerboard, 4)) == pytest.approx(0, abs=1e-12)
 
 
-def test_spectrum_is_of_power():
+def test_log_spectrum_mse_compares_power():
     rng = np.random.default_rng(0)
     hr = rng.uniform(-0.1, 0.1, (2, 96, 96, 3)).astype("float32")
     for one, other in ((hr, 3 * hr), (3 * hr, hr)):
@@ -118,14 +118,14 @@ def grey(*images):
     return [np.repeat(x @ [[0.299], [0.587], [0.114]], 3, -1).astype("float32") for x in images]
 
 
-def test_spectrum_is_welchs():
+def test_log_spectrum_mse_is_of_welchs_estimate():
     hr, sr = grey(*np.random.default_rng(0).uniform(-1, 1, (2, 1, 64, 48, 3)))
     difference = np.log(welch_power(sr[0])) - np.log(welch_power(hr[0]))
     loss = float(log_spectrum_mse_loss(hr, sr, 4))
     assert loss == pytest.approx(np.mean(difference**2) / 3, rel=1e-3)  # U and V are 0
 
 
-def test_coherence_is_of_frequencies_apart():
+def test_coherence_is_of_frequencies_a_multiple_of_1_over_scale_apart():
     (sr,) = grey(np.random.default_rng(0).uniform(-1, 1, (1, 64, 48, 3)))
     spectra, power = welch_windows(sr[0]), welch_power(sr[0])
     expected = []
@@ -190,7 +190,7 @@ def test_adversarial_losses_stay_finite_and_steep_at_large_logits(logit):
     assert float(tape.gradient(d_loss, logits)[0, 0]) == pytest.approx(2 * (logit > 0), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [*LOSSES, *VGG_LOSSES, "adversarial"])
+@pytest.mark.parametrize("name", [*PIXEL_LOSSES, *VGG_LOSSES, "adversarial"])
 def test_every_loss_moves_the_generator(name, vgg_file):
     generator = SRResNet(blocks=1, filters=4)
     if name == "adversarial":
@@ -266,7 +266,7 @@ def test_vgg_is_frozen_and_computes_in_float32_whatever_the_policy(vgg_file):
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
-def says_both_ways(error) -> bool:
+def offers_both_remedies(error) -> bool:
     return "downloads them" in str(error) and "--set vgg.weights=PATH" in str(error)
 
 
@@ -274,12 +274,12 @@ def test_missing_or_foreign_vgg_weights_are_refused(tmp_path):
     missing = str(tmp_path / "vgg.h5")
     with pytest.raises(UserError, match="no such file") as caught:
         content_loss("vgg54", missing)
-    assert missing in str(caught.value) and says_both_ways(caught.value)
+    assert missing in str(caught.value) and offers_both_remedies(caught.value)
     (tmp_path / "vgg.h5").write_text("not weights")
     before = keras.config.dtype_policy()
     with pytest.raises(UserError) as caught:
         content_loss("vgg54", missing)
-    assert missing in str(caught.value) and says_both_ways(caught.value)
+    assert missing in str(caught.value) and offers_both_remedies(caught.value)
     assert keras.config.dtype_policy() is before
 
 
@@ -292,7 +292,7 @@ def test_vgg_weights_that_cannot_be_downloaded_are_refused(monkeypatch, tmp_path
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))  # nothing is cached
     with pytest.raises(UserError, match="no network") as caught:
         content_loss("vgg54")
-    assert says_both_ways(caught.value)
+    assert offers_both_remedies(caught.value)
 
 
 def test_vgg54_of_real_weights_tells_a_photo_from_its_blur(shared):
