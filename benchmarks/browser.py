@@ -33,7 +33,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from srgan_tf import demo
-from srgan_tf.data.store import cache_folder
+from srgan_tf.cache import cache_folder
 from srgan_tf.files import write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.weights import released

@@ -20,7 +20,7 @@ from PIL import Image
 
 from srgan_tf.config import DataConfig, read_config
 from srgan_tf.data.crops import crop_batch
-from srgan_tf.data.loader import AHEAD, available_cores, load_batches
+from srgan_tf.data.loader import PREFETCH, available_cores, load_batches
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.files import write_json
@@ -41,12 +41,12 @@ def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
 
 
 def batches_a_second(photos: PhotoStore, data: DataConfig, processes: int) -> float:
-    """Measure batches per second of wall time, once all processes are ahead by `AHEAD` batches."""
-    ahead = 2 * AHEAD * processes
+    """Measure batches per second of wall time, once the prefetched batches are used up."""
+    first = 2 * PREFETCH * processes
     every = range(data.batch_size)
-    elements = [(step, every) for step in range(ahead + BATCHES)]
+    elements = [(step, every) for step in range(first + BATCHES)]
     batches = load_batches(photos.open, data, 4, 0, elements, processes)
-    for _ in range(ahead):
+    for _ in range(first):
         next(batches)
     started = time.perf_counter()
     count = sum(1 for _ in batches)

@@ -6,7 +6,7 @@ import os
 
 from srgan_tf.registration import register_with_keras
 
-# Keras reads it when it is imported; srgan_tf.keras_settings has the other settings.
+# Keras reads this variable when it is imported; the other settings are in keras_settings.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 __all__ = ["Upscaler"]
@@ -15,7 +15,7 @@ register_with_keras()
 
 
 def __getattr__(name: str):
-    # TensorFlow takes seconds to import.
+    # Imported on first use, as training with JAX needs no pyvips.
     if name == "Upscaler":
         from srgan_tf.inference.upscaler import Upscaler
 

@@ -1,4 +1,4 @@
-"""File helpers: finding images, atomic writes, file names, error messages."""
+"""Files: finding images, names of results, atomic writes, and native output to stderr."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _PARTIAL = ".partial-"
 # "._": AppleDouble files, in which macOS keeps metadata on foreign file systems.
 _NO_IMAGE_PREFIXES = ("._", _PARTIAL)
 
-# Prints the suppressed output when its stdin closes, that is, when the suppressing process dies.
-_HOLDER = "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"
-_HOLDING = threading.RLock()
+# A program that prints the suppressed output when its stdin closes: when this process has died.
+_BUFFER = "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"
+_STDERR_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def readable(name: str) -> str:
-    """Return a name as valid UTF-8 text: other bytes are written as `\\xNN`."""
+def escape_non_utf8(name: str) -> str:
+    """Return a file's name as valid UTF-8: bytes that are not become the text `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -235,10 +235,10 @@ def suppress_native_output() -> Iterator[None]:
     If the process dies within the block, the output is printed. The output of other threads is
     suppressed too: for commands, not for library functions.
     """
-    with _HOLDING:
+    with _STDERR_LOCK:
         try:
-            holder = subprocess.Popen(
-                [sys.executable, "-ISc", _HOLDER],
+            buffer = subprocess.Popen(
+                [sys.executable, "-ISc", _BUFFER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # so that Ctrl-C does not reach it
@@ -246,16 +246,16 @@ def suppress_native_output() -> Iterator[None]:
         except OSError:  # no process can be started: let the output through
             yield
             return
-        assert holder.stdin is not None
+        assert buffer.stdin is not None
         if sys.stderr is not None:
             sys.stderr.flush()
-        with holder.stdin:
+        with buffer.stdin:
             terminal = os.dup(2)
-            os.dup2(holder.stdin.fileno(), 2)
+            os.dup2(buffer.stdin.fileno(), 2)
             try:
                 yield
             finally:
                 os.dup2(terminal, 2)
                 os.close(terminal)
-                holder.kill()
-                holder.wait()
+                buffer.kill()
+                buffer.wait()

@@ -1,4 +1,4 @@
-"""Resizing of images as MATLAB's `imresize` does it, in NumPy and Pillow."""
+"""Resizing of images, as MATLAB's `imresize` does it and by other kernels, in NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -12,46 +12,6 @@ from PIL import Image
 # Rows of the result per band times the photo's width, which bounds the memory for floats.
 _BAND = 2**22
 
-Kernel = Callable[[np.ndarray], np.ndarray]
-
-
-def resize_weights(
-    size: int, new_size: int, kernel: Kernel | None = None, radius: float = 2.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the taps and weights that resize one axis, with antialiasing.
-
-    When shrinking, the kernel is widened by the same factor. Pixels at the border are repeated.
-
-    Args:
-        size: length of the axis, in pixels.
-        new_size: length of the resized axis.
-        kernel: a function of distances in pixels; None for `cubic`.
-        radius: radius of the kernel's support, in pixels.
-
-    Returns:
-        Two arrays [new_size, taps]: the indices of each new pixel's sources, and their weights,
-        which sum to 1.
-    """
-    scale = new_size / size
-    width = 2.0 * radius * max(1.0, 1.0 / scale)
-    stretch = min(1.0, scale)
-    centers = (np.arange(new_size) + 0.5) / scale - 0.5
-    first = np.floor(centers - width / 2).astype(int)
-    taps = first[:, None] + np.arange(math.ceil(width) + 2)
-    values = (kernel or cubic)(stretch * (centers[:, None] - taps))
-    values /= values.sum(axis=1, keepdims=True)
-    return taps.clip(0, size - 1), values
-
-
-def dense_matrix(
-    size: int, new_size: int, kernel: Kernel | None = None, radius: float = 2.0
-) -> np.ndarray:
-    """Return the resizing of one axis as a dense matrix, float32 [new_size, size]."""
-    taps, values = resize_weights(size, new_size, kernel, radius)
-    matrix = np.zeros((new_size, size))
-    np.add.at(matrix, (np.arange(new_size)[:, None], taps), values)
-    return matrix.astype(np.float32)
-
 
 def cubic(x: np.ndarray) -> np.ndarray:
     """Evaluate the cubic convolution kernel with a = -0.5 (Keys 1981)."""
@@ -61,17 +21,66 @@ def cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def _box(x: np.ndarray) -> np.ndarray:
+    return ((x >= -0.5) & (x < 0.5)).astype(float)
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+
+
+_KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "bicubic": (cubic, 2.0),
+    "bilinear": (_triangle, 1.0),
+    "box": (_box, 0.5),
+    "lanczos": (_lanczos, 3.0),
+}
+"""Kernels as functions of distances, and the radii of their support, in pixels."""
+
+
+def resize_matrix(size: int, new_size: int, kernel: str = "bicubic") -> np.ndarray:
+    """Return the antialiased resizing of one axis as a dense matrix.
+
+    When shrinking, the kernel is widened by the same factor. Pixels at the border are repeated.
+
+    Args:
+        size: length of the axis, in pixels.
+        new_size: length of the resized axis.
+        kernel: `bicubic` (a = -0.5), `bilinear`, `box` or `lanczos` (3 lobes).
+
+    Returns:
+        float32 [new_size, size]; each row sums to 1.
+    """
+    function, radius = _KERNELS[kernel]
+    scale = new_size / size
+    width = 2.0 * radius * max(1.0, 1.0 / scale)
+    stretch = min(1.0, scale)
+    centers = (np.arange(new_size) + 0.5) / scale - 0.5
+    first = np.floor(centers - width / 2).astype(int)
+    taps = first[:, None] + np.arange(math.ceil(width) + 2)
+    weights = function(stretch * (centers[:, None] - taps))
+    weights /= weights.sum(axis=1, keepdims=True)
+    matrix = np.zeros((new_size, size))
+    np.add.at(matrix, (np.arange(new_size)[:, None], taps.clip(0, size - 1)), weights)
+    return matrix.astype(np.float32)
+
+
 @functools.lru_cache(maxsize=16)
 def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
     """Return MATLAB's bicubic resizing of one axis, float32 [new_size, size], cached."""
-    return dense_matrix(size, new_size)
+    return resize_matrix(size, new_size)
 
 
 def bicubic_downscale(images, scale: int) -> np.ndarray:
     """Downscale HR images as MATLAB's `imresize(images, 1/scale)` does uint8 images.
 
     Args:
-        images: uint8 or whole numbers in [0, 255], [..., H, W, C]; H and W multiples of `scale`.
+        images: uint8, or integers as floats, in [0, 255], [..., H, W, C]; H and W are
+            multiples of `scale`.
         scale: an integer of at least 1.
 
     Returns:
@@ -90,7 +99,7 @@ def bicubic_upscale(images, scale: int) -> np.ndarray:
     """Enlarge images as MATLAB's `imresize(images, scale)` does uint8 images.
 
     Args:
-        images: uint8 or whole numbers in [0, 255], [..., H, W, C].
+        images: uint8, or integers as floats, in [0, 255], [..., H, W, C].
         scale: an integer of at least 1.
 
     Returns:
@@ -115,7 +124,7 @@ def _imresize(images, height: int, width: int) -> np.ndarray:
 def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Downscale an image to any size by Pillow's antialiased bicubic.
 
-    Equals MATLAB's `imresize` of float pixels, except that no pixels are repeated at the border.
+    Equals MATLAB's `imresize` of float pixels except near the border, where kernels are truncated.
 
     Args:
         pixels: uint8 or uint16 [H, W] or [H, W, C].

@@ -250,7 +250,7 @@ VALUES = st.sampled_from(
 @example("data.source=\ud800")
 @example("generator.architecture=[1]")
 @example("generator=srcnn")
-def test_any_override_validates_or_raises_a_request_error(recipe, override):
+def test_any_override_validates_or_raises_a_user_error(recipe, override):
     try:
         assert isinstance(read_config(recipe, [override]), Config)
     except UserError as error:
@@ -274,7 +274,7 @@ TREES = st.recursive(
 @example("name: x\npretrain: {1: 2}")
 @example("name: x\npretrain: [{}, {1: 2}, 3]")
 @example("name: x\ngan: 0001-01-01 00:00:00 +23:59")
-def test_any_file_validates_or_raises_a_request_error(tmp_path_factory, text):
+def test_any_file_validates_or_raises_a_user_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:

@@ -14,9 +14,9 @@ from srgan_tf.files import (
     Output,
     TensorFlowPath,
     atomic_write,
+    escape_non_utf8,
     find_images,
     is_folder,
-    readable,
     write_text,
 )
 
@@ -86,7 +86,7 @@ def test_names_that_are_not_utf_8(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     touch(tmp_path / name)
     assert found(tmp_path)[0] == [name]
-    assert readable(name) == "caf\\xe9.png" and readable("café.png") == "café.png"
+    assert escape_non_utf8(name) == "caf\\xe9.png" and escape_non_utf8("café.png") == "café.png"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])

@@ -1,4 +1,4 @@
-"""Resizing, against MATLAB's algorithm pixel by pixel, and Pillow's resampling."""
+"""Resizing, against MATLAB's algorithm written out, and Pillow."""
 
 import math
 
@@ -11,7 +11,13 @@ from PIL import Image
 from srgan_tf import resize
 from srgan_tf.data.sources import read_photo
 from srgan_tf.metrics import psnr_y, ssim_y
-from srgan_tf.resize import bicubic_downscale, bicubic_matrix, bicubic_upscale, downscale
+from srgan_tf.resize import (
+    bicubic_downscale,
+    bicubic_matrix,
+    bicubic_upscale,
+    downscale,
+    resize_matrix,
+)
 
 
 @pytest.mark.parametrize("new_size", [20, 51, 63, 64, 81, 102, 256])
@@ -21,6 +27,24 @@ def test_equals_pillow_away_from_the_border(new_size):
     actual = bicubic_matrix(64, new_size) @ line[0]
     border = int(np.ceil(2 * max(1, new_size / 64)))  # Pillow truncates the kernel there
     np.testing.assert_allclose(actual[border:-border], expected[border:-border], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "filter_of_pillow"),
+    [
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("box", Image.Resampling.BOX),
+        ("lanczos", Image.Resampling.LANCZOS),
+    ],
+)
+@pytest.mark.parametrize("sizes", [(64, 16), (64, 23)])
+def test_each_kernel_is_pillows_away_from_the_border(name, filter_of_pillow, sizes):
+    line = np.random.default_rng(0).uniform(0, 255, sizes[0]).astype(np.float32)
+    image = Image.fromarray(np.repeat(line[None], 4, 0))
+    expected = np.asarray(image.resize((sizes[1], 4), filter_of_pillow))[0]
+    found = resize_matrix(*sizes, name) @ line
+    np.testing.assert_allclose(found[3:-3], expected[3:-3], atol=2.0 if name == "bicubic" else 1e-3)
 
 
 @given(size=st.integers(1, 60), new_size=st.integers(1, 60))
@@ -118,15 +142,15 @@ def test_results_are_uint8_of_the_right_shape(height, width, scale):
 
 def test_each_image_and_channel_is_resized_by_itself():
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    whole = bicubic_downscale(images, 4)
+    together = bicubic_downscale(images, 4)
     for n in range(2):
         for c in range(3):
             alone = bicubic_downscale(images[n, ..., c : c + 1], 4)[..., 0]
-            np.testing.assert_array_equal(whole[n, ..., c], alone)
+            np.testing.assert_array_equal(together[n, ..., c], alone)
 
 
 @pytest.mark.parametrize("shape", [(18, 16, 3), (16, 18, 3)])
-def test_refuses_what_is_not_a_multiple_of_the_scale(shape):
+def test_refuses_sides_that_are_no_multiples_of_the_scale(shape):
     with pytest.raises(ValueError, match="not a multiple of the scale 4"):
         bicubic_downscale(np.zeros(shape, np.uint8), 4)
 

@@ -70,7 +70,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _write(folder: Path, wanted: str | None) -> None:
     import_tensorflow()
     from srgan_tf import demo
-    from srgan_tf.data.store import cache_folder
+    from srgan_tf.cache import cache_folder
     from srgan_tf.weights import released
 
     if wanted is None:

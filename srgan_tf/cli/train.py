@@ -16,7 +16,7 @@ from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import UserError
-from srgan_tf.files import readable
+from srgan_tf.files import escape_non_utf8
 
 SECONDS_TO_NOTICE = 60
 """How long the other workers of `--workers` may run on after one has failed."""
@@ -112,7 +112,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from srgan_tf.training.history import read_history
 
     for name in (arguments.data, arguments.out, *arguments.set):
-        if name is not None and readable(str(name)) != str(name):
+        if name is not None and escape_non_utf8(str(name)) != str(name):
             raise UserError(
                 f"{name}: not UTF-8, which recipes and TensorFlow need; rename it, or give a link "
                 "with another name"

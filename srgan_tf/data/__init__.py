@@ -1,1 +1,1 @@
-"""HR photos, and batches of LR and HR crops."""
+"""From HR photos to batches of LR and HR crops."""

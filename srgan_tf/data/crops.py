@@ -27,10 +27,10 @@ class Photos(Protocol):
 def crop_batch(
     photos: Photos, config: DataConfig, scale: int, seed: int, step: int, crops: range | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the batch of a step, or some of its crops, a pure function of the arguments.
+    """Compute the batch of a step, or some crops of it, as a pure function of the arguments.
 
     Args:
-        photos: with sides of at least `hr_crop` pixels.
+        photos: all with sides of at least `hr_crop` pixels.
         config: the recipe's `data`.
         scale: ratio of HR's side to LR's.
         seed: seed of all batches.

@@ -1,4 +1,4 @@
-"""Random degradation of HR crops to LR like people's photos: blur, resizing, noise, compression.
+"""Random degradation of HR crops to LR like that of photos: blur, resizing, noise, compression.
 
 The functions are pure, given an image and a random generator, and use NumPy and Pillow, that is,
 libjpeg and libwebp. The order of a pass and its repetition follow Real-ESRGAN (Wang et al. 2021,
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from srgan_tf.resize import bicubic_downscale, cubic, dense_matrix, grey_levels
+from srgan_tf.resize import bicubic_downscale, grey_levels, resize_matrix
 
 if TYPE_CHECKING:
     from srgan_tf.config import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def degrade(
     hr: np.ndarray, scale: int, config: DegradationConfig | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Degrade an HR crop to LR.
+    """Degrade an HR crop to LR, by the passes of a recipe.
 
     Args:
         hr: uint8 [H, W, 3]; H and W multiples of `scale`.
@@ -44,18 +44,21 @@ def degrade(
         return bicubic_downscale(hr, scale)
     *earlier, last = config.passes
     image = hr
-    for one in earlier:
-        if rng.random() < one.probability:
-            factor = rng.uniform(*one.size)
-            image = _one_pass(image, [round(side * factor) for side in hr.shape[:2]], one, rng)
-    return _one_pass(image, [side // scale for side in hr.shape[:2]], last, rng)
+    for step in earlier:
+        if rng.random() < step.probability:
+            factor = rng.uniform(*step.size)
+            image = _apply(step, image, [round(side * factor) for side in hr.shape[:2]], rng)
+    return _apply(last, image, [side // scale for side in hr.shape[:2]], rng)
 
 
-def _one_pass(
-    image: np.ndarray, shape: list[int], config: DegradationPass, rng: np.random.Generator
+def _apply(
+    config: DegradationPass, image: np.ndarray, shape: list[int], rng: np.random.Generator
 ) -> np.ndarray:
+    """Apply a pass to uint8 [H, W, 3]; the result's height and width are `shape`."""
     kernel = config.filters[rng.integers(len(config.filters))]
-    matrices = [resizing(old, new, kernel) for old, new in zip(image.shape, shape, strict=False)]
+    matrices = [
+        _resize_matrix(old, new, kernel) for old, new in zip(image.shape, shape, strict=False)
+    ]
     if config.blur is not None and rng.random() < config.blur.probability:
         # σ is in pixels of the smaller image.
         unit = max(1.0, image.shape[0] / shape[0])
@@ -66,45 +69,17 @@ def _one_pass(
     pixels = columns @ pixels.transpose(1, 0, 2).reshape(len(columns[0]), -1)
     pixels = pixels.reshape(*shape[::-1], 3).transpose(1, 0, 2)
     if config.noise is not None and rng.random() < config.noise.probability:
-        pixels = _noisy(pixels, config.noise, rng)
+        pixels = _add_noise(pixels, config.noise, rng)
     result = grey_levels(pixels)
     for codec in ("webp", "jpeg"):
         settings: CompressionConfig | None = getattr(config, codec)
         if settings is not None and rng.random() < settings.probability:
-            return _compressed(result, codec, settings, rng)
+            return _compress(result, codec, settings, rng)
     return result
 
 
-def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(x), 0.0)
-
-
-def _box(x: np.ndarray) -> np.ndarray:
-    return ((x >= -0.5) & (x < 0.5)).astype(float)
-
-
-def _lanczos(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
-
-
-_KERNELS = {
-    "bicubic": (cubic, 2.0),
-    "bilinear": (_triangle, 1.0),
-    "box": (_box, 0.5),
-    "lanczos": (_lanczos, 3.0),
-}
-
-
-@functools.lru_cache(maxsize=1024)
-def resizing(size: int, new_size: int, kernel: str) -> np.ndarray:
-    """Return the antialiased resizing of one axis as a matrix, float32 [new_size, size].
-
-    Args:
-        size: length of the axis, in pixels.
-        new_size: length of the resized axis.
-        kernel: `bicubic` (a = -0.5), `bilinear`, `box` or `lanczos` (3 lobes).
-    """
-    return dense_matrix(size, new_size, *_KERNELS[kernel])
+# More sizes than `bicubic_matrix` caches, as passes resize to random ones.
+_resize_matrix = functools.lru_cache(maxsize=1024)(resize_matrix)
 
 
 def _blurs(
@@ -128,27 +103,27 @@ def _distances(side: int) -> np.ndarray:
     return np.abs(pixels[:, None] - pixels)
 
 
-def _filter(weights: np.ndarray) -> np.ndarray:
+def _filter_matrix(weights: np.ndarray) -> np.ndarray:
     """Return the matrix of a symmetric filter, given its weights by distance."""
     matrix = weights.astype(np.float32)[_distances(len(weights))]
     return matrix / matrix.sum(1, keepdims=True)
 
 
 def _gaussian(side: int, sigma: float) -> np.ndarray:
-    return _filter(np.exp(-0.5 * np.square(np.arange(side) / max(sigma, 0.05))))
+    return _filter_matrix(np.exp(-0.5 * np.square(np.arange(side) / max(sigma, 0.05))))
 
 
 def _low_pass(side: int, cutoff: float) -> np.ndarray:
     reach = 4.0 / cutoff
     distances = np.arange(side)
     window = np.where(distances < reach, np.cos(0.5 * np.pi * distances / reach), 0.0)
-    return _filter(np.sinc(cutoff * distances) * window)
+    return _filter_matrix(np.sinc(cutoff * distances) * window)
 
 
-def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise, or Poisson noise, approximated by a variance ∝ brightness."""
+def _add_noise(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise, or noise with a variance ∝ brightness, which approximates Poisson's."""
     low, high = config.sigma
-    sigma = np.float32(low + (high - low) * rng.random() ** 2)  # most photos have little
+    sigma = np.float32(low + (high - low) * rng.random() ** 2)  # most photos have little noise
     channels = 1 if rng.random() < config.grey else 3
     noise = rng.standard_normal((*pixels.shape[:2], channels), np.float32)
     if rng.random() < config.poisson:
@@ -157,7 +132,7 @@ def _noisy(pixels: np.ndarray, config: NoiseConfig, rng: np.random.Generator) ->
     return pixels + sigma * noise
 
 
-def _compressed(
+def _compress(
     image: np.ndarray, codec: str, config: CompressionConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Compress and decode, with the codec's grid of blocks at a random position."""

@@ -1,4 +1,4 @@
-"""Batches computed ahead of time by several processes, in order."""
+"""Batches prefetched by several processes, in order."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Pair = tuple[np.ndarray, np.ndarray]
 
-AHEAD = 4
-"""Number of batches that each process may be ahead of the training."""
+PREFETCH = 4
+"""Number of prefetched batches per process."""
 
 _photos: Photos
 _memory: SharedMemory
@@ -41,25 +41,28 @@ def load_batches(
     elements: Iterable[tuple[int, range]],
     processes: int,
 ) -> Generator[Pair, None, None]:
-    """Yield `crop_batch` of each (step, crops), computed ahead of time by other processes.
+    """Yield `crop_batch` of each (step, crops), prefetched by other processes.
 
     Args:
         open_photos: opens the photos in each process; must be picklable.
         config: the recipe's `data`.
         scale: ratio of HR's side to LR's.
         seed: seed of all batches.
-        elements: steps, and the indices of crops in their batches.
+        elements: (step, crops) of each batch, as arguments of `crop_batch`.
         processes: number of processes.
+
+    Yields:
+        (lr, hr): see `crop_batch`.
     """
-    # Shared memory, as pipes would transfer pixels piecewise, each piece waiting for the GIL.
-    slots = AHEAD * processes
+    # Shared memory, as a pipe would transfer the pixels in pieces that each wait for the GIL.
+    slots = PREFETCH * processes
     largest = sum(_bytes(config, scale, config.batch_size))
     memory = SharedMemory(create=True, size=slots * largest)
     context = multiprocessing.get_context("spawn")  # a fork would copy locked mutexes of TensorFlow
     pool = ProcessPoolExecutor(
-        processes, context, initializer=_start, initargs=(open_photos, memory.name)
+        processes, context, initializer=_initialize, initargs=(open_photos, memory.name)
     )
-    # NumPy reads this when a process imports it. With small matrices threads cost more than they
+    # NumPy reads this when a process imports it: with small matrices threads cost more than they
     # save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     waiting: deque[tuple[Future[None], int, int]] = deque()
@@ -75,7 +78,7 @@ def load_batches(
             if len(waiting) == slots:
                 yield take()
             start = number % slots * largest
-            future = pool.submit(_make, start, config, scale, seed, step, crops)
+            future = pool.submit(_write_batch, start, config, scale, seed, step, crops)
             waiting.append((future, start, len(crops)))
         while waiting:
             yield take()
@@ -86,11 +89,12 @@ def load_batches(
 
 
 def _bytes(config: DataConfig, scale: int, count: int) -> tuple[int, int]:
+    """Return the sizes of LR and HR of `count` crops."""
     return (3 * count * (config.hr_crop // scale) ** 2, 3 * count * config.hr_crop**2)
 
 
 def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, count: int) -> Pair:
-    """Return the arrays of a batch at an offset in the shared memory."""
+    """Return LR and HR of a batch as arrays at byte `start` of the shared memory."""
     side = config.hr_crop
     first, second = _bytes(config, scale, count)
     assert memory.buf is not None
@@ -99,20 +103,23 @@ def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, cou
     return lr, pixels[first:].reshape(count, side, side, 3)
 
 
-def _start(open_photos: Callable[[], Photos], memory: str) -> None:
+def _initialize(open_photos: Callable[[], Photos], memory: str) -> None:
     global _photos, _memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     _photos, _memory = open_photos(), SharedMemory(memory)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()  # otherwise the processes of a killed run would wait for work forever
     os._exit(0)
 
 
-def _make(start: int, config: DataConfig, scale: int, seed: int, step: int, crops: range) -> None:
+def _write_batch(
+    start: int, config: DataConfig, scale: int, seed: int, step: int, crops: range
+) -> None:
+    """Write a batch to the shared memory, from byte `start`."""
     lr, hr = _views(_memory, start, config, scale, len(crops))
     lr[...], hr[...] = crop_batch(_photos, config, scale, seed, step, crops)

@@ -17,8 +17,8 @@ from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoStore
 
-# The iterator of a stopped run is in a reference cycle. If it were collected only when Python is
-# finalized, it would wait forever for a batch that can't get the GIL any more.
+# The iterator of a stopped run is in a reference cycle. If it were collected only at Python's
+# finalization, it would wait forever for a batch whose thread can no longer get the GIL.
 atexit.register(gc.collect)
 
 
@@ -44,8 +44,8 @@ def training_dataset(
         config: the recipe's `data`.
         scale: ratio of HR's side to LR's.
         seed: seed of all batches.
-        steps: indices of the batches.
-        context: this worker's part; None for all of a batch.
+        steps: indices of the batches, from 0.
+        context: this worker's index and the numbers of workers and replicas; None for one replica.
 
     Returns:
         A dataset of (lr, hr), float32 [b, crop/scale, crop/scale, 3] and [b, crop, crop, 3], where
@@ -82,7 +82,7 @@ def training_dataset(
 def validation_pairs(
     photos: PhotoStore, config: DataConfig, scale: int, seed: int
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Return pairs (lr, hr) of the photos' central crops, one image each, degraded by the recipe.
+    """Return a pair (lr, hr) per photo: its central crop, and this degraded by the recipe.
 
     Args:
         photos: the held-out photos.

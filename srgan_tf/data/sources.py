@@ -1,4 +1,4 @@
-"""Sources of HR photos: a folder, a tensorflow-datasets name, or scikit-image's samples."""
+"""Sources of HR photos: a folder, a tensorflow-datasets dataset, or scikit-image's samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from srgan_tf.data.store import PhotoSource
 from srgan_tf.errors import UserError
-from srgan_tf.files import READ_SUFFIXES, find_images, first_line, is_folder, readable
+from srgan_tf.files import READ_SUFFIXES, escape_non_utf8, find_images, first_line, is_folder
 from srgan_tf.images import read_image
 
 SAMPLES = (
@@ -29,18 +29,18 @@ def open_source(name: str) -> PhotoSource:
     """Open `samples`, `tfds:NAME` or a folder of photos.
 
     Args:
-        name: `samples` for photos that scikit-image ships; `tfds:NAME` for the train split of a
-            tensorflow-datasets name with an image feature, read from `$TFDS_DATA_DIR` or
+        name: `samples` for photos that scikit-image contains; `tfds:NAME` for the train split of a
+            tensorflow-datasets dataset with an image feature, read from `$TFDS_DATA_DIR` or
             downloaded on first use; otherwise a folder, searched recursively for image files.
 
     Raises:
-        UserError: no such folder, no image file in it, or no such data set.
+        UserError: no such folder, no image file in it, or no such dataset.
     """
     if name == "samples":
-        return _sample_photos()
+        return _open_samples()
     if name.startswith("tfds:"):
-        return _tfds_photos(name.removeprefix("tfds:"))
-    return _folder_photos(name)
+        return _open_tfds(name.removeprefix("tfds:"))
+    return _open_folder(name)
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -64,7 +64,7 @@ def _to_rgb(pixels: np.ndarray) -> np.ndarray:
 
 def _read_files(root: Path, files: list[Path]):
     for path in files:
-        name = readable(path.relative_to(root).as_posix())
+        name = escape_non_utf8(path.relative_to(root).as_posix())
         try:
             yield name, read_photo(path)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -75,13 +75,12 @@ def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
     digest = hashlib.sha256()
     for path in files:
         status = path.stat()
-        name_in_source = path.relative_to(root).as_posix()
-        line = f"{name_in_source}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        line = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
         digest.update(os.fsencode(line))
     return PhotoSource(name, digest.hexdigest(), len(files), lambda: _read_files(root, files))
 
 
-def _folder_photos(name: str) -> PhotoSource:
+def _open_folder(name: str) -> PhotoSource:
     try:
         root = Path(name).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # no such user, a cycle of links, …
@@ -99,14 +98,14 @@ def _folder_photos(name: str) -> PhotoSource:
     return _files_source(name, root, files)
 
 
-def _sample_photos() -> PhotoSource:
+def _open_samples() -> PhotoSource:
     import skimage.data
 
     root = Path(skimage.data.__file__).parent
     return _files_source("samples", root, [root / file for file in SAMPLES])
 
 
-def _tfds_photos(name: str) -> PhotoSource:
+def _open_tfds(name: str) -> PhotoSource:
     # Imported here, as it takes seconds.
     import tensorflow_datasets as tfds
 
@@ -137,8 +136,8 @@ def _tfds_photos(name: str) -> PhotoSource:
 
     train = builder.info.splits["train"]
     identity = (builder.data_path, builder.info.full_name, train.num_examples, train.num_bytes)
-    key = hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()
-    return PhotoSource(f"tfds:{name}", key, train.num_examples, photos)
+    cache_key = hashlib.sha256("\0".join(map(str, identity)).encode()).hexdigest()
+    return PhotoSource(f"tfds:{name}", cache_key, train.num_examples, photos)
 
 
 def _image_feature(builder, name: str) -> str:
@@ -150,9 +149,9 @@ def _image_feature(builder, name: str) -> str:
         for key, feature in getattr(features, "items", dict)()
         if isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)
     ]
-    for wanted in ("hr", "image"):
-        if wanted in images:
-            return wanted
+    for usual in ("hr", "image"):
+        if usual in images:
+            return usual
     if len(images) != 1:
         raise UserError(
             f"tfds:{name}: needs one image feature, named hr or image; it has "

@@ -1,11 +1,9 @@
-"""A cache of decoded photos in one memory-mapped file: a random crop takes microseconds."""
+"""Decoded photos in the cache: one memory-mapped file, from which a crop takes microseconds."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import tempfile
 import warnings
 import zlib
@@ -18,11 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from srgan_tf.cache import cache_error, cache_folder
 from srgan_tf.errors import UserError
-from srgan_tf.files import first_line, is_file
+from srgan_tf.files import is_file
 
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
+
+_FORMAT = 2
+"""Version of the files in the cache, which is part of their folders' names."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class PhotoSource:
 
     Attributes:
         name: as given by the user.
-        key: changes whenever the photos may have changed.
+        cache_key: changes whenever the photos may have changed.
         count: number of photos; None if unknown.
         photos: returns an iterator of (name, uint8 [H, W, 3]), or (name, Exception) for a photo
             that can't be read.
     """
 
     name: str
-    key: str
+    cache_key: str
     count: int | None
     photos: Callable[[], Iterator[tuple[str, np.ndarray | Exception]]]
 
@@ -69,7 +71,7 @@ class PhotoStore:
         return self.pixels[start : start + shape[0] * shape[1] * 3].reshape(shape)
 
     def subset(self, indices: list[int]) -> PhotoStore:
-        """Return the photos at the indices, in their order."""
+        """Return a store of the photos at these indices, in the order given."""
         return PhotoStore(
             tuple(self.names[i] for i in indices),
             tuple(self.shapes[i] for i in indices),
@@ -97,8 +99,8 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
         seed: the recipe's.
 
     Returns:
-        The photos to train on and the held-out photos, without photos that have a side of fewer
-        than `hr_crop` pixels.
+        (training photos, held-out photos), without those that have a side of fewer than `hr_crop`
+        pixels.
 
     Raises:
         UserError: no photo is large enough.
@@ -116,44 +118,6 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
     return store.subset(train or large), store.subset(validate or large[:1])
 
 
-def cache_folder() -> Path:
-    """Return `$SRGAN_TF_CACHE` or, if it is not set, `srgan_tf` in the user's cache folder.
-
-    Raises:
-        UserError: it is not set, and the user has no home folder.
-    """
-    if folder := os.environ.get("SRGAN_TF_CACHE"):
-        return Path(folder)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_tf"
-    except RuntimeError:
-        raise UserError(
-            "no home folder to keep a cache in: set SRGAN_TF_CACHE=DIR to another folder"
-        ) from None
-
-
-def writable_cache(part: str) -> Path:
-    """Create a folder in the cache and return its path.
-
-    Raises:
-        UserError: the folder can't be written to.
-    """
-    folder = cache_folder() / part
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise _not_writable(folder, error) from None
-    return folder
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{folder}: can't write the cache ({first_line(error)}); set SRGAN_TF_CACHE=DIR to move it"
-    )
-
-
 def open_store(source: PhotoSource) -> PhotoStore:
     """Open a source's photos, decoding them into the cache unless they are there.
 
@@ -162,13 +126,13 @@ def open_store(source: PhotoSource) -> PhotoStore:
     Raises:
         UserError: no photo can be read, or the cache can't be written to.
     """
-    key = hashlib.sha256(f"2\0{source.key}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{_FORMAT}\0{source.cache_key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
     if not is_file(folder / "index.json"):
         try:
             _decode(source, folder)
         except OSError as error:
-            raise _not_writable(folder, error) from error
+            raise cache_error(folder, error) from error
     store = read_store(folder)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:
@@ -195,12 +159,13 @@ def read_store(folder: Path) -> PhotoStore:
 
 
 def _decode(source: PhotoSource, folder: Path) -> None:
+    """Decode a source's photos into a new folder of the cache, atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     photos, skipped, digest = [], [], hashlib.sha256()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
-        partial = Path(temporary) / "store"
-        partial.mkdir()
-        with (partial / "pixels.u8").open("wb") as pixels:
+        unfinished = Path(temporary) / "photos"
+        unfinished.mkdir()
+        with (unfinished / "pixels.u8").open("wb") as pixels:
             for name, photo in tqdm(
                 source.photos(), total=source.count, desc="Decoding photos", unit="photo"
             ):
@@ -212,9 +177,9 @@ def _decode(source: PhotoSource, folder: Path) -> None:
                     pixels.write(data)
                     photos.append((name, photo.shape))
         index = {"photos": photos, "skipped": skipped, "fingerprint": digest.hexdigest()}
-        (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
         try:
-            partial.rename(folder)
+            unfinished.rename(folder)
         except OSError:
             if not (folder / "index.json").exists():  # otherwise another process was first
                 raise

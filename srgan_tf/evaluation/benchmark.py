@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from srgan_tf.cache import cache_folder, writable_cache
 from srgan_tf.data.sources import read_photo
-from srgan_tf.data.store import cache_folder, writable_cache
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.metrics import METRICS, Metric

@@ -17,7 +17,7 @@ import numpy as np
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import is_image_name, readable, sha256, suppress_native_output
+from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import GENERATOR_FILE, find_generator, released
@@ -185,7 +185,7 @@ class Folder(Method):
 
     def _file(self, image: BenchmarkImage) -> Path:
         named = {
-            file: readable(file.stem)
+            file: escape_non_utf8(file.stem)
             for file in sorted((self.folder / image.set).glob("*"))
             if is_image_name(file.name)
         }

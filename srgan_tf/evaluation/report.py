@@ -23,7 +23,7 @@ from srgan_tf.evaluation.pictures import contact_sheet
 from srgan_tf.evaluation.plots import draw_plots
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import Grid, tables
-from srgan_tf.files import readable, write_json, write_text
+from srgan_tf.files import escape_non_utf8, write_json, write_text
 from srgan_tf.images import write_image
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -56,7 +56,7 @@ def write_report(
         sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
         write_image(sheets[-1], contact_sheet(scores, image))
     notes = [_protocol(scores, scale), *notes]
-    command = readable(command)
+    command = escape_non_utf8(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
     write_text(folder / "report.md", markdown + "\n")
     write_text(folder / "report.html", _html(scores, grids, plots, images, notes, command) + "\n")

@@ -13,7 +13,7 @@ import numpy as np
 from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.degradations import CLEAN, Degradation
-from srgan_tf.files import is_file, is_image_name, readable
+from srgan_tf.files import escape_non_utf8, is_file, is_image_name
 from srgan_tf.resize import bicubic_downscale
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")
@@ -143,4 +143,4 @@ def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     files = sorted(p for p in folder.iterdir() if is_image_name(p.name) and is_file(p))
-    return {readable(file.stem): file for file in files}
+    return {escape_non_utf8(file.stem): file for file in files}

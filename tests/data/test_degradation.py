@@ -16,7 +16,7 @@ from srgan_tf.config import (
     DegradationPass,
     NoiseConfig,
 )
-from srgan_tf.data.degradation import degrade, resizing
+from srgan_tf.data.degradation import degrade
 from srgan_tf.resize import bicubic_downscale
 
 PHOTO = np.asarray(
@@ -47,24 +47,6 @@ def test_clean_crops_are_matlabs():
         for seed in range(400)
     ]
     assert 0.23 < np.mean(clean) < 0.37
-
-
-@pytest.mark.parametrize(
-    ("name", "filter_of_pillow"),
-    [
-        ("bicubic", Image.Resampling.BICUBIC),
-        ("bilinear", Image.Resampling.BILINEAR),
-        ("box", Image.Resampling.BOX),
-        ("lanczos", Image.Resampling.LANCZOS),
-    ],
-)
-@pytest.mark.parametrize("sizes", [(64, 16), (64, 23)])
-def test_resizing_is_pillows_but_for_the_border(name, filter_of_pillow, sizes):
-    line = np.random.default_rng(0).uniform(0, 255, sizes[0]).astype(np.float32)
-    image = Image.fromarray(np.repeat(line[None], 4, 0))
-    expected = np.asarray(image.resize((sizes[1], 4), filter_of_pillow))[0]
-    found = resizing(*sizes, name) @ line
-    np.testing.assert_allclose(found[3:-3], expected[3:-3], atol=2.0 if name == "bicubic" else 1e-3)
 
 
 def test_a_gaussian_blur_is_scipys():

@@ -123,15 +123,15 @@ def test_32_bit_pixels_are_an_error_not_a_white_photo(tmp_path):
 
 def test_the_key_changes_with_the_files(tmp_path):
     path = save(tmp_path / "a.png")
-    keys = [open_source(str(tmp_path)).key, open_source(str(tmp_path)).key]
+    keys = [open_source(str(tmp_path)).cache_key, open_source(str(tmp_path)).cache_key]
     assert keys[0] == keys[1]
     save(path, PHOTO[::-1])
     os.utime(path, ns=(1, 1))
-    keys.append(open_source(str(tmp_path)).key)
+    keys.append(open_source(str(tmp_path)).cache_key)
     path.rename(tmp_path / "b.png")
-    keys.append(open_source(str(tmp_path)).key)
+    keys.append(open_source(str(tmp_path)).cache_key)
     save(tmp_path / "c.png")
-    keys.append(open_source(str(tmp_path)).key)
+    keys.append(open_source(str(tmp_path)).cache_key)
     assert len(set(keys)) == 4
 
 
@@ -209,7 +209,7 @@ def test_grey_tfds_images_become_8_bit_rgb(tfds, stored, dtype):
 
 def test_tfds_data_sets_with_other_contents_have_other_keys(tfds, stored):
     feature = tfds.features.Image(shape=(None, None, 3))
-    keys = {open_source(stored(feature, "image", [PHOTO] * n)).key for n in (1, 2)}
+    keys = {open_source(stored(feature, "image", [PHOTO] * n)).cache_key for n in (1, 2)}
     assert len(keys) == 2
 
 

@@ -1,4 +1,4 @@
-"""The cache of decoded photos."""
+"""Decoded photos in the cache."""
 
 import pickle
 import subprocess
@@ -8,9 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from srgan_tf.data import store
 from srgan_tf.data.sources import PhotoSource
-from srgan_tf.data.store import cache_folder, open_store, writable_cache
+from srgan_tf.data.store import open_store
 from srgan_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -125,7 +124,7 @@ open_store(PhotoSource("test photos", "key", None, photos))
     assert again.photos.times == 1
 
 
-def test_the_one_who_finishes_second_uses_the_first_ones_cache():
+def test_the_slower_of_two_processes_uses_the_cache_of_the_faster():
     def slow():
         open_store(source(PHOTOS))  # another process was first
         yield from PHOTOS.items()
@@ -134,37 +133,8 @@ def test_the_one_who_finishes_second_uses_the_first_ones_cache():
     np.testing.assert_array_equal(store[1], PHOTOS["1.png"])
 
 
-def test_a_cache_that_cannot_be_written_is_a_request_error(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set SRGAN_TF_CACHE=DIR to move it"):
         open_store(source(PHOTOS))
-
-
-def test_without_a_home_folder_the_variable_names_the_cache(monkeypatch, tmp_path):
-    def no_home():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(store.Path, "home", no_home)
-    assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("SRGAN_TF_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    with pytest.raises(UserError, match="set SRGAN_TF_CACHE=DIR to another"):
-        cache_folder()
-
-
-def test_a_folder_in_the_cache_is_made_or_refused(monkeypatch, tmp_path):
-    assert writable_cache("evaluation") == tmp_path / "cache" / "evaluation"
-    monkeypatch.setattr(store.os, "access", lambda *_: False)
-    with pytest.raises(UserError, match=r"Permission denied\); set SRGAN_TF_CACHE=DIR to move it"):
-        writable_cache("evaluation")
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("SRGAN_TF_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert str(cache_folder()) == "/xdg/srgan_tf"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert str(cache_folder()) == "/home/someone/.cache/srgan_tf"
