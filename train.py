@@ -1,4 +1,4 @@
-"""Trains a generator: `srgan train`, from a checkout; see --help."""
+"""Train a generator: the same as `srgan train`, from a checkout; see --help."""
 
 import sys
 

@@ -19,7 +19,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import escape_non_utf8
 
 SECONDS_TO_NOTICE = 60
-"""How long the other workers of `--workers` may run on after one has failed."""
+"""Time for the other workers of `--workers` to notice that one has failed."""
 DEFAULT_RECIPES = {"pretrain": "srresnet_mse", "gan": "srgan_vgg54"}
 
 
@@ -63,7 +63,7 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         help="HR photos: a folder, a tensorflow-datasets name, or scikit-image's photos; overrides "
         "data.source",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="updates of each phase")
+    parser.add_argument("--steps", type=int, metavar="N", help="number of updates in each phase")
     parser.add_argument(
         "--out",
         type=to_path,
@@ -85,8 +85,8 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         "--export-step",
         type=Path,
         metavar="DIR",
-        help="do not train, but write the training step for srgan_tf.training.runner, which runs "
-        "it with JAX and without TensorFlow",
+        help="do not train, but write the training step for srgan_tf.training.jax_runner, which "
+        "trains with JAX and without TensorFlow",
     )
     parser.add_argument(
         "--workers",
@@ -114,8 +114,8 @@ def _train(arguments: argparse.Namespace) -> int:
     for name in (arguments.data, arguments.out, *arguments.set):
         if name is not None and escape_non_utf8(str(name)) != str(name):
             raise UserError(
-                f"{name}: not UTF-8, which recipes and TensorFlow need; rename it, or give a link "
-                "with another name"
+                f"{name}: the name is not UTF-8, which recipes and TensorFlow need; rename it, or "
+                "give a link with another name"
             )
     overrides = list(arguments.set)
     if arguments.data is not None:
@@ -130,8 +130,10 @@ def _train(arguments: argparse.Namespace) -> int:
         recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
     if recipe is None:
         if stage is not None:
-            raise UserError(f"--stage {stage}: no such stage; use pretrain or gan, or --config")
-        raise UserError("no recipe: give --config FILE|NAME, --stage pretrain or --stage gan")
+            raise UserError(
+                f"--stage {stage}: no such stage; use pretrain or gan, or give a recipe by --config"
+            )
+        raise UserError("no recipe; give --config FILE|NAME, --stage pretrain or --stage gan")
     recipe = find_recipe(recipe)
     phases = read_config(recipe, overrides).phases(stage)
     if arguments.steps is not None:
@@ -154,8 +156,8 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UserError(f"--export-step exports one phase: choose it with --stage ({names})")
         write_portable_step(config, phases[0], arguments.export_step)
         print(
-            f"Done: {arguments.export_step}. Train with it on a machine with JAX:\n"
-            f"python -m srgan_tf.training.runner {arguments.export_step} --data PHOTOS "
+            f"Done: {arguments.export_step}. To train with it on a machine with JAX:\n"
+            f"python -m srgan_tf.training.jax_runner {arguments.export_step} --data PHOTOS "
             f"--out {out}"
         )
         return 0
@@ -182,7 +184,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _run_workers(arguments: argparse.Namespace) -> int:
-    """Run this command once per worker, and stop all of them if one fails."""
+    """Run this command in a process per worker, and stop all of them if one fails."""
     if arguments.workers < 1:
         raise UserError(f"--workers must be at least 1, not {arguments.workers}")
     with ExitStack() as sockets:

@@ -17,11 +17,11 @@ class Checkpoints:
     """The newest checkpoints of a trainer.
 
     A checkpoint has the models, the moving average, and the optimizers' slots and step counters.
-    TensorFlow writes it atomically, with a checksum per tensor. `srgan_tf.training.runner` writes
-    its state as `step-N.npz`, which is restored likewise.
+    TensorFlow writes it atomically, with a checksum per tensor. The `step-N.npz` files of
+    `srgan_tf.training.jax_runner` are restored too.
 
     Args:
-        folder: of the checkpoints.
+        folder: the run's folder of checkpoints.
         trainer: a Pretrainer or GanTrainer.
         keep: number of checkpoints to keep.
 
@@ -52,8 +52,8 @@ class Checkpoints:
         """Save the current state.
 
         Returns:
-            Whether it was written. If not (the disk may be full), a warning is given, and earlier
-            checkpoints are kept.
+            Whether it was written. If not (the disk may be full), earlier checkpoints are kept, and
+            a warning is given.
         """
         try:
             self._manager.save(self.step)
@@ -62,7 +62,7 @@ class Checkpoints:
             self._remove_partial()
             warnings.warn(
                 f"step {self.step}: the checkpoint could not be written ({error}); "
-                f"the last good one is {self._manager.latest_checkpoint}",
+                f"the newest one is {self._manager.latest_checkpoint}",
                 stacklevel=2,
             )
             return False
@@ -94,7 +94,7 @@ class Checkpoints:
                 return True
             except Exception as error:  # a damaged file may raise anything
                 warnings.warn(
-                    f"{path}: damaged ({first_line(error)}); using the checkpoint before",
+                    f"{path}: damaged ({first_line(error)}); using the previous checkpoint",
                     stacklevel=2,
                 )
         if candidates:
@@ -106,11 +106,11 @@ class Checkpoints:
     def _restore_arrays(self, path: str) -> None:
         with np.load(path) as arrays:
             values = dict(arrays)
-        ended = not any(key.startswith("generator/") for key in values)
-        if ended:  # with --average-alone the runner saves only the average
+        average_only = not any(key.startswith("generator/") for key in values)
+        if average_only:  # a finished run, see the runner's --average-only
             names = [key for key in values if key.startswith("average/")]
             values |= {key.replace("average", "generator"): values[key] for key in names}
-        keys = self.state.keys() & values.keys() if ended else self.state
+        keys = self.state.keys() & values.keys() if average_only else self.state
         for key in keys:
             self.state[key].assign(values[key])
 

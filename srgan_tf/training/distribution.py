@@ -29,9 +29,9 @@ _GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate TensorFlow's errors on memory and lost workers into errors that say what to do.
+    """Replace TensorFlow's errors on memory and lost workers by errors with a remedy.
 
-    TensorFlow notices after about 10 s that a worker is gone. Other errors pass unchanged.
+    TensorFlow detects a lost worker after about 10 s. Other errors pass unchanged.
 
     Raises:
         OutOfMemoryError: a step needs more memory than the device has.
@@ -45,22 +45,22 @@ def translate_errors() -> Iterator[None]:
             "data.hr_crop, or use more devices"
         ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
-        if workers() == 1 or not _is_of_a_worker(error):
+        if num_workers() == 1 or not _is_worker_error(error):
             raise
         raise WorkerLostError(
             f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
-            "again with --resume: they continue from the chief's newest checkpoint"
+            "again with --resume to continue from the chief's newest checkpoint"
         ) from error
 
 
-def _is_of_a_worker(error: tf.errors.OpError) -> bool:
+def _is_worker_error(error: tf.errors.OpError) -> bool:
     internal = isinstance(error, tf.errors.InternalError)
     return not internal or bool(
         _CONNECTION.search(error.message) and not _GPU.search(error.message)
     )
 
 
-def open_strategy() -> tf.distribute.Strategy:
+def create_strategy() -> tf.distribute.Strategy:
     """Create the strategy for this process' devices: all GPUs or, without any, the CPU.
 
     It is MultiWorkerMirroredStrategy if `TF_CONFIG` names several workers, MirroredStrategy for
@@ -73,7 +73,7 @@ def open_strategy() -> tf.distribute.Strategy:
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)  # leaves memory to other programs
-    if workers() > 1:
+    if num_workers() > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
@@ -91,8 +91,12 @@ def compiles_steps(strategy: tf.distribute.Strategy) -> bool:
     return bool(tf.config.list_logical_devices("GPU")) and strategy.num_replicas_in_sync == 1
 
 
-def workers() -> int:
-    """Return the number of workers in `TF_CONFIG`; 1 without it. Raises UserError if malformed."""
+def num_workers() -> int:
+    """Return the number of workers in `TF_CONFIG`; 1 without it.
+
+    Raises:
+        UserError: `TF_CONFIG` is not a cluster of workers.
+    """
     cluster, _ = _tf_config()
     return max(1, len(cluster))
 
@@ -114,7 +118,9 @@ def _tf_config() -> tuple[list[str], int]:
         addresses, index = list(jobs.get("worker", [])), int(task.get("index", 0))
         fits = set(jobs) <= {"worker"} and task.get("type", "worker") == "worker"
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"TF_CONFIG is not JSON of a cluster and a task: {error}") from None
+        raise UserError(
+            f"TF_CONFIG must be JSON with the keys cluster and task, but: {error}"
+        ) from None
     if not fits or not 0 <= index < max(1, len(addresses)):
         raise UserError(
             "TF_CONFIG must name only workers (worker 0 is the chief), as in "
@@ -124,7 +130,7 @@ def _tf_config() -> tuple[list[str], int]:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Return a strategy's number and kind of devices, such as `2 × NVIDIA H100 80GB HBM3`."""
+    """Describe a strategy's devices by number and kind, such as `2 × NVIDIA H100 80GB HBM3`."""
     gpus = tf.config.list_physical_devices("GPU")
     name = "CPU"
     if gpus:
@@ -135,7 +141,7 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 def any_worker(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
     """Return a function that ORs a flag over all workers, each of which must call it."""
-    if workers() == 1:
+    if num_workers() == 1:
         return bool
 
     @tf.function
@@ -153,7 +159,7 @@ def check_equal(strategy: tf.distribute.Strategy, text: str, name: str) -> None:
         text: this worker's.
         name: for the message, in the plural.
     """
-    if workers() == 1:
+    if num_workers() == 1:
         return
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:3], "big")  # exact in float32
 
@@ -169,12 +175,12 @@ def check_equal(strategy: tf.distribute.Strategy, text: str, name: str) -> None:
         return strategy.experimental_local_results(strategy.run(deviation))[0]
 
     if float(gathered()) > 1.0:
-        raise UserError(f"{name} of the workers differ; give each worker the same ones")
+        raise UserError(f"the workers have different {name}; give each worker the same ones")
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
     """Assign the chief's values on all workers, which may lack the files they were read from."""
-    if workers() == 1:
+    if num_workers() == 1:
         return
 
     def from_first(value):

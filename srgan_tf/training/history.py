@@ -1,4 +1,4 @@
-"""The history of weights: sessions of a run, and the cards of the weights it started from."""
+"""The history of weights: a run's sessions, and the weights that it started from."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 class StopOnSignal:
-    """A context in which a first SIGINT or SIGTERM sets `requested`; a second one kills."""
+    """A context manager: the first SIGINT or SIGTERM sets `requested`, the second one kills."""
 
     requested = False
 
@@ -54,12 +54,12 @@ def train_steps(
 ) -> None:
     """Train from the current step to the last one, or until SIGINT or SIGTERM.
 
-    All workers stop after the same step, whichever receives the signal. Logs are fetched only in
+    All workers stop after the same step, whichever receives the signal. Logs are fetched only after
     steps that use them, so that a GPU can queue the steps between.
 
     Args:
         trainer: built under `strategy`.
-        batches: of the remaining steps.
+        batches: of the remaining steps, distributed by `strategy`.
         strategy: of one or several replicas.
         config: the recipe.
         checkpoints: the trainer's.
@@ -94,8 +94,8 @@ def train_steps(
             ends = any_stopped(stop.requested) or step == last
             saves = ends or step % config.checkpoint_every == 0
             shows = step % config.log_every == 0
-            # A step's losses are those of the state before it: the step after a checkpoint checks
-            # the checkpoint.
+            # A step's losses are those of the state before it, so the step after a checkpoint shows
+            # whether that state is good.
             if saves or shows or step == saved + 1:
                 values = {name: float(value) for name, value in logs.items()}
                 check_finite(values, step, checkpoints)
@@ -140,12 +140,12 @@ def compile_step(
 
 
 def check_finite(logs: dict[str, float], step: int, checkpoints: Checkpoints) -> None:
-    """Raise TrainingDivergedError if a log of step number `step` is not finite."""
+    """Raise TrainingDivergedError if a log of step number `step`, from 1, is not finite."""
     bad = [name for name, value in logs.items() if not math.isfinite(value)]
     if not bad:
         return
     if any("norm" not in name for name in bad):
-        # A loss is that of the state before the step, which the previous update has spoilt.
+        # A step's losses are those of the state before it: the checkpoint of that state is bad.
         checkpoints.discard(step - 1)
     raise TrainingDivergedError(
         f"step {step}: {', '.join(bad)} is not finite; training stopped. The last good state is in "

@@ -1,4 +1,4 @@
-"""Training steps as StableHLO modules, for `srgan_tf.training.runner`, which needs no TensorFlow.
+"""Portable training steps: StableHLO modules that `srgan_tf.training.jax_runner` runs.
 
 A module is a trainer's `train_step`, optimizers and moving average included, as TensorFlow passes
 it to XLA.
@@ -22,22 +22,22 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, write_json, write_text
 from srgan_tf.training.checkpoints import training_state
 from srgan_tf.training.history import ancestry
-from srgan_tf.training.run import CONFIG_FILE, build_trainer, find_start
-from srgan_tf.training.runner import (
+from srgan_tf.training.jax_runner import (
     PLAN_FILE,
     STATE_FILE,
     STEP_FILE,
     VALIDATION_FILE,
     draw_uniform,
 )
+from srgan_tf.training.run import CONFIG_FILE, build_trainer, find_start
 from srgan_tf.weights import find_generator
 
 DRAWN_SIZE = 100_000
-"""Number of values above which a new discriminator's kernel is drawn by the runner, not stored."""
+"""Size above which a new discriminator's kernel is not written, but drawn by the runner."""
 
 
 def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
-    """Write all that the runner needs, except for the photos.
+    """Write everything that the runner needs except for the photos.
 
     The folder receives `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and `config.yaml`.
 
@@ -51,7 +51,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     """
     if config.precision == "auto":
         raise UserError(
-            "precision: auto would measure this machine, not the runner's; give the runner's, such "
+            "precision: auto would measure this machine, not the one that trains; choose one, such "
             "as --set precision=mixed_bfloat16"
         )
     if config.generator.architecture == "drcn":
@@ -74,19 +74,19 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     names = {id(v.handle): key for key, v in training_state(trainer).items()}
     for optimizer in trainer.optimizers:
         names[id(optimizer._learning_rate.value.handle)] = "learning_rate"
-    step = _lowered(
+    step = _write_module(
         lambda lr, hr: trainer.train_step(to_pair(lr, hr)), (lr, hr), names, folder / STEP_FILE
     )
     side = config.data.validation_crop
     small = tf.TensorSpec([1, side // scale, side // scale, 3], tf.uint8)
-    validation = _lowered(
+    validation = _write_module(
         lambda lr: {"sr": trainer.ema_generator(tf.cast(lr, tf.float32) / 255.0, training=False)},
         (small,),
         names,
         folder / VALIDATION_FILE,
     )
     variables = step.pop("variables") | validation.pop("variables")
-    arrays, described = _described(variables, draws)
+    arrays, descriptions = _compress_values(variables, draws)
     with atomic_write(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_config(config, folder / CONFIG_FILE)
@@ -99,7 +99,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
         "parents": ancestry(weights) if weights is not None else [],
         "step": step,
         "validation": validation,
-        "variables": described,
+        "variables": descriptions,
         "fingerprint": store.fingerprint,
         "names": store.names,
         "photos": [store.names.index(name) for name in photos.names],
@@ -128,8 +128,20 @@ def _draw_discriminator(trainer, seed: int) -> dict[int, dict[str, Any]]:
     return draws
 
 
-def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, Any]:
-    """Write a function's StableHLO and return the keys of its inputs and outputs."""
+def _write_module(function, inputs, names: dict[int, str], path: Path) -> dict[str, Any]:
+    """Compile a function of uint8 arrays and write it as a StableHLO module.
+
+    Args:
+        function: returns a dictionary of tensors, the logs.
+        inputs: specifications of its arguments.
+        names: keys of variables by the ids of their handles.
+        path: file of the module.
+
+    Returns:
+        `inputs` (keys of the variables that follow the arguments), `logs` (names of the first
+        outputs), `replaces` (the key of the variable that an output replaces, by the output's
+        number) and `variables` (by key).
+    """
     compiled = tf.function(function, jit_compile=True, autograph=False)
     graph = compiled.get_concrete_function(*inputs)
     variables = {id(v.handle): v for v in graph.graph.variables}
@@ -146,28 +158,35 @@ def _lowered(function, inputs, names: dict[int, str], path: Path) -> dict[str, A
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)
     main = module[module.index("func.func @main") :]
     unread = [a for _, a in aliases if len(re.findall(rf"%arg{a}\b", main)) < 2]
-    if unread:  # their current values would be used in every step
-        raise AssertionError(f"XLA compiled {len(unread)} variables as constants")
+    if unread:  # every step would use their current values
+        raise AssertionError(
+            f"{path}: XLA compiled {len(unread)} variables as constants; no operation may need a "
+            "variable's value at compile time"
+        )
     keys = [names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)]
     first = len(inputs)
     return {
         "inputs": keys,
         "logs": sorted(graph.structured_outputs),
-        # The key of the input that an output replaces, by the output's number.
         "replaces": {output: keys[int(number) - first] for output, number in aliases},
         "variables": dict(zip(keys, captured, strict=True)),
     }
 
 
-def _described(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return variables as arrays and descriptions, without redundant values."""
+def _compress_values(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Store variables without redundant values.
+
+    Returns:
+        Arrays by key, and each variable's shape, dtype and, if its values are in no array, how
+        to make them.
+    """
     arrays: dict[str, np.ndarray] = {}
-    described: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
     seen: dict[tuple, str] = {}
     for key, variable in variables.items():
         value = variable.numpy()
         about: dict[str, Any] = {"shape": value.shape, "dtype": value.dtype.name}
-        described[key] = about
+        descriptions[key] = about
         content = (value.shape, value.dtype.name, value.tobytes())
         if id(variable.handle) in draws:
             about["draw"] = draws[id(variable.handle)]
@@ -183,4 +202,4 @@ def _described(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]
                 arrays[f"{key}:levels"], arrays[f"{key}:codes"] = levels, codes
             else:
                 arrays[key] = value
-    return arrays, described
+    return arrays, descriptions

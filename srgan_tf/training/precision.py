@@ -1,4 +1,4 @@
-"""Measurement of the precision in which this machine trains fastest."""
+"""The recipe's `precision: auto`, resolved by measuring this machine."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import tensorflow as tf
 from srgan_tf.config import Config, read_config
 
 
-def resolve_precision(config: Config, begun: Path | None = None) -> Config:
+def resolve_precision(config: Config, resumed: Path | None = None) -> Config:
     """Replace `precision: auto` by float32 or mixed_bfloat16, whichever is faster on this machine.
 
-    bfloat16 takes a third off a step's time on devices that compute it natively (AVX-512 BF16, AMX,
-    NVIDIA since Ampere); others emulate it, up to 30 times slower than float32.
+    A step in bfloat16 takes a third less time on devices that compute it natively (AVX-512 BF16,
+    AMX, NVIDIA since Ampere); others emulate it, up to 30 times slower than float32.
 
     Args:
         config: the recipe.
-        begun: `config.yaml` of the resumed run, whose precision is kept; None for a new run.
+        resumed: `config.yaml` of the resumed run, whose precision is kept; None for a new run.
     """
     if config.precision != "auto":
         return config
-    if begun is not None and begun.exists():
-        return config.model_copy(update={"precision": read_config(begun).precision})
+    if resumed is not None and resumed.exists():
+        return config.model_copy(update={"precision": read_config(resumed).precision})
     seconds = {dtype: _seconds(dtype) for dtype in (tf.float32, tf.bfloat16)}
     faster = seconds[tf.bfloat16] < seconds[tf.float32]
     return config.model_copy(update={"precision": "mixed_bfloat16" if faster else "float32"})
 
 
 def _seconds(dtype: tf.DType) -> float:
-    """Measure SRResNet's most frequent convolution and its gradients, the best of three runs."""
+    """Return the time of SRResNet's most frequent convolution and its gradients, the best of 3."""
     features = tf.Variable(tf.ones([4, 24, 24, 64], dtype))
     kernel = tf.Variable(tf.ones([3, 3, 64, 64], dtype))
     times = []

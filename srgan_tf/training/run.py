@@ -1,4 +1,4 @@
-"""Training runs: from a recipe and a run folder to a trained generator."""
+"""Training runs: a recipe's phases, each from its run folder's state to a trained generator."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.distribution import (
     broadcast,
     check_equal,
+    create_strategy,
     describe_devices,
     is_chief,
-    open_strategy,
 )
 from srgan_tf.training.history import HISTORY_FILE, ancestry, read_history
 from srgan_tf.training.loop import train_steps
@@ -51,7 +51,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 @dataclass
 class Run:
-    """A phase that is ready to train, as `prepare` returns it.
+    """A phase that is ready to train, see `prepare`.
 
     Attributes:
         config: the recipe, with the precision resolved.
@@ -59,8 +59,8 @@ class Run:
         folder: the run folder.
         strategy: to train under.
         store: all photos.
-        photos: the photos to train on.
-        held_out: the photos to validate on.
+        photos: those to train on.
+        held_out: those to validate on.
         trainer: with the weights to continue from.
         checkpoints: the trainer's.
         history: the content of `history.json`.
@@ -107,7 +107,7 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     if is_chief():
         for phase in phases:
             folder, start = folders[phase.name], starts[phase.name]
-            begun = is_begun(folder)
+            begun = has_checkpoints(folder)
             if begun and not resume:
                 raise UserError(
                     f"{folder}: contains a run; continue it with --resume, or give another --out"
@@ -118,7 +118,7 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
                 except UserError as error:
                     raise UserError(f"{phase.name}.start_from: {error}") from None
     # Before any other TensorFlow operation.
-    strategy = open_strategy()
+    strategy = create_strategy()
     print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
         warnings.warn(
@@ -134,12 +134,15 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
 
 
 def find_start(config: Config, phase: Phase, folders: dict[str, Path]) -> str | None:
-    """Return a phase's initial weights: a released name, file or run folder; None for new weights.
+    """Find a phase's initial weights, by its `start_from`.
 
     Args:
         config: the recipe.
         phase: of the recipe.
         folders: run folders by phase; those of other phases have the default path.
+
+    Returns:
+        A released name, a file or a run folder; None for new weights.
     """
     start = phase.section.start_from
     if start != PREVIOUS:
@@ -151,11 +154,11 @@ def find_start(config: Config, phase: Phase, folders: dict[str, Path]) -> str | 
 
 
 def default_folder(config: Config, phase: str | None = None) -> Path:
-    """Return the default run folder of a phase, or the parent of all phases' run folders."""
+    """Return the default run folder of a phase; for None, the parent of all phases' run folders."""
     return Path("runs") / config.name / (phase or "")
 
 
-def is_begun(folder: Path) -> bool:
+def has_checkpoints(folder: Path) -> bool:
     """Return whether a run folder has checkpoints."""
     checkpoints = folder / CHECKPOINTS_FOLDER
     return checkpoints.exists() and any(checkpoints.iterdir())
@@ -194,7 +197,7 @@ def train_phase(
         train_remaining(run, None)
         return run.finished
     if run.finished and steps_on_card(folder) == run.checkpoints.step:
-        print(f"{folder}: all steps are done already", file=sys.stderr)
+        print(f"{folder}: already finished", file=sys.stderr)
         return True
     validation = Validation(
         run.trainer.ema_generator,
@@ -223,27 +226,27 @@ def prepare(
     Arguments and errors are those of `train_phase`.
     """
     chief = is_chief()
-    begun = chief and is_begun(folder)
-    weights = find_generator(start) if chief and not begun and start is not None else None
+    resumed = chief and has_checkpoints(folder)
+    weights = find_generator(start) if chief and not resumed and start is not None else None
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
-    check_equal(strategy, store.fingerprint, "the photos (--data)")
+    check_equal(strategy, store.fingerprint, "photos (--data)")
     history: dict[str, Any] = {"phase": phase.name, "sessions": []}
-    if begun:
+    if resumed:
         history = read_history(folder)
     if weights is not None:
         history["parents"] = ancestry(weights)
     known = history.setdefault("fingerprint", store.fingerprint)
     if known != store.fingerprint:
         raise UserError(
-            f"{config.data.source}: not the photos with which the run in {folder} was started; "
+            f"{config.data.source}: not the photos that the run in {folder} was started with; "
             "resume it with those, or start a new run with another --out"
         )
 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    config = resolve_precision(config, folder / CONFIG_FILE if begun else None)
+    config = resolve_precision(config, folder / CONFIG_FILE if resumed else None)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the number of "
@@ -252,7 +255,7 @@ def prepare(
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
         checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, trainer, config.checkpoints_kept)
-    if begun and checkpoints.restore():
+    if resumed and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
     elif chief:
         folder.mkdir(parents=True, exist_ok=True)
@@ -318,7 +321,7 @@ def make_card(run: Run, scores: dict[str, float]) -> dict[str, Any]:
     """Return the card of a finished run's generator: its size, recipe, photos, history and scores.
 
     Args:
-        run: whose generator has been written.
+        run: a finished run, whose generator has been written.
         scores: of the last validation.
     """
     return {
@@ -353,22 +356,23 @@ def build_trainer(
         start: a `.keras` file with the generator's initial weights; None for new weights.
 
     Raises:
-        UserError: the weights are those of another architecture or size.
+        UserError: the weights are of another architecture or size, or VGG19's are not available.
     """
     architecture = ARCHITECTURES[config.generator.architecture]
-    size = config.generator.model_dump(exclude={"architecture"})
-    generator = architecture(**size, dtype=config.precision)
-    ema_generator = architecture(**size)
+    arguments = config.generator.model_dump(exclude={"architecture"})
+    generator = architecture(**arguments, dtype=config.precision)
+    ema_generator = architecture(**arguments)
     for model in (generator, ema_generator):
         model.build()
     synchronize(generator, section.bn_synchronized)
     if start is not None:
         weights = load_generator(start)
-        given = {key: getattr(weights, key, None) for key in size}
-        if type(weights) is not architecture or given != size:
+        given = {key: getattr(weights, key, None) for key in arguments}
+        if type(weights) is not architecture or given != arguments:
             raise UserError(
                 f"{start}: is {type(weights).__name__} with {given}, but the recipe's generator is "
-                f"{architecture.__name__} with {size}; change start_from or the section generator"
+                f"{architecture.__name__} with {arguments}; change start_from or the section "
+                "generator"
             )
         generator.set_weights(weights.get_weights())
     losses = ContentLosses(

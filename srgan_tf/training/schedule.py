@@ -1,4 +1,4 @@
-"""Learning rate schedules."""
+"""Learning rate schedules, as functions of the step that need no TensorFlow."""
 
 from __future__ import annotations
 

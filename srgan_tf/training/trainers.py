@@ -15,13 +15,13 @@ from srgan_tf.training.schedule import learning_rate
 
 
 class GeneratorTrainer(keras.Model):
-    """A generator with its moving average, content losses and optimizer.
+    """Base class of the trainers: a generator, its moving average, content losses and optimizer.
 
     Args:
         generator: built in the strategy's scope.
         ema_generator: a built model like the generator, for the moving average of its weights.
-        losses: the recipe's losses, except for the adversarial one.
-        config: the stage's section of the recipe.
+        losses: the phase's losses, except for the adversarial one.
+        config: the phase's section of the recipe.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class LumaPretrainer(Pretrainer):
 
 
 class GanTrainer(GeneratorTrainer):
-    """Trains a generator and a discriminator in turns, one update each per batch.
+    """Trains a generator and a discriminator alternately, one update each per batch.
 
     D's update maximises log D(HR) + log(1 - D(G(LR))) (equation 2); then G's update minimises the
     recipe's losses, with the adversarial loss of the updated D.
@@ -131,7 +131,7 @@ class GanTrainer(GeneratorTrainer):
 
     Args:
         generator, ema_generator, losses, config: see `GeneratorTrainer`.
-        discriminator: built in the strategy's scope.
+        discriminator: built in the strategy's scope, for HR crops of the recipe's size.
     """
 
     config: GanConfig
@@ -158,17 +158,17 @@ class GanTrainer(GeneratorTrainer):
         with tf.GradientTape() as g_tape:
             sr = self._enlarge(lr)
             # VGG19 and D see the same shifted pair; the other losses compare pixels as they are.
-            moved_hr, moved_sr = self._jitter(hr, sr, step)
-            losses = self.content_losses(hr, sr, (moved_hr, moved_sr))
+            shifted_hr, shifted_sr = self._jitter(hr, sr, step)
+            losses = self.content_losses(hr, sr, (shifted_hr, shifted_sr))
             with tf.GradientTape() as d_tape, g_tape.stop_recording():
                 hr_logits, sr_logits = self.discriminator.judge(
-                    moved_hr, tf.stop_gradient(moved_sr)
+                    shifted_hr, tf.stop_gradient(shifted_sr)
                 )
                 d_loss = discriminator_loss(hr_logits, sr_logits)
             with g_tape.stop_recording():
                 d_norm = _update(self.d_optimizer, d_tape, d_loss, self.discriminator)
             if "adversarial" in self.config.losses:
-                generated_logits = self.discriminator.judge_generated(moved_sr)
+                generated_logits = self.discriminator.judge_generated(shifted_sr)
                 losses["adversarial"] = adversarial_loss(generated_logits)
             loss = self._weighted_sum(losses)
         norm = _update(self.optimizer, g_tape, loss, self.generator)
@@ -200,8 +200,8 @@ def jitter_pair(
     shifts = tf.random.stateless_uniform([2], [0, tf.cast(step, tf.int32)], 0, scale, tf.int32)
 
     def shift(image):
-        # As a sum of all shifts, all but one times 0: XLA would compile a slice at a position that
-        # depends on the step with the step as a constant.
+        # A sum of all shifts, all but one times 0, as XLA would compile the step into the program
+        # as a constant if it were the position of a slice.
         for axis in (1, 2):
             length = image.shape[axis]
             paddings = [[scale - 1 if i == axis else 0, 0] for i in range(4)]
@@ -216,7 +216,7 @@ def jitter_pair(
 
 
 def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
-    """Build Adam (β1 0.9) for a model, with the stage's peak learning rate."""
+    """Build Adam (β1 0.9) for a model, with loss scaling if the model computes in float16."""
     half = model.compute_dtype == "float16"
     optimizer_class = LossScaledAdam if half else keras.optimizers.Adam
     optimizer = optimizer_class(config.learning_rate, beta_1=0.9)
@@ -228,20 +228,20 @@ class LossScaledAdam(keras.optimizers.Adam):
     """Adam with a dynamic loss scale, with which small gradients do not underflow in float16.
 
     The scale is halved if a gradient is not finite and doubled after 2,000 steps with finite ones
-    (Micikevicius et al. 2018, section 3.2). If a gradient is not finite on any replica, all are
-    replaced by zero. `keras.optimizers.LossScaleOptimizer` checks the first replica only, and does
-    not count skipped steps.
+    (Micikevicius et al. 2018, section 3.2). If a gradient is not finite on any replica, the
+    gradients of all are replaced by zero. `keras.optimizers.LossScaleOptimizer` checks the first
+    replica only, and does not count skipped steps.
     """
 
     first_scale, steps_to_double = 2.0**15, 2000
 
     def build(self, variables):
         super().build(variables)
-        about = {"shape": (), "aggregation": "only_first_replica"}
+        scalar = {"shape": (), "aggregation": "only_first_replica"}
         initializer = keras.initializers.Constant(self.first_scale)
-        self.scale = self.add_variable(initializer=initializer, name="scale", **about)
+        self.scale = self.add_variable(initializer=initializer, name="scale", **scalar)
         self.finite_steps = self.add_variable(
-            initializer="zeros", dtype="int64", name="finite_steps", **about
+            initializer="zeros", dtype="int64", name="finite_steps", **scalar
         )
 
     def scale_loss(self, loss):

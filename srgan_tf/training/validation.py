@@ -20,10 +20,10 @@ class Validation:
         generator: maps float32 [N, h, w, 3] in [0, 1] to [N, H, W, 3] in [-1, 1].
         pairs: (lr, hr), one image each, in the same ranges.
         writer: of TensorBoard's logs.
-        picture: file for the first photo, as LR-bicubic | SR | HR.
+        picture: image file to write for the first photo: LR enlarged by bicubic | SR | HR.
 
     Attributes:
-        scores: mean PSNR (dB) and SSIM on Y of the last validation; empty before the first.
+        scores: `psnr` (dB) and `ssim`, means on Y, of the last validation; empty before the first.
     """
 
     def __init__(self, generator: keras.Model, pairs, writer, picture: Path):

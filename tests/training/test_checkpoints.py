@@ -60,7 +60,7 @@ def test_the_state_of_the_runner_is_restored_where_it_is_newer(trainer, tmp_path
     assert (checkpoints.step, bias(trainer)) == (10, 10.0)
 
 
-def test_of_the_runners_average_alone_the_generator_is_restored_too(trainer, tmp_path):
+def test_from_the_runners_average_only_the_generator_is_restored_too(trainer, tmp_path):
     checkpoints = Checkpoints(tmp_path, trainer, keep=2)
     advance(trainer, 7)
     trainer.ema_generator.head.bias.assign(np.full(8, 3.0))
@@ -76,7 +76,7 @@ def test_of_the_runners_average_alone_the_generator_is_restored_too(trainer, tmp
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "missing"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(trainer, tmp_path, damage):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(trainer, tmp_path, damage):
     checkpoints = Checkpoints(tmp_path, trainer, keep=3)
     for step in (1, 2):
         advance(trainer, step)
@@ -91,7 +91,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(trainer, tmp_p
     else:
         data.unlink()
     advance(trainer, 99)
-    with pytest.warns(UserWarning, match="step-2: damaged .*using the checkpoint before"):
+    with pytest.warns(UserWarning, match="step-2: damaged .*using the previous checkpoint"):
         assert Checkpoints(tmp_path, trainer, keep=3).restore()
     assert bias(trainer) == 1.0
     assert int(trainer.optimizer.iterations) == 1
@@ -109,7 +109,7 @@ def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
         checkpoints.restore()
 
 
-def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(trainer, tmp_path):
+def test_a_full_disk_keeps_the_previous_checkpoint_and_warns(trainer, tmp_path):
     checkpoints = Checkpoints(tmp_path, trainer, keep=3)
     advance(trainer, 1)
     checkpoints.save()

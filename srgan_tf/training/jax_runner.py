@@ -1,13 +1,10 @@
-"""Train with an exported step, on a GPU, TPU or CPU with JAX and without TensorFlow.
+"""Train with a portable step, on a GPU, TPU or CPU with JAX and without TensorFlow.
 
-    python -m srgan_tf.training.runner PLAN --data PHOTOS --out RUN_DIR [--minutes M]
+    python -m srgan_tf.training.jax_runner STEP_DIR --data PHOTOS --out RUN_DIR [--minutes M]
 
-PLAN is a folder that `srgan train --export-step` wrote, PHOTOS the folder of the same photos. Only
-JAX, NumPy, Pillow and tqdm are needed. RUN_DIR becomes a run folder; `srgan train --resume --out
-RUN_DIR` continues or, if all steps are done, finishes it (validation, generator.keras, card.json).
-With --minutes the number of steps is fitted to the time, by the speed in its first half. With
---after training waits until another run has ended, while it compiles; with --start-from it also
-starts the generator from that run's moving average.
+STEP_DIR is a folder that `srgan train --export-step` wrote, PHOTOS the folder of the same photos.
+Only JAX, NumPy, Pillow and tqdm are needed. `srgan train --resume --out RUN_DIR` continues the run
+or, after its last step, finishes it: validation, generator.keras and card.json.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ import copy
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +29,7 @@ from srgan_tf.data.crops import central_crop
 from srgan_tf.data.degradation import degrade
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
+from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.training.schedule import learning_rate
@@ -38,16 +37,22 @@ from srgan_tf.training.schedule import learning_rate
 PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
 STEP_FILE, VALIDATION_FILE = "step.mlir", "validation.mlir"
 MEASURED_STEPS = 500
+"""Number of steps between measurements of the speed, for --minutes."""
 
 
 def draw_uniform(draw: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Draw float32 values between -limit and limit from a seed."""
+    """Draw float32 values, uniform in [-limit, limit).
+
+    Args:
+        draw: `seed` and `limit`.
+        shape: of the result.
+    """
     values = np.random.default_rng(draw["seed"]).random(shape, np.float32)
     return (2.0 * values - 1.0) * np.float32(draw["limit"])
 
 
 def read_state(folder: Path, plan: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read the initial values of all variables, by key."""
+    """Read the initial values of all variables, by key, from `state.npz`."""
     values: dict[str, np.ndarray] = {}
     with np.load(folder / STATE_FILE) as arrays:
         for key, about in plan["variables"].items():
@@ -66,7 +71,7 @@ def read_state(folder: Path, plan: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def namespace(value: Any) -> Any:
-    """Convert nested dictionaries to objects with attributes."""
+    """Convert nested dictionaries to objects with attributes, as the recipe's sections have."""
     if isinstance(value, dict):
         return SimpleNamespace(**{key: namespace(inner) for key, inner in value.items()})
     return [namespace(inner) for inner in value] if isinstance(value, list) else value
@@ -103,12 +108,17 @@ class Training:
 
     Args:
         folder: written by `srgan train --export-step`.
+
+    Raises:
+        UserError: the folder has no portable step.
     """
 
     def __init__(self, folder: Path):
         import jax
 
         self._put = jax.device_put
+        if not (folder / PLAN_FILE).is_file():
+            raise UserError(f"{folder}: no {PLAN_FILE}; write it with srgan train --export-step")
         self.plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         self.config = namespace(self.plan["config"])
         self.section = namespace(section_of(self.plan, self.plan["config"]))
@@ -132,7 +142,7 @@ class Training:
                         self._values[name] = self._put(np.array(arrays[key]), self.device)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the variables that training changes, as in `training_state`."""
+        """Return the variables that training changes, by the keys of `training_state`."""
         return {
             key: np.asarray(value)
             for key, value in self._values.items()
@@ -140,7 +150,11 @@ class Training:
         }
 
     def update(self, lr: np.ndarray, hr: np.ndarray) -> list:
-        """Train on one batch, uint8 LR and HR, and return the logs on the device."""
+        """Train on one batch of uint8 LR and HR.
+
+        Returns:
+            The logs, scalars on the device, in the order of the plan's `logs`.
+        """
         rate = self._put(np.float32(learning_rate(self.section, self.step)), self.device)
         self._values["learning_rate"] = rate
         about = self.plan["step"]
@@ -161,7 +175,21 @@ class Training:
 
 
 def open_photos(folder: Path, names: list[str]) -> PhotoStore:
-    """Decode photos by name to RGB, without applying the EXIF orientation."""
+    """Decode photos to RGB, without applying the EXIF orientation.
+
+    Args:
+        folder: of the photos.
+        names: paths of the photos in the folder.
+
+    Raises:
+        UserError: a photo is missing.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} of the {len(names)} photos with which the step was exported "
+            f"are missing, such as {missing[0]}"
+        )
 
     def photos() -> Iterator[tuple[str, np.ndarray | Exception]]:
         for name in names:
@@ -174,7 +202,19 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
 def validation_crops(
     held_out: PhotoStore, config, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (lr, hr) pairs of the centres of those held-out photos that are large enough."""
+    """Return the central crop of each held-out photo that is large enough, and its LR.
+
+    Args:
+        held_out: the held-out photos.
+        config: the recipe.
+        seed: seed of the degradations.
+
+    Returns:
+        Pairs (lr, hr), uint8 [h, w, 3] and [H, W, 3].
+
+    Raises:
+        UserError: no photo is large enough.
+    """
     side, scale, pairs = config.data.validation_crop, config.generator.scale, []
     for index in range(len(held_out)):
         photo = held_out[index]
@@ -182,20 +222,25 @@ def validation_crops(
             hr = central_crop(photo, (side, side))
             rng = np.random.default_rng((seed, index))
             pairs.append((degrade(hr, scale, config.data.degradation, rng), hr))
+    if not pairs:
+        raise UserError(
+            f"no held-out photo has sides of at least {side} pixels: export the step with a lower "
+            "data.validation_crop"
+        )
     return pairs
 
 
-def save(training: Training, out: Path, average_alone: bool = False) -> None:
-    """Write a checkpoint that `srgan train --resume` reads, and keep the newest two.
+def save(training: Training, out: Path, average_only: bool = False) -> None:
+    """Write a checkpoint that `srgan train --resume` reads, and delete all but the newest two.
 
     Args:
         training: the state to save.
         out: the run folder.
-        average_alone: save only the moving average, with which a run can be finished but not
+        average_only: save only the moving average, with which a run can be finished but not
             continued.
     """
     state = training.state()
-    if average_alone:
+    if average_only:
         state = {k: v for k, v in state.items() if k == "optimizer/0" or k.startswith("average/")}
     with atomic_write(out / "checkpoints" / f"step-{training.step}.npz") as temporary:
         np.savez(temporary, allow_pickle=False, **state)
@@ -234,13 +279,22 @@ def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train until all steps are done, the time is over, or a signal comes."""
+    """Train until all steps are done, the time is over, or a signal comes.
+
+    Raises:
+        UserError: the portable step or its photos are missing.
+        SystemExit: a log is not finite.
+    """
     started = time.monotonic()
-    training = Training(arguments.plan)
+    training = Training(arguments.step)
     plan, config, out = training.plan, training.config, arguments.out
     store = open_photos(arguments.data, plan["names"])
     if store.fingerprint != plan["fingerprint"]:
-        print("warning: these are not the photos with which the step was exported", flush=True)
+        print(
+            f"warning: {arguments.data}: pixels differ from those of the photos that the step was "
+            "exported with",
+            flush=True,
+        )
     photos, held_out = store.subset(plan["photos"]), store.subset(plan["held_out"])
     pairs = validation_crops(held_out, config, config.seed)
     rows: list[dict[str, float]] = []
@@ -269,8 +323,7 @@ def run(arguments: argparse.Namespace) -> None:
         elements,
         available_cores(),
     )
-    logs: list = []
-    print(f"{training.device.device_kind}; compiled in {compiled:.0f} s", flush=True)
+    print(f"Training on {training.device.device_kind}; compiling took {compiled:.0f} s", flush=True)
     with tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
         first = time.monotonic()
         for lr, hr in batches:
@@ -284,30 +337,37 @@ def run(arguments: argparse.Namespace) -> None:
                 if step > MEASURED_STEPS and left > 30 * arguments.minutes:
                     training.section.steps = step + int(left * rate)
                     bar.total = training.section.steps
-                    print(f"{rate:.1f} steps/s: {training.section.steps} steps", flush=True)
+                    print(
+                        f"{rate:.1f} steps/s: training for {training.section.steps} steps",
+                        flush=True,
+                    )
                 first = time.monotonic()
-            done = step >= training.section.steps
             over = arguments.minutes and time.monotonic() - started > 60 * arguments.minutes
-            if step % config.validate_every == 0 or done or over or stop:
+            ends = bool(step >= training.section.steps or over or stop)
+            if ends or step % config.validate_every == 0:
                 row = dict(zip(plan["step"]["logs"], map(float, logs), strict=True))
                 row = {"step": step, **row}
-                row["psnr"] = float(
-                    np.mean([psnr_y(b, training.enlarge(a[None])[0], 4) for a, b in pairs])
-                )
+                row["psnr"] = validation_psnr(training, pairs)
                 rows.append(row)
                 print(json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
-                if not all(np.isfinite(value) for value in row.values()):
+                if bad := [name for name, value in row.items() if not np.isfinite(value)]:
                     raise SystemExit(
-                        f"step {step}: a log is not finite; the newest checkpoint has a good state"
+                        f"error: step {step}: {', '.join(bad)} is not finite; training stopped. "
+                        f"Earlier checkpoints are in {out / 'checkpoints'}"
                     )
-            if step % config.checkpoint_every == 0 or done or over or stop:
-                ended = bool(done or over or stop)
-                save(training, out, average_alone=ended and arguments.average_alone)
-                _write_history(training, out, rows, time.monotonic() - started, ended)
-            if done or over or stop:
+            if ends or step % config.checkpoint_every == 0:
+                save(training, out, average_only=ends and arguments.average_only)
+                _write_history(training, out, rows, time.monotonic() - started, ends)
+            if ends:
                 break
     batches.close()
-    os._exit(0)  # without waiting for the batches under way
+    os._exit(0)  # without waiting for prefetched batches
+
+
+def validation_psnr(training: Training, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the mean PSNR on Y of the moving average on (lr, hr) pairs, in dB."""
+    border = training.config.generator.scale
+    return float(np.mean([psnr_y(hr, training.enlarge(lr[None])[0], border) for lr, hr in pairs]))
 
 
 def _write_history(training: Training, out: Path, rows: list, seconds: float, ended: bool) -> None:
@@ -334,31 +394,61 @@ def _write_history(training: Training, out: Path, rows: list, seconds: float, en
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m srgan_tf.training.runner",
+        prog="python -m srgan_tf.training.jax_runner",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("plan", type=Path, metavar="PLAN")
-    parser.add_argument("--data", type=Path, required=True, metavar="PHOTOS")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR")
     parser.add_argument(
-        "--minutes", type=float, metavar="M", help="fit the number of steps to this time"
+        "step",
+        type=Path,
+        metavar="STEP_DIR",
+        help="folder that `srgan train --export-step` wrote",
     )
-    parser.add_argument("--after", type=Path, metavar="RUN", help="wait until this run has ended")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PHOTOS",
+        help="folder of the photos with which the step was exported",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="RUN_DIR",
+        help="run folder, for checkpoints, config.yaml and history.json",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="fit the number of steps to this time, by the speed measured in its first half; "
+        "default: the recipe's steps",
+    )
+    parser.add_argument(
+        "--after",
+        type=Path,
+        metavar="RUN_DIR",
+        help="compile, then start training when the run in this folder has ended",
+    )
     parser.add_argument(
         "--start-from",
         type=Path,
-        metavar="RUN",
-        help="wait until this run has ended, and start from its moving average",
+        metavar="RUN_DIR",
+        help="as --after, and start from that run's moving average",
     )
     parser.add_argument(
-        "--average-alone",
+        "--average-only",
         action="store_true",
-        help="save only the moving average at the end, a sixth of a checkpoint; the run can be "
-        "finished, but not continued",
+        help="save only the moving average at the end, a sixth of a checkpoint; the run can then "
+        "be finished, but not continued",
     )
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # optimizers count in int64
-    run(parser.parse_args())
+    try:
+        run(parser.parse_args())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

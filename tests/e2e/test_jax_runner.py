@@ -1,4 +1,4 @@
-"""`train.py --export-step`: an exported training step, run by JAX, against TensorFlow."""
+"""A portable step, run by JAX, against training with TensorFlow."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
     assert train(*words, "--out", tmp_path / "keras")[0] == 0
     assert train(*words, "--export-step", tmp_path / "step")[0] == 0
     ours = tmp_path / "jax"
-    module = ["-m", "srgan_tf.training.runner"]
+    module = ["-m", "srgan_tf.training.jax_runner"]
     printed, _ = finish(start(module, tmp_path / "step", "--data", photos, "--out", ours))
     assert "warning" not in printed  # the photos' pixels are the same
     with np.load(ours / "checkpoints" / f"step-{STEPS}.npz") as arrays:
