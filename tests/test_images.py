@@ -1,4 +1,4 @@
-"""Image files: what is kept and converted, and errors on broken files."""
+"""Image files: round trips, conversions, and errors on broken files."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Shared by all commands: exit codes, signals, streams, options, and importing TensorFlow."""
+"""Parts that all commands share: exit codes, signals, streams, options, TensorFlow's import."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def stop_if_interrupted() -> None:
 def _open_closed_streams() -> None:
     """Open the null device as stdin, stdout or stderr where they are closed.
 
-    Otherwise the next file that is opened would get their number, and what native code prints.
+    Otherwise the next file that is opened would get their number, and native code would print to
+    it.
     """
     for number in range(3):
         try:
@@ -160,7 +161,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of how results are written, which `output` turns into an `Output`."""
+    """Add the options that determine how results are written; `output` reads them."""
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
@@ -188,11 +189,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def output(arguments: argparse.Namespace) -> Output:
+    """Return the `Output` that the options of `add_output_options` describe."""
     return Output(arguments.format, arguments.quality, arguments.strip_metadata, arguments.suffix)
 
 
 def add_size_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the results' size, which `result_size` turns into a `Size`."""
+    """Add the options that determine the results' size; `result_size` reads them."""
     group = parser.add_argument_group(
         "size of results (default: 4 times the photo's)",
         "The generator's results are downscaled, with antialiasing, to:",
@@ -214,6 +216,7 @@ def add_size_options(parser: argparse.ArgumentParser) -> None:
 
 
 def result_size(arguments: argparse.Namespace) -> Size:
+    """Return the `Size` that the options of `add_size_options` describe."""
     from srgan_tf.inference.size import Size
 
     return Size(arguments.scale, arguments.width, arguments.height, arguments.max_side)

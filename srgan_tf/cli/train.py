@@ -108,8 +108,6 @@ def _train(arguments: argparse.Namespace) -> int:
 
     require_tensorflow("training")
     from srgan_tf.config import read_config
-    from srgan_tf.recipes import find_recipe
-    from srgan_tf.training.history import read_history
 
     for name in (arguments.data, arguments.out, *arguments.set):
         if name is not None and escape_non_utf8(str(name)) != str(name):
@@ -120,21 +118,7 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.set)
     if arguments.data is not None:
         overrides.append(f"data.source={arguments.data}")
-    stage, recipe = arguments.stage, arguments.config
-    if arguments.resume and arguments.out:
-        stage = stage or read_history(arguments.out).get("phase")
-        if recipe is None:
-            own = arguments.out / "config.yaml", *sorted(arguments.out.glob("*/config.yaml"))
-            recipe = next((path for path in own if path.exists()), None)
-    if recipe is None and stage is not None:
-        recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
-    if recipe is None:
-        if stage is not None:
-            raise UserError(
-                f"--stage {stage}: no such stage; use pretrain or gan, or give a recipe by --config"
-            )
-        raise UserError("no recipe; give --config FILE|NAME, --stage pretrain or --stage gan")
-    recipe = find_recipe(recipe)
+    recipe, stage = _choose_recipe(arguments)
     phases = read_config(recipe, overrides).phases(stage)
     if arguments.steps is not None:
         overrides += [f"{phase.name}.steps={arguments.steps}" for phase in phases]
@@ -181,6 +165,32 @@ def _train(arguments: argparse.Namespace) -> int:
         f"To enlarge a photo: srgan upscale PHOTO -o OUT --model {shlex.quote(str(folder))}"
     )
     return 0
+
+
+def _choose_recipe(arguments: argparse.Namespace) -> tuple[Path, str | None]:
+    """Choose the recipe and the stage: those given, a resumed run's, or the stage's default recipe.
+
+    Returns:
+        The recipe's file, and a stage or phase; None for all phases.
+    """
+    from srgan_tf.recipes import find_recipe
+    from srgan_tf.training.history import read_history
+
+    stage, recipe = arguments.stage, arguments.config
+    if arguments.resume and arguments.out:
+        stage = stage or read_history(arguments.out).get("phase")
+        if recipe is None:
+            own = arguments.out / "config.yaml", *sorted(arguments.out.glob("*/config.yaml"))
+            recipe = next((path for path in own if path.exists()), None)
+    if recipe is None and stage is not None:
+        recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
+    if recipe is None:
+        if stage is not None:
+            raise UserError(
+                f"--stage {stage}: no such stage; use pretrain or gan, or give a recipe by --config"
+            )
+        raise UserError("no recipe; give --config FILE|NAME, --stage pretrain or --stage gan")
+    return find_recipe(recipe), stage
 
 
 def _run_workers(arguments: argparse.Namespace) -> int:

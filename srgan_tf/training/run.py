@@ -107,12 +107,12 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     if is_chief():
         for phase in phases:
             folder, start = folders[phase.name], starts[phase.name]
-            begun = has_checkpoints(folder)
-            if begun and not resume:
+            exists = has_checkpoints(folder)
+            if exists and not resume:
                 raise UserError(
                     f"{folder}: contains a run; continue it with --resume, or give another --out"
                 )
-            if not begun and start is not None and start not in map(str, folders.values()):
+            if not exists and start is not None and start not in map(str, folders.values()):
                 try:
                     find_generator(start)
                 except UserError as error:

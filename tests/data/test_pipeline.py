@@ -49,8 +49,8 @@ def hr_batch(store: PhotoStore, config: DataConfig, seed: int, step: int) -> np.
 STORE = make_store((40, 50), (16, 70), (64, 16), (33, 33))
 
 
-def cropped(side: int, batch_size: int, candidates: int = 1) -> DataConfig:
-    changes = {"hr_crop": side, "batch_size": batch_size, "crop_attempts": candidates}
+def cropped(side: int, batch_size: int, attempts: int = 1) -> DataConfig:
+    changes = {"hr_crop": side, "batch_size": batch_size, "crop_attempts": attempts}
     return CONFIG.model_copy(update=changes)
 
 
@@ -74,7 +74,7 @@ def symmetries(crop: np.ndarray) -> list[np.ndarray]:
     return [np.rot90(c, k) for c in (crop, crop[:, ::-1]) for k in range(4)]
 
 
-def place_in(photo: np.ndarray, crop: np.ndarray) -> int | None:
+def find_symmetry(photo: np.ndarray, crop: np.ndarray) -> int | None:
     """Return the index of the symmetry under which the crop is part of the photo."""
     size = crop.shape[0]
     for number, turned in enumerate(symmetries(crop)):
@@ -94,7 +94,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_crops_are_parts_of_photos_under_each_of_the_8_symmetries():
     crops = hr_batch(STORE, cropped(16, 200), seed=0, step=0)
-    found = [(crop[0, 0, 2], place_in(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
+    found = [(crop[0, 0, 2], find_symmetry(STORE[int(crop[0, 0, 2])], crop)) for crop in crops]
     assert {photo for photo, _ in found} == {0, 1, 2, 3}
     assert {symmetry for _, symmetry in found} == set(range(8))
 
@@ -107,7 +107,7 @@ def test_photos_are_downscaled_by_any_factor_from_min_downscale_to_1():
     np.testing.assert_allclose(slopes(64, cropped(24, 20)), 2)
 
 
-def test_a_photo_too_small_to_downscale_so_far_is_downscaled_as_far_as_it_goes():
+def test_a_small_photo_is_downscaled_to_the_side_of_a_crop():
     config = cropped(24, 100).model_copy(update={"min_downscale": 0.25})
     assert 2.4 < slopes(30, config).max() < 2.6
 
@@ -125,11 +125,11 @@ def test_crops_of_any_size_lie_within_photos_of_any_size(height, width, quarter,
     photo = make_store((height, width))
     (piece,) = hr_batch(photo, cropped(crop, 1), seed, step=0)
     assert piece.shape == (crop, crop, 3)
-    assert place_in(photo[0], piece) is not None
+    assert find_symmetry(photo[0], piece) is not None
 
 
 @pytest.mark.parametrize("texture", ["flat", "finer than LR's pixels"])
-def test_of_several_candidates_the_crop_with_the_most_detail_in_lr_is_kept(texture):
+def test_crop_attempts_keep_the_crop_with_the_most_detail_in_lr(texture):
     y, x = np.indices((64, 256))
     photo = np.zeros((64, 256, 3), np.uint8)
     photo[..., 1] = np.where((x + y) % 2, 255, 0) if texture != "flat" else 128
@@ -137,8 +137,8 @@ def test_of_several_candidates_the_crop_with_the_most_detail_in_lr_is_kept(textu
     photo[:, 128:, 0] = 1
     store = store_of(photo)
     outside = [
-        np.mean(hr_batch(store, cropped(16, 400, candidates), 0, 0)[..., 0].max((1, 2)) == 0)
-        for candidates in (1, 3)
+        np.mean(hr_batch(store, cropped(16, 400, attempts), 0, 0)[..., 0].max((1, 2)) == 0)
+        for attempts in (1, 3)
     ]
     # 113 of the 241 positions have no stripe.
     np.testing.assert_allclose(outside, [113 / 241, (113 / 241) ** 3], atol=0.07)

@@ -143,45 +143,45 @@ def test_a_run_killed_in_two_phases_ends_bit_for_bit_like_an_unbroken_one(tmp_pa
     recipe = write_recipe(tmp_path, TINY | phases)
     names = ["pretrain", "gan-1", "gan-2"]
     steps = [60, 40, 9]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    out, _ = finish(start(["train.py"], "--config", recipe, "--out", whole))
-    assert f"Done: {whole}/gan-2/generator.keras" in out
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    out, _ = finish(start(["train.py"], "--config", recipe, "--out", unbroken))
+    assert f"Done: {unbroken}/gan-2/generator.keras" in out
 
-    words = ["--config", recipe, "--out", broken]
+    words = ["--config", recipe, "--out", killed]
     delay = random.uniform(0, 0.1)
     for name in names[:2]:
         process = start(["train.py"], *words)
-        wait_for_checkpoint(process, broken / name)
+        wait_for_checkpoint(process, killed / name)
         time.sleep(delay)
         assert process.poll() is None, f"{name} ended before the kill after {delay} s"
         process.kill()
         process.communicate()
-        words = ["--resume", "--out", broken]
+        words = ["--resume", "--out", killed]
     _, err = finish(start(["train.py"], *words))
     assert "Resumed from step" in err
 
     for name, last in zip(names, steps, strict=True):
-        expected, found = final_state(whole / name), final_state(broken / name)
+        expected, found = final_state(unbroken / name), final_state(killed / name)
         assert expected.keys() == found.keys()
         parts = {key.split("/")[0] for key in expected}
         of_gan = {"discriminator", "d_optimizer"} if name != "pretrain" else set()
         assert parts == {"generator", "average", "optimizer"} | of_gan
-        released = load_generator(whole / name).get_weights()
+        released = load_generator(unbroken / name).get_weights()
         assert sum(key.startswith("average/") for key in expected) == len(released)
-        for value, other in zip(released, load_generator(broken / name).get_weights(), strict=True):
+        for value, other in zip(released, load_generator(killed / name).get_weights(), strict=True):
             np.testing.assert_array_equal(value, other)
         for key, value in expected.items():
             np.testing.assert_array_equal(value, found[key], err_msg=f"{name}, {key}, {delay} s")
-        card = json.loads((broken / name / "card.json").read_text())
+        card = json.loads((killed / name / "card.json").read_text())
         sessions = card["sessions"]
         assert sessions[0]["first_step"] == 0 and sessions[-1]["last_step"] == card["steps"] == last
         assert len(sessions) == 1 or sessions[0]["last_step"] <= sessions[1]["first_step"]
 
-    card = json.loads((whole / "gan-2" / "card.json").read_text())
-    assert card["sha256"] == digest(whole / "gan-2" / "generator.keras")
+    card = json.loads((unbroken / "gan-2" / "card.json").read_text())
+    assert card["sha256"] == digest(unbroken / "gan-2" / "generator.keras")
     assert [p["phase"] for p in (*card["parents"], card)] == names
     for name, parent in zip(names, card["parents"], strict=False):
-        assert parent["sha256"] == digest(whole / name / "generator.keras")
+        assert parent["sha256"] == digest(unbroken / name / "generator.keras")
         assert parent["data"]["fingerprint"] == card["data"]["fingerprint"]
         (session,) = parent["sessions"]
         assert session["device"] == "1 × CPU" and session["last_step"] == parent["steps"]

@@ -133,8 +133,8 @@ np.save(sys.argv[3], np.stack(means))
     parts = [FEATURES[:2]] if synchronized else [FEATURES[:1], FEATURES[1:2]]
     expected = [keras.layers.BatchNormalization()(part, training=True) for part in parts]
     np.testing.assert_allclose(outputs, np.concatenate(expected), rtol=1e-4, atol=1e-4)
-    whole = 0.01 * np.mean(FEATURES[:2], (0, 1, 2))
-    np.testing.assert_allclose(np.load(statistics), [whole, whole], rtol=1e-4, atol=1e-6)
+    mean = 0.01 * np.mean(FEATURES[:2], (0, 1, 2))
+    np.testing.assert_allclose(np.load(statistics), [mean, mean], rtol=1e-4, atol=1e-6)
 
 
 def test_the_models_batch_normalization_is_synchronised_by_choice():

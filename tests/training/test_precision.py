@@ -32,10 +32,10 @@ def test_the_best_of_three_rounds_after_a_first_one_counts(monkeypatch, dtype):
     assert precision._seconds(dtype) == 2.0
 
 
-def test_a_resumed_run_keeps_the_precision_it_was_begun_in(monkeypatch, tmp_path):
-    begun = tmp_path / "config.yaml"
+def test_a_resumed_run_keeps_its_precision(monkeypatch, tmp_path):
+    resumed = tmp_path / "config.yaml"
     recipe = Config(name="a", precision="auto", pretrain=PretrainConfig())
     for chosen in ("float32", "mixed_bfloat16"):
-        write_config(recipe.model_copy(update={"precision": chosen}), begun)
+        write_config(recipe.model_copy(update={"precision": chosen}), resumed)
         monkeypatch.setattr(precision, "_seconds", lambda dtype: pytest.fail("measured again"))
-        assert precision.resolve_precision(recipe, begun).precision == chosen
+        assert precision.resolve_precision(recipe, resumed).precision == chosen

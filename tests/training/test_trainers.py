@@ -24,13 +24,13 @@ def generators():
 MSE_GAN = {"mse": 1.0, "adversarial": 1e-3}
 
 
-def of(config):
+def losses_of(config):
     return ContentLosses([name for name in config.losses if name != "adversarial"], 4)
 
 
 def pretrainer(**section):
     config = PretrainConfig(**{"steps": 10, **section})
-    return Pretrainer(*generators(), of(config), config)
+    return Pretrainer(*generators(), losses_of(config), config)
 
 
 def gan_trainer(architecture="srgan", **section):
@@ -39,7 +39,7 @@ def gan_trainer(architecture="srgan", **section):
         discriminator = Discriminator(filters=8, dense_units=16)
     discriminator.build((None, 32, 32, 3))
     config = GanConfig(**{"steps": 10, "losses": MSE_GAN, "start_from": None, **section})
-    return GanTrainer(*generators(), discriminator, of(config), config)
+    return GanTrainer(*generators(), discriminator, losses_of(config), config)
 
 
 def batch(seed=0, size=2):
@@ -274,7 +274,7 @@ def test_float16_trains_both_networks_and_the_logs_are_those_of_float32():
         discriminator = UNetDiscriminator(filters=8, dtype=dtype)
         discriminator.build((None, 32, 32, 3))
         config = GanConfig(steps=10, losses=MSE_GAN, start_from=None)
-        trainer = GanTrainer(*pair, discriminator, of(config), config)
+        trainer = GanTrainer(*pair, discriminator, losses_of(config), config)
         before = values(trainer.generator), values(discriminator)
         logs[dtype] = {name: float(v) for name, v in trainer.train_step(batch()).items()}
     assert all(type(optimizer) is LossScaledAdam for optimizer in trainer.optimizers)
