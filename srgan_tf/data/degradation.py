@@ -44,10 +44,11 @@ def degrade(
         return bicubic_downscale(hr, scale)
     *earlier, last = config.passes
     image = hr
-    for step in earlier:
-        if rng.random() < step.probability:
-            factor = rng.uniform(*step.size)
-            image = _apply(step, image, [round(side * factor) for side in hr.shape[:2]], rng)
+    for earlier_pass in earlier:
+        if rng.random() < earlier_pass.probability:
+            factor = rng.uniform(*earlier_pass.size)
+            shape = [round(side * factor) for side in hr.shape[:2]]
+            image = _apply(earlier_pass, image, shape, rng)
     return _apply(last, image, [side // scale for side in hr.shape[:2]], rng)
 
 
