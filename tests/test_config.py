@@ -45,7 +45,7 @@ def test_every_gan_phase_has_the_adversarial_loss():
     assert [name for name, section in phases.items() if "adversarial" not in section.losses] == []
 
 
-def test_a_none_that_overrides_a_default_survives_writing(recipe, tmp_path):
+def test_null_instead_of_a_default_survives_writing(recipe, tmp_path):
     config = read_config(recipe, ["gan.start_from=null"])
     assert config.gan.start_from is None
     write_config(config, tmp_path / "config.yaml")
@@ -124,7 +124,7 @@ def test_a_value_out_of_range_is_refused_and_its_key_named(recipe, override):
         (["pretrain=null"], "needs a section pretrain or gan"),
     ],
 )
-def test_keys_that_do_not_fit_together(recipe, overrides, reason):
+def test_keys_that_contradict_each_other_are_refused(recipe, overrides, reason):
     assert reason in error_of(recipe, *overrides)
 
 
@@ -170,11 +170,11 @@ def test_a_value_nested_too_deeply_is_refused(recipe):
     assert "the value is not valid YAML" in error_of(recipe, "seed=" + "[" * 1000)
 
 
-def test_the_last_of_equal_overrides_counts(recipe):
+def test_the_last_override_of_a_key_counts(recipe):
     assert read_config(recipe, ["seed=1", "seed=2"]).seed == 2
 
 
-def test_a_missing_stage_names_the_one_there(recipe):
+def test_the_error_of_a_missing_stage_names_the_present_one(recipe):
     with pytest.raises(UserError, match="choose --stage pretrain"):
         read_config(recipe).phases("gan")
 
@@ -207,7 +207,7 @@ def test_a_stage_can_have_several_phases(tmp_path):
     assert read_config(tmp_path / "config.yaml") == config
 
 
-def test_overrides_are_of_one_phase_or_of_all_of_a_stage(tmp_path):
+def test_an_override_sets_one_phase_or_all_of_a_stage(tmp_path):
     path = tmp_path / "phased.yaml"
     path.write_text(PHASED)
     overrides = ["gan.ema=0.5", "gan-2.losses.l1=3", "gan-2.start_from=1e4"]
@@ -228,13 +228,13 @@ def test_overrides_are_of_one_phase_or_of_all_of_a_stage(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "name: [", "name: a\x00b", "name: 2024-99-99"])
-def test_a_file_that_is_no_recipe(text, tmp_path):
+def test_a_file_that_is_no_recipe_is_named(text, tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     assert str(path) in error_of(path)
 
 
-def test_a_folder_or_a_binary_file_is_no_recipe(tmp_path):
+def test_a_folder_or_a_binary_file_is_refused(tmp_path):
     assert "not a readable YAML file" in error_of(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
     assert "not a readable YAML file" in error_of(tmp_path / "binary.yaml")

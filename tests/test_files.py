@@ -55,7 +55,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 
 @pytest.mark.parametrize("spelling", ["in/out", "in/../in/out", "link/out", "in/other"])
-def test_results_within_are_left_out_however_spelled(tmp_path, monkeypatch, spelling):
+def test_the_folder_of_results_is_skipped_by_any_spelling(tmp_path, monkeypatch, spelling):
     touch(tmp_path / "in" / "a.png")
     touch(tmp_path / "in" / "out" / "b.png")
     (tmp_path / "link").symlink_to("in")
@@ -90,7 +90,7 @@ def test_names_that_are_not_utf_8(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
-def test_a_file_has_the_umasks_mode_where_none_can_be_changed(tmp_path, monkeypatch, umask, mode):
+def test_a_file_has_the_umasks_mode_where_chmod_fails(tmp_path, monkeypatch, umask, mode):
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
@@ -124,13 +124,13 @@ HOLD = "import os\nfrom srgan_tf.files import suppress_native_output as hold\n"
     ("end", "code", "shown"),
     [("pass", 0, b"after\n"), ("os._exit(3)", 3, b"fatal\n"), ("os.abort()", -6, b"fatal\n")],
 )
-def test_messages_of_native_code_are_seen_when_it_ends_the_process(end, code, shown):
+def test_native_output_is_printed_if_the_process_dies(end, code, shown):
     program = f"{HOLD}with hold():\n  os.write(2, b'fatal\\n')\n  {end}\nos.write(2, b'after\\n')"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True)
     assert (run.returncode, run.stderr) == (code, shown)
 
 
-def test_threads_that_hold_messages_back_give_stderr_back(capfd):
+def test_stderr_is_restored_after_several_threads_suppressed_it(capfd):
     def hold():
         with files.suppress_native_output():
             os.write(2, b"held back\n")
@@ -144,7 +144,7 @@ def test_threads_that_hold_messages_back_give_stderr_back(capfd):
     assert capfd.readouterr().err == "shown\n"
 
 
-def test_tensorflow_gets_no_signs_of_patterns(tmp_path):
+def test_tensorflow_gets_no_glob_characters(tmp_path):
     assert TensorFlowPath(tmp_path / "plain").path == tmp_path / "plain"
     folder = tmp_path / "runs [1]*"
     seen = TensorFlowPath(folder)

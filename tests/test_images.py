@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from srgan_tf.errors import ImageError
-from srgan_tf.images import Photo, read_image, to_levels, write_image
+from srgan_tf.images import read_image, to_levels, write_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LOSSLESS = (".png", ".tif", ".bmp")
@@ -66,7 +66,7 @@ def test_16_bits_are_kept(tmp_path, suffix, channels):
     assert photo.dpi == pytest.approx((240, 240), abs=0.02)
 
 
-def test_16_bit_files_of_others(tmp_path):
+def test_16_bit_files_of_other_programs(tmp_path):
     grey, colour = pixels(1, np.uint16), pixels(3, np.uint16)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png").pixels, grey)
@@ -200,7 +200,7 @@ def test_a_phones_jpeg_with_a_second_picture_is_its_first(tmp_path):
     assert np.abs(photo.pixels.astype(int) - smooth()).mean() < 4
 
 
-def test_a_changed_file_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     for seed in (0, 1):
         write_image(tmp_path / "a.png", pixels(3, np.uint16, seed=seed))
         found = read_image(tmp_path / "a.png").pixels
@@ -275,7 +275,7 @@ def test_32_bit_pixels_are_refused(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-def test_what_a_format_cannot_hold_is_refused(tmp_path):
+def test_images_that_a_format_cannot_hold_are_refused(tmp_path):
     with pytest.raises(ImageError, match="alpha"):
         write_image(tmp_path / "a.jpg", pixels(4))
     for shape in ((1, 16384), (12000, 16000)):
@@ -289,7 +289,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path):
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_opaque_alpha_is_left_out_where_there_is_none(tmp_path, suffix, channels, dtype):
+def test_opaque_alpha_is_dropped_in_formats_without_alpha(tmp_path, suffix, channels, dtype):
     opaque = smooth(channels).astype(dtype) * (np.iinfo(dtype).max // 255)
     opaque[..., -1] = np.iinfo(dtype).max
     write_image(tmp_path / f"a{suffix}", opaque)
@@ -318,7 +318,3 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match="can't be written"):
         write_image(tmp_path / "a.png", pixels())
     assert not any(tmp_path.iterdir())
-
-
-def test_photo_holds_what_it_is_given():
-    assert Photo(pixels()).icc_profile is None

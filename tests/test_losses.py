@@ -60,7 +60,7 @@ def test_mse_and_l1():
 
 
 @pytest.mark.parametrize("name", ["mse", "l1", "vgg22", "vgg54"])
-def test_equal_images_cost_nothing(name, vgg_file):
+def test_losses_of_equal_images_are_zero(name, vgg_file):
     assert float(content_loss(name, vgg_file)(HR, HR)) == 0
 
 

@@ -25,7 +25,7 @@ def test_a_packaged_recipe_is_found_by_name(name, tmp_path, monkeypatch):
     assert find_recipe(name) == FOLDER / "srgan_photo.yaml"
 
 
-def test_a_file_goes_before_a_recipe_and_a_folder_does_not(tmp_path, monkeypatch):
+def test_a_file_takes_precedence_over_a_recipe_and_a_folder_does_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart.yaml").touch()
     (tmp_path / "srgan_photo").mkdir()

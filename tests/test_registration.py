@@ -49,6 +49,6 @@ for file in {files}:
     )
 
 
-def test_keras_and_tensorflow_are_imported_by_those_who_use_them():
+def test_importing_srgan_tf_does_not_import_keras_or_tensorflow():
     python("import sys, srgan_tf; assert not {'keras', 'tensorflow'} & set(sys.modules)")
     python("import importlib.util, srgan_tf; assert importlib.util.find_spec('keras')")

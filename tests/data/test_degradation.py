@@ -121,7 +121,7 @@ def test_an_earlier_pass_happens_as_often_as_asked_and_loses_detail():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(32, 32), (64, 48), (96, 96)]))
-def test_any_draw_gives_lr_and_the_same_again(seed, shape):
+def test_equal_seeds_give_equal_lr(seed, shape):
     everything = {
         "filters": ("bicubic", "bilinear", "box", "lanczos"),
         "blur": BlurConfig(sinc=0.3),

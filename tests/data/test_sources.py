@@ -46,13 +46,13 @@ def test_links_to_photos_elsewhere_are_followed(tmp_path):
     np.testing.assert_array_equal(photo, PHOTO)
 
 
-def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+def test_a_tilde_is_expanded(tmp_path, monkeypatch):
     save(tmp_path / "photos" / "a.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_source("~/photos").count == 1
 
 
-def test_a_broken_file_is_given_as_its_error_and_the_rest_is_read(tmp_path):
+def test_a_broken_file_yields_its_error_and_the_others_are_read(tmp_path):
     save(tmp_path / "b.png")
     (tmp_path / "a.png").write_bytes(b"nothing of the kind")
     (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes()[:200])
@@ -257,7 +257,7 @@ def test_an_unknown_tfds_name_is_refused_in_one_line(name, hint):
     assert "\n" not in str(caught.value)
 
 
-def test_a_failed_tfds_download_names_the_ways_out(tfds, monkeypatch):
+def test_the_error_of_a_failed_tfds_download_names_the_alternatives(tfds, monkeypatch):
     def fail(*_, **__):
         raise OSError("no network")
 

@@ -53,7 +53,7 @@ def test_the_second_opening_decodes_nothing(cache):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_another_key_is_decoded_anew():
+def test_a_source_with_another_key_is_decoded():
     open_store(source(PHOTOS))
     other = source(PHOTOS, "other key")
     open_store(other)

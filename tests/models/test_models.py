@@ -321,7 +321,7 @@ def test_the_papers_discriminator_counts_23_6_million_parameters():
 
 
 @pytest.mark.parametrize("side", [16, 64, 96, 128])
-def test_the_discriminator_gives_one_logit_a_crop(side):
+def test_the_discriminator_gives_one_logit_per_crop(side):
     model = Discriminator(filters=2, dense_units=4)
     logits = model(RNG.uniform(-1, 1, (3, side, side, 3)))
     assert logits.shape == (3, 1)

@@ -21,7 +21,7 @@ from srgan_tf.training.run import build_trainer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_to_stop_and_the_second_kills(number):
+def test_the_first_signal_requests_a_stop_and_the_second_kills(number):
     before = signal.getsignal(number)
     with StopOnSignal() as stop:
         assert not stop.requested

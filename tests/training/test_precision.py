@@ -26,7 +26,7 @@ def test_a_chosen_precision_stays_and_nothing_is_measured(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_the_best_of_three_rounds_after_a_first_one_counts(monkeypatch, dtype):
+def test_the_best_of_three_rounds_after_a_warm_up_counts(monkeypatch, dtype):
     clock = iter([0.0, 1.0, 1.0, 4.0, 4.0, 6.0, 6.0, 10.0])
     monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert precision._seconds(dtype) == 2.0

@@ -84,7 +84,7 @@ def test_gradient_norm_is_that_of_the_loss():
 
 
 @pytest.mark.parametrize("architecture", ["srgan", "unet"])
-def test_each_gan_half_step_updates_its_own_network_alone(monkeypatch, architecture):
+def test_each_update_of_a_gan_step_changes_one_network_only(monkeypatch, architecture):
     trainer = gan_trainer(architecture)
     generator, discriminator = trainer.generator, trainer.discriminator
     seen = []
@@ -144,7 +144,7 @@ def test_discriminator_learns_to_tell_photos_from_outputs():
     assert logs["d_hr"] > 0.6 > 0.4 > logs["d_sr"]
 
 
-def test_total_loss_joins_the_losses_with_their_weights():
+def test_the_total_loss_is_the_weighted_sum():
     of_both = {"mse": 2.0, "lowres_mse": 3.0, "log_spectrum_mse": 5.0}
     of_both["coherence"] = 4.0
 
@@ -166,7 +166,7 @@ def test_the_first_steps_are_on_l1():
     assert float(second["loss"]) == float(second["mse"])
 
 
-def test_jitter_moves_what_the_discriminator_sees_and_no_other_loss():
+def test_jitter_shifts_the_discriminators_images_and_no_other_losses():
     trainer = gan_trainer(
         losses={"lowres_mse": 1.0, "adversarial": 1e-3}, jitter=True, freeze_bn=True
     )
@@ -195,7 +195,7 @@ def test_lowres_mse_alone_brings_a_faded_generator_back():
     assert before < 0.8 < 0.95 < contrast()
 
 
-def test_photos_are_moved_alike_by_every_phase_of_the_scale():
+def test_jitter_pair_shifts_both_images_by_every_offset():
     rng = np.random.default_rng(0)
     hr = tf.constant(rng.uniform(-1, 1, (2, 12, 16, 3)), tf.float32)
     moves = set()
