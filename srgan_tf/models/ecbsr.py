@@ -80,7 +80,7 @@ class ECBSR(Generator):
         activation: prelu as in the paper, or relu, which is part of 8-bit convolution kernels.
 
     Raises:
-        ValueError: a scale other than 2, 4 or 8, no block, or no filter.
+        ValueError: a scale other than 2, 4 or 8, no block, no filter, or another activation.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Faster equivalents of Keras layers, with fewer passes over memory."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import keras
 import numpy as np
@@ -26,7 +26,13 @@ class PReLU(keras.layers.PReLU):
 
 
 def make_prelu(activation: Activation, dtype) -> PReLU:
-    """Create a PReLU, or a ReLU as a PReLU with fixed slopes of 0."""
+    """Create a PReLU, or a ReLU as a PReLU with fixed slopes of 0.
+
+    Raises:
+        ValueError: another activation.
+    """
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation}")
     if activation == "prelu":
         return PReLU(dtype=dtype)
     return PReLU(alpha_initializer="zeros", trainable=False, dtype=dtype)

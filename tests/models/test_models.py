@@ -209,7 +209,16 @@ def test_relu_has_no_slopes_to_learn():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"scale": 3}, {"scale": 1}, {"blocks": 0}, {"filters": 2}, {"filters": 0}]
+    "arguments",
+    [
+        {"scale": 3},
+        {"scale": 1},
+        {"blocks": 0},
+        {"filters": 2},
+        {"filters": 0},
+        {"activation": "tanh"},
+        {"upsampler": "bilinear"},
+    ],
 )
 def test_bad_generator_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=r"must be one of|needs blocks"):
@@ -265,7 +274,9 @@ def test_a_new_ecbsr_repeats_pixels(scale, dtype):
     np.testing.assert_allclose(outputs, expected, atol=1e-6 if dtype == "float32" else 1e-2)
 
 
-@pytest.mark.parametrize("arguments", [{"scale": 3}, {"blocks": 0}, {"filters": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"scale": 3}, {"blocks": 0}, {"filters": 0}, {"activation": "tanh"}]
+)
 def test_bad_arguments_of_ecbsr_are_refused(arguments):
     with pytest.raises(ValueError, match=r"must be one of|needs blocks"):
         ECBSR(**arguments)
