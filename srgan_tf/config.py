@@ -315,7 +315,7 @@ class PretrainConfig(_StageConfig):
     steps: int = Field(1_000_000, ge=1)
     losses: Losses = {"mse": 1.0}
     l1_steps: int = Field(0, ge=0)
-    """Number of first steps that minimise L1 instead of `losses`, as L1 learns faster at high
+    """Number of first steps that minimize L1 instead of `losses`, as L1 learns faster at high
     learning rates."""
 
     @model_validator(mode="after")

@@ -116,7 +116,7 @@ def _imresize(images, height: int, width: int) -> np.ndarray:
     for new_size in (height, width):
         *batch, size, other, channels = images.shape
         columns = np.asarray(images, np.float32).reshape(*batch, size, other * channels)
-        resized = grey_levels(bicubic_matrix(size, new_size) @ columns)
+        resized = round_to_uint8(bicubic_matrix(size, new_size) @ columns)
         images = resized.reshape(*batch, new_size, other, channels).swapaxes(-3, -2)
     return np.ascontiguousarray(images)
 
@@ -152,6 +152,6 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return result.reshape(height, width, *pixels.shape[2:])
 
 
-def grey_levels(pixels: np.ndarray) -> np.ndarray:
+def round_to_uint8(pixels: np.ndarray) -> np.ndarray:
     """Round float pixels in [0, 255] to uint8, halves upwards as MATLAB does."""
     return (pixels + 0.5).clip(0, 255).astype(np.uint8)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from srgan_tf.resize import bicubic_downscale, grey_levels, resize_matrix
+from srgan_tf.resize import bicubic_downscale, resize_matrix, round_to_uint8
 
 if TYPE_CHECKING:
     from srgan_tf.config import (
@@ -71,7 +71,7 @@ def _apply(
     pixels = pixels.reshape(*shape[::-1], 3).transpose(1, 0, 2)
     if config.noise is not None and rng.random() < config.noise.probability:
         pixels = _add_noise(pixels, config.noise, rng)
-    result = grey_levels(pixels)
+    result = round_to_uint8(pixels)
     for codec in ("webp", "jpeg"):
         settings: CompressionConfig | None = getattr(config, codec)
         if settings is not None and rng.random() < settings.probability:

@@ -122,7 +122,7 @@ class LumaPretrainer(Pretrainer):
 class GanTrainer(GeneratorTrainer):
     """Trains a generator and a discriminator alternately, one update each per batch.
 
-    D's update maximises log D(HR) + log(1 - D(G(LR))) (equation 2); then G's update minimises the
+    D's update maximizes log D(HR) + log(1 - D(G(LR))) (equation 2); then G's update minimizes the
     recipe's losses, with the adversarial loss of the updated D.
 
     Batches are the Pretrainer's. Logs are `loss` (G's), each loss by its name, before its weight,

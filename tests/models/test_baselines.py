@@ -30,7 +30,7 @@ def build(name, **kwargs):
     return model
 
 
-def randomise(model):
+def randomize(model):
     rng = np.random.default_rng(1)
     model.set_weights([w + rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
     return model
@@ -73,7 +73,7 @@ def test_the_papers_sizes():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_only_luma_is_touched(name):
-    sr = (randomise(build(name))(LR) + 1) / 2
+    sr = (randomize(build(name))(LR) + 1) / 2
     bicubic = bicubic_interpolate(LR, 4)
     change = (sr - bicubic).numpy()
     assert np.max(np.abs(change)) > 0.01
@@ -83,7 +83,7 @@ def test_only_luma_is_touched(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_radius_is_the_receptive_fields(name):
-    model = randomise(build(name))
+    model = randomize(build(name))
     radius = model.features_radius + model.upsample_radius
     size = 2 * radius + 3
     middle = radius + 1
@@ -99,7 +99,7 @@ def test_the_radius_is_the_receptive_fields(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_engine_computes_the_same_for_any_size(name):
-    model = randomise(build(name))
+    model = randomize(build(name))
     engine = KerasEngine(model)
     for crop in (LR[:1], LR[:1, :5, :7]):
         np.testing.assert_allclose(2 * engine(crop) - 1, model(crop), atol=1e-5)
@@ -107,7 +107,7 @@ def test_the_engine_computes_the_same_for_any_size(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_saving_and_loading_changes_nothing(name, tmp_path):
-    model = randomise(build(name, scale=2))
+    model = randomize(build(name, scale=2))
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(model) and loaded.get_config() == model.get_config()
@@ -123,7 +123,7 @@ def test_mixed_precision_keeps_the_bicubic_part_exact(name):
 
 
 def test_drcns_result_is_the_learned_average_of_its_recursions():
-    model = randomise(build("drcn"))
+    model = randomize(build("drcn"))
     result, *recursions = model.predictions(unit_luma(LR))
     assert len(recursions) == 3
     weights = model.averaging.numpy()

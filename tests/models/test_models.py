@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(1, 2, (3, 7, 9, 5)).astype(np.float32)
 
 
-def randomise(model) -> None:
+def randomize(model) -> None:
     """Set random weights, so that each affects the result."""
     rng = np.random.default_rng(1)
     model.set_weights([np.abs(w + rng.normal(0, 0.1, w.shape)) for w in model.get_weights()])
@@ -58,7 +58,7 @@ def test_narrow_conv_is_a_convolution(size, channels):
     reference = keras.layers.Conv2D(channels, size, padding="same")
     for layer in (narrow, reference):
         layer.build((None, None, None, 5))
-    randomise(narrow)
+    randomize(narrow)
     reference.set_weights(narrow.get_weights())
     assert_same(narrow, reference, FEATURES)
 
@@ -83,7 +83,7 @@ def test_batch_normalization_is_keras_own():
     layers = [BatchNormalization(), keras.layers.BatchNormalization()]
     for layer in layers:
         layer.build((None, None, None, 5))
-        randomise(layer)
+        randomize(layer)
     for inputs in (FEATURES, 3 * FEATURES - 1):  # the statistics are updated twice
         assert_same(*layers, inputs, training=True)
     moving = [np.stack([layer.moving_mean, layer.moving_variance]) for layer in layers]
@@ -96,7 +96,7 @@ def test_batch_normalization_is_keras_own():
 def test_frozen_batch_normalization_keeps_its_statistics():
     layer = BatchNormalization()
     layer.build(FEATURES.shape)
-    randomise(layer)
+    randomize(layer)
     layer.trainable = False
     before = layer.get_weights()
     np.testing.assert_array_equal(layer(FEATURES, training=True), layer(FEATURES, training=False))
@@ -106,7 +106,7 @@ def test_frozen_batch_normalization_keeps_its_statistics():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("synchronized", [True, False])
-def test_batch_normalization_is_synchronised_over_replicas_by_choice(synchronized, tmp_path):
+def test_batch_normalization_is_synchronized_over_replicas_by_choice(synchronized, tmp_path):
     program = """
 import sys, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -137,7 +137,7 @@ np.save(sys.argv[3], np.stack(means))
     np.testing.assert_allclose(np.load(statistics), [mean, mean], rtol=1e-4, atol=1e-6)
 
 
-def test_the_models_batch_normalization_is_synchronised_by_choice():
+def test_the_models_batch_normalization_is_synchronized_by_choice():
     model = Discriminator(filters=2, dense_units=4)
     synchronize(model, False)
     assert not any(bn.synchronized for bn in model.bns)
@@ -151,7 +151,7 @@ def test_the_models_batch_normalization_is_synchronised_by_choice():
 def test_a_residual_block_starts_as_the_identity(training):
     block = ResidualBlock(5)
     np.testing.assert_array_equal(block(FEATURES, training=training), FEATURES)
-    randomise(block)
+    randomize(block)
     assert np.mean(np.abs(block(FEATURES, training=training) - FEATURES)) > 0.1
 
 
@@ -231,7 +231,7 @@ def test_bad_generator_arguments_are_refused(arguments):
 def test_an_edge_convolution_is_the_sum_of_its_branches():
     layer = EdgeConv2D(4)
     layer.build(FEATURES.shape)
-    randomise(layer)
+    randomize(layer)
     direct, expand, squeeze, edges, gains, bias = layer.get_weights()
 
     def conv(x, kernel):
@@ -295,7 +295,7 @@ def test_saving_and_loading_changes_nothing(kind, dtype, tmp_path):
         model = Discriminator(filters=2, dense_units=4, dtype=dtype)
     inputs = RNG.uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)
     model(inputs)
-    randomise(model)
+    randomize(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(model)
@@ -310,7 +310,7 @@ def test_saving_and_loading_changes_nothing(kind, dtype, tmp_path):
 def test_training_mode_uses_the_batchs_statistics_and_moves_the_averages(model):
     inputs = RNG.uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)
     model(inputs)
-    randomise(model)
+    randomize(model)
     before = [variable.numpy() for variable in model.non_trainable_variables]
     inference, training = model(inputs), model(inputs, training=True)
     assert np.max(np.abs(training - inference)) > 1e-3
