@@ -39,6 +39,7 @@ LossName = Literal[
     "lowres_mse",
     "log_spectrum_mse",
     "coherence",
+    "grid_mse",
     "adversarial",
 ]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)

@@ -149,6 +149,19 @@ def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     return (count * tf.reduce_mean(losses) - 1.0) / (count - 1.0)
 
 
+def grid_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
+    """Compute the mean squared difference of the mean `scale`×`scale` block, less its mean colour.
+
+    A pattern that all blocks of an image have is a line spectrum; `coherence_loss`, which averages
+    over frequencies, hardly sees it.
+    """
+    height, width = hr.shape[1] // scale, hr.shape[2] // scale
+    difference = (sr - hr)[:, : height * scale, : width * scale]
+    blocks = tf.reshape(difference, [-1, height, scale, width, scale, 3])
+    block = tf.reduce_mean(blocks, [1, 3])
+    return tf.reduce_mean(tf.square(block - tf.reduce_mean(block, [1, 2], keepdims=True)))
+
+
 def _spectra(images: tf.Tensor, scale: int) -> tf.Tensor:
     """Compute the spectra of half-overlapping Hann windows, aligned to blocks, of Y, U and V.
 
@@ -267,6 +280,7 @@ PIXEL_LOSSES: dict[str, Callable[..., tf.Tensor]] = {
     "lowres_mse": lowres_mse_loss,
     "log_spectrum_mse": log_spectrum_mse_loss,
     "coherence": coherence_loss,
+    "grid_mse": grid_mse_loss,
 }
 """Losses on pixels by name: functions of (hr, sr, scale)."""
 

@@ -22,6 +22,7 @@ from srgan_tf.losses import (
     adversarial_loss,
     discriminator_loss,
     log_spectrum_mse_loss,
+    grid_mse_loss,
     lowres_mse_loss,
     paper_features,
 )
@@ -158,6 +159,29 @@ def test_coherence_measures_patterns_tied_to_the_blocks():
     assert float(coherence_loss(texture, 4)) < 0.02
     anywhere = rng.permuted(dots.reshape(4, -1, 3), axis=1).reshape(dots.shape)
     assert float(coherence_loss(anywhere, 4)) < 0.02
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_grid_mse_is_the_mean_square_of_a_pattern_that_all_blocks_have(scale):
+    rng = np.random.default_rng(0)
+    hr = rng.uniform(-1, 1, (2, 48, 40, 3)).astype("float32")
+    pattern = rng.normal(0, 0.1, (scale, scale, 3))
+    sr = hr + np.tile(pattern, (48 // scale, 40 // scale, 1)).astype("float32")
+    expected = np.var(pattern, (0, 1)).mean()
+    assert float(grid_mse_loss(hr, sr, scale)) == pytest.approx(expected, rel=1e-4)
+    assert float(grid_mse_loss(hr, hr + 0.3, scale)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_pattern_of_one_sign_is_seen_by_grid_mse_but_hardly_by_coherence():
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], (2, 24, 24, 1)).repeat(4, 1).repeat(4, 2)
+    texture = rng.normal(0, 0.2, (2, 96, 96, 3))
+    column = np.tile([0.05, 0.05, -0.05, -0.05], 24)[:, None]
+    fixed, random = ((texture + column * s).astype("float32") for s in (1.0, signs))
+    texture = texture.astype("float32")
+    assert float(grid_mse_loss(texture, fixed, 4)) == pytest.approx(0.05**2, rel=1e-3)
+    assert float(grid_mse_loss(texture, random, 4)) < 0.05**2 / 100
+    assert float(coherence_loss(fixed, 4)) < 0.01
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])

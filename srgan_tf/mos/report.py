@@ -119,9 +119,10 @@ def to_markdown(design: Design, results: Results, dates: str) -> str:
     """Format the report as Markdown."""
     opinions = results.opinions
     count = sum(o.count for methods in opinions.values() for o in methods.values())
+    raters = f"{len(results.raters)} rater{'' if len(results.raters) == 1 else 's'}"
     parts = [
         f"# {design.title}: mean opinion scores",
-        f"{count:,} ratings by {len(results.raters)} raters, {dates}, repeats not counted. "
+        f"{count:,} ratings by {raters}, {dates}, repeats not counted. "
         "Scale: " + ", ".join(f"{number} {word}" for number, word in SCORE_LABELS.items()) + ".",
     ]
     if results.excluded:

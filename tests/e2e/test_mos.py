@@ -137,7 +137,7 @@ def test_a_study_in_a_browser(srgan, data, tmp_path, browser):
         assert image.width > 400
     assert "<svg" in (folder / "distribution.svg").read_text()
     code, shown = srgan("report", study, "--exclude", "1", "--out", tmp_path / "less")
-    assert code == 0 and "9 ratings by 1 raters" in (tmp_path / "less/report.md").read_text()
+    assert code == 0 and "9 ratings by 1 rater," in (tmp_path / "less/report.md").read_text()
     assert srgan("report", study, "--exclude", "7")[0] == 2
 
 
