@@ -119,7 +119,7 @@ def to_markdown(design: Design, results: Results, dates: str) -> str:
     """Format the report as Markdown."""
     opinions = results.opinions
     count = sum(o.count for methods in opinions.values() for o in methods.values())
-    raters = f"{len(results.raters)} rater{'' if len(results.raters) == 1 else 's'}"
+    raters = f"{len(results.raters)} rater{'s' * (len(results.raters) != 1)}"
     parts = [
         f"# {design.title}: mean opinion scores",
         f"{count:,} ratings by {raters}, {dates}, repeats not counted. "
