@@ -21,8 +21,8 @@ from srgan_tf.losses import (
     VggFeatures,
     adversarial_loss,
     discriminator_loss,
-    log_spectrum_mse_loss,
     grid_mse_loss,
+    log_spectrum_mse_loss,
     lowres_mse_loss,
     paper_features,
 )

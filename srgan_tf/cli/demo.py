@@ -32,7 +32,7 @@ them it uses one. WebGPU needs HTTPS.""",
         "--models",
         metavar="NAME|FILE,...",
         help="released names, .keras files or run folders, the first preselected; default: "
-        "srgan-mobile and the released generators for photos",
+        "srgan-mobile-photo, the larger generators for photos, and two for clean pictures",
     )
     parser.add_argument(
         "--export", type=Path, metavar="DIR", help="write the page to DIR instead of serving it"

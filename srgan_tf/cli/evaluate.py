@@ -31,9 +31,9 @@ computed by MATLAB's bicubic downscaling.
 
 Methods are nearest, bicubic, selfexsr, hr, every released generator (srcnn, espcn, drcn,
 srresnet-mse, srresnet-vgg22, srgan-mse, srgan-vgg22, srgan-vgg54, srgan-mobile, srresnet-photo,
-srgan-photo), and NAME=PATH: a model (a file, a run folder, a SavedModel), or another program's
-results PATH/SET/*.png, where an image's name may be followed by `_…`. The default is all except
-selfexsr, which is slow.
+srgan-photo, srgan-mobile-photo), and NAME=PATH: a model (a file, a run folder, a SavedModel), or
+another program's results PATH/SET/*.png, where an image's name may be followed by `_…`. The default
+is all except selfexsr, which is slow.
 
 --degrade evaluates each set with each of the given degradations of LR, as SET-DEGRADATION. A
 degradation is clean, or steps joined by +, applied in order: jpegQ and webpQ (saved with quality

@@ -14,7 +14,7 @@ from srgan_tf.files import atomic_write, first_line, sha256, write_json
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
-MODELS = ("srgan-mobile", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
+MODELS = ("srgan-mobile-photo", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
 SIDE = 256  # of the models' input; the page reduces it for small photos
 # An int8 model is a quarter as large, faster in WebAssembly, and gives the same result on every
 # machine; WebGPU supports only floats.

@@ -37,6 +37,7 @@ LABELS = {
     "srgan-mobile": "SRGAN-mobile",
     "srresnet-photo": "SRResNet-photo",
     "srgan-photo": "SRGAN-photo",
+    "srgan-mobile-photo": "SRGAN-mobile-photo",
     "hr": "HR",
 }
 """Headings of the named methods, in the order of the tables."""
