@@ -21,6 +21,21 @@ def read_history(folder: Path) -> dict[str, Any]:
         return {"sessions": []}
 
 
+def read_card(weights: Path) -> dict[str, Any]:
+    """Read the card beside weights; empty if there is none, or if it is damaged.
+
+    Args:
+        weights: a `.keras` file of a run folder or a release.
+    """
+    of_a_run = weights.name == GENERATOR_FILE
+    card_file = weights.with_name(CARD_FILE) if of_a_run else weights.with_suffix(".json")
+    try:
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
 def ancestry(weights: Path) -> list[dict[str, Any]]:
     """Return the history of weights: an entry for each file they descend from, the oldest first.
 
@@ -30,14 +45,8 @@ def ancestry(weights: Path) -> list[dict[str, Any]]:
     Args:
         weights: a `.keras` file of a run folder or a release, with or without a card beside it.
     """
-    digest = sha256(weights)
-    of_a_run = weights.name == GENERATOR_FILE
-    card_file = weights.with_name(CARD_FILE) if of_a_run else weights.with_suffix(".json")
-    try:
-        card = json.loads(card_file.read_text(encoding="utf-8"))
-        if card.get("sha256", digest) != digest:
-            card = {}  # of earlier weights of this name
-    except (OSError, ValueError, AttributeError):
-        card = {}
+    digest, card = sha256(weights), read_card(weights)
+    if card.get("sha256", digest) != digest:
+        card = {}  # of earlier weights of this name
     itself = {key: card[key] for key in _INHERITED if key in card}
     return [*card.get("parents", []), {"sha256": digest, **itself}]

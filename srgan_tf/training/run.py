@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import sys
 import time
@@ -32,7 +31,7 @@ from srgan_tf.training.distribution import (
     describe_devices,
     is_chief,
 )
-from srgan_tf.training.history import HISTORY_FILE, ancestry, read_history
+from srgan_tf.training.history import HISTORY_FILE, ancestry, read_card, read_history
 from srgan_tf.training.loop import train_steps
 from srgan_tf.training.precision import resolve_precision
 from srgan_tf.training.trainers import GanTrainer, LumaPretrainer, Pretrainer
@@ -196,7 +195,8 @@ def train_phase(
     if not is_chief():
         train_remaining(run, None)
         return run.finished
-    if run.finished and steps_on_card(folder) == run.checkpoints.step:
+    card = read_card(folder / GENERATOR_FILE)
+    if run.finished and card.get("steps") == run.checkpoints.step:
         print(f"{folder}: already finished", file=sys.stderr)
         return True
     validation = Validation(
@@ -267,12 +267,6 @@ def prepare(
     return Run(
         config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
     )
-
-
-def steps_on_card(folder: Path) -> int | None:
-    """Return the steps of the generator in a run folder; None if it has none."""
-    card = folder / CARD_FILE
-    return json.loads(card.read_text(encoding="utf-8"))["steps"] if card.exists() else None
 
 
 def train_remaining(run: Run, validation: Validation | None) -> None:

@@ -222,6 +222,12 @@ def test_sigterm_while_a_batch_is_made_keeps_the_step_and_resume_finishes_the_ru
         assert picture.size == (3 * 32, 32)
     assert list((out / "logs").glob("events*"))
 
+    for stale in (json.dumps({**card, "steps": 1}), "{"):  # of an earlier end, and damaged
+        (out / "card.json").write_text(stale)
+        code, _, err = train(*words, "--resume", "--steps", step + 3)
+        assert code == 0, err
+        assert json.loads((out / "card.json").read_text())["steps"] == step + 3
+
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     recipe, train, tmp_path
