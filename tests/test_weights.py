@@ -103,6 +103,20 @@ def test_files_that_hold_no_generator_are_refused(tmp_path):
         load_generator(tmp_path / "foreign.keras")
 
 
+def test_a_run_folder_has_precedence_over_a_release_but_other_folders_do_not(
+    release, generator, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "released" / "srresnet-mse.tflite").touch()
+    folder = tmp_path / "srresnet-mse"
+    folder.mkdir()
+    assert find_generator("srresnet-mse").parent == tmp_path / "released"
+    assert find_litert("srresnet-mse") is not None
+    generator.save(folder / GENERATOR_FILE)
+    assert find_generator("srresnet-mse").resolve() == folder / GENERATOR_FILE
+    assert find_litert("srresnet-mse") is None
+
+
 @pytest.mark.parametrize("name", released())
 def test_the_litert_model_of_a_release_gives_the_same_picture(name):
     """They differ by at most one level; `python tools/release_litert.py` writes the models."""

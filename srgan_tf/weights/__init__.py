@@ -36,22 +36,21 @@ def default_model() -> str:
 def find_generator(name: str | Path) -> Path:
     """Return the `.keras` file of a released name, a file or a run folder.
 
+    A file or a run folder takes precedence over the release of the same name; another folder,
+    such as one of results, does not.
+
     Raises:
         UserError: not found; the message names the nearest and how to train one.
     """
-    path = Path(name)
     try:
-        if path.is_dir():
-            if (path / GENERATOR_FILE).is_file():
-                return path / GENERATOR_FILE
+        own = _own_generator(name)
+        file = own or _FOLDER / f"{name}.keras"
+        if file.is_file():
+            return file
+        if Path(name).is_dir():
             raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
-        if path.is_file():
-            return path
     except OSError as error:  # no permission, or too long a name
         raise UserError(f"{name}: can't be read ({error.strerror})") from None
-    file = _FOLDER / f"{name}.keras"
-    if file.is_file():
-        return file
     names = released()
     near = difflib.get_close_matches(str(name), names, n=1)
     raise UserError(
@@ -63,12 +62,19 @@ def find_generator(name: str | Path) -> Path:
 
 
 def find_litert(name: str | Path) -> Path | None:
-    """Return a released name's `.tflite` file; None if it has none, or if it is also a path."""
+    """Return a released name's `.tflite` file; None if it has none, or if a path has precedence."""
     file = _FOLDER / f"{name}.tflite"
     try:
-        return file if file.is_file() and not Path(name).exists() else None
+        return file if file.is_file() and _own_generator(name) is None else None
     except OSError:  # no permission, or too long a name
         return None
+
+
+def _own_generator(name: str | Path) -> Path | None:
+    """Return the generator of a file or a run folder, if the name is one."""
+    return next(
+        (file for file in (Path(name) / GENERATOR_FILE, Path(name)) if file.is_file()), None
+    )
 
 
 def load_generator(name: str | Path, precision: str = "float32") -> Generator:
