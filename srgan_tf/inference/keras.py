@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -25,15 +27,9 @@ class KerasEngine:
         self._upsample_radius = generator.upsample_radius
         # One graph each, for all sizes.
         lr = tf.TensorSpec([None, None, None, 3], tf.float32)
-        self._features = tf.function(
-            lambda x: generator.features(x), input_signature=[lr], autograph=False
-        )
-        features = tf.TensorSpec.from_tensor(
-            self._features.get_concrete_function().structured_outputs
-        )
-        self._upsample = tf.function(
-            lambda x: generator.upsample(x) * 0.5 + 0.5, input_signature=[features], autograph=False
-        )
+        self._features = _trace(lambda x: generator.features(x), lr)
+        features = tf.TensorSpec.from_tensor(self._features.structured_outputs)
+        self._upsample = _trace(lambda x: generator.upsample(x) * 0.5 + 0.5, features)
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
         features = self._features(lr)
@@ -43,3 +39,7 @@ class KerasEngine:
             part = self._upsample(features[:, *tile.read]).numpy()
             sr[:, *tile.write] = part[:, *tile.crop]
         return sr
+
+
+def _trace(function: Callable[[tf.Tensor], tf.Tensor], argument: tf.TensorSpec):
+    return tf.function(function, autograph=False).get_concrete_function(argument)
