@@ -90,7 +90,6 @@ def _export(name: str, weights: Path, folder: Path) -> None:
         "scale": generator.scale,
         "side": SIDE,
         "radius": generator.features_radius + generator.upsample_radius,
-        "parameters": generator.count_params(),
     }
     write_json(folder / "model.json", entry)
 

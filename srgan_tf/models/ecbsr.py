@@ -1,5 +1,7 @@
 """The generator for phones: ECBSR (Zhang et al. 2021), a chain of 3×3 convolutions."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -121,6 +123,14 @@ class ECBSR(Generator):
     def upsample(self, x):
         """Map features [N, H, W, 3·scale²] to photos [N, scale·H, scale·W, 3] in [-1, 1]."""
         return 2.0 * tf.nn.depth_to_space(tf.cast(x, tf.float32), self.scale) - 1.0
+
+    @property
+    def inference_parameters(self) -> int:
+        """Number of trainable parameters, after merging each block's branches."""
+        convs = [*self.convs, self.tail]
+        branches = sum(math.prod(v.shape) for conv in convs for v in conv.trainable_variables)
+        merged = sum(math.prod(conv.kernel.shape) + conv.filters for conv in convs)
+        return super().inference_parameters - branches + merged
 
     @property
     def features_radius(self) -> int:

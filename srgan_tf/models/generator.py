@@ -1,5 +1,7 @@
 """The base class of the generators."""
 
+import math
+
 import keras
 
 PHOTOS = (None, None, None, 3)
@@ -31,6 +33,11 @@ class Generator(keras.Model):
 
     def call(self, inputs, training=False):
         return self.upsample(self.features(inputs, training=training))
+
+    @property
+    def inference_parameters(self) -> int:
+        """Number of trainable parameters, after merging the branches that training alone has."""
+        return sum(math.prod(variable.shape) for variable in self.trainable_variables)
 
     def build_from_config(self, config):
         """Build the model for photos of any size; Keras uses this shape for exports."""

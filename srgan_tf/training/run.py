@@ -324,7 +324,7 @@ def make_card(run: Run, scores: dict[str, float]) -> dict[str, Any]:
         "stage": run.phase.stage,
         "sha256": sha256(run.folder / GENERATOR_FILE),
         "scale": run.config.generator.scale,
-        "parameters": sum(int(tf.size(v)) for v in run.trainer.generator.trainable_variables),
+        "parameters": run.trainer.generator.inference_parameters,
         "steps": run.checkpoints.step,
         "recipe": run.config.model_dump(),
         "data": {

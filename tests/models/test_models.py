@@ -274,6 +274,14 @@ def test_a_new_ecbsr_repeats_pixels(scale, dtype):
     np.testing.assert_allclose(outputs, expected, atol=1e-6 if dtype == "float32" else 1e-2)
 
 
+def test_ecbsr_counts_the_parameters_of_plain_convolutions():
+    model = ECBSR(4, blocks=10, filters=32)
+    model.build()
+    convolutions = [(3, 32), *[(32, 32)] * 10, (32, 48)]
+    slopes = 11 * 32
+    assert model.inference_parameters == sum(9 * i * o + o for i, o in convolutions) + slopes
+
+
 @pytest.mark.parametrize(
     "arguments", [{"scale": 3}, {"blocks": 0}, {"filters": 0}, {"activation": "tanh"}]
 )
