@@ -154,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="srresnet-mse,srgan-mobile", metavar="A,B")
+    parser.add_argument(
+        "--models", default="srresnet-mse,srgan-mobile,srgan-mobile-photo", metavar="A,B"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--layers", metavar="HR_PHOTOS", help="a folder of HR photos")
     parser.add_argument("--out", type=Path, help="add the results to this JSON file")
