@@ -19,7 +19,7 @@ from srgan_tf.models import SRResNet
 
 pytestmark = pytest.mark.slow
 
-MODEL = "srgan-mobile"
+MODEL = demo.MODELS[0]
 PHOTO = data.astronaut()[:200, 100:440]
 
 
@@ -167,7 +167,7 @@ def test_served_files_and_headers(tmp_path):
 def test_models_listed(site):
     models = json.loads((site / "models.json").read_text())
     assert [(model["name"], model["radius"]) for model in models] == [
-        (MODEL, 16),
+        (MODEL, 14),
         ("tiny", 10),
     ]
     for model in models:
