@@ -35,6 +35,7 @@ from srgan_tf.files import (
 
 if TYPE_CHECKING:
     from srgan_tf.inference.size import Size
+    from srgan_tf.inference.upscaler import Upscaler
 
 _PIPE = Path("-")
 
@@ -98,21 +99,22 @@ def _upscale(arguments: argparse.Namespace) -> int:
             jobs = [_plan_piped(arguments.inputs, arguments.out, options, scratch)]
         else:
             jobs, failures = _plan(arguments.inputs, arguments.out, options)
-        for failure in failures:
-            print(failure, file=sys.stderr)
-        failed = len(failures)
-        if not arguments.overwrite:
-            todo = [(source, target) for source, target in jobs if not is_file(target)]
-            if skipped := len(jobs) - len(todo):
-                print(
-                    f"existing results skipped: {skipped} (--overwrite replaces them)",
-                    file=sys.stderr,
-                )
-            jobs = todo
-        if not jobs:
-            return 1 if failed else 0
         try:
-            failed += _enlarge(jobs, arguments, options, size)
+            # Even if there is nothing to do, as the request may be wrong.
+            upscaler = _open_upscaler(arguments, size)
+            for failure in failures:
+                print(failure, file=sys.stderr)
+            failed = len(failures)
+            if not arguments.overwrite:
+                todo = [(source, target) for source, target in jobs if not is_file(target)]
+                if skipped := len(jobs) - len(todo):
+                    print(
+                        f"existing results skipped: {skipped} (--overwrite replaces them)",
+                        file=sys.stderr,
+                    )
+                jobs = todo
+            if jobs:
+                failed += _enlarge(upscaler, jobs, options)
         except KeyboardInterrupt:
             print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
@@ -121,17 +123,11 @@ def _upscale(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _enlarge(
-    jobs: list[tuple[Path, Path]], arguments: argparse.Namespace, options: Output, size: Size
-) -> int:
-    """Enlarge (source, target) files, print those that fail, and return their number."""
+def _open_upscaler(arguments: argparse.Namespace, size: Size) -> Upscaler:
+    """Open the model. Raises UserError as `Upscaler` does."""
     prepare_tensorflow()
-    from PIL import Image
-    from tqdm import tqdm
-
     from srgan_tf.inference.upscaler import Upscaler
 
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     with suppress_native_output():
         upscaler = Upscaler(
             arguments.model,
@@ -143,6 +139,15 @@ def _enlarge(
             size=size,
         )
     stop_if_interrupted()
+    return upscaler
+
+
+def _enlarge(upscaler: Upscaler, jobs: list[tuple[Path, Path]], options: Output) -> int:
+    """Enlarge (source, target) files, print those that fail, and return their number."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     failed = 0
     # disable=None: only on a terminal.
     with tqdm(total=len(jobs), unit="file", disable=None) as progress:

@@ -172,6 +172,22 @@ def test_an_unknown_model(srgan, tmp_path):
     assert code == 2 and "can't be read as a Keras model" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("srgan-pohto", [], "did you mean srgan-photo?"),
+        ("none.tflite", [], "can't be read"),
+        ("espcn", ["--engine", "litert"], "LiteRT runs .tflite files"),
+        ("srgan-mobile", ["--tile", 0], "at least 1 pixel"),
+    ],
+)
+def test_a_wrong_request_is_refused_if_all_results_exist(srgan, tmp_path, model, options, words):
+    source = photo(tmp_path / "a.png")
+    photo(tmp_path / "out" / "a.png")
+    code, (line,) = srgan(source, "-o", tmp_path / "out", *options, model=model)
+    assert code == 2 and words in line
+
+
 def test_a_released_generator_needs_no_tensorflow(tmp_path):
     """It does not need the packages of the extra `tensorflow` either."""
     absent = "tensorflow", "scipy", "skimage", "pydantic", "yaml", "matplotlib"
