@@ -25,6 +25,10 @@ FEATURE_SCALE = 1 / 12.75
 
 # VGG(i,j) of the paper: the j-th convolution before the i-th max-pooling.
 VGG22, VGG54 = "block2_conv2", "block5_conv4"
+_VGG_REMEDY = (
+    "Keras downloads them if there is a network; otherwise give the path of "
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
+)
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 Features = dict[str, tf.Tensor]
@@ -221,13 +225,14 @@ class VggFeatures:
         return self.model(bgr_minus_mean, training=False)
 
 
-def _vgg19(weights: str) -> keras.Model:
-    remedy = (
-        "Keras downloads them if there is a network; otherwise give the path of "
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
-    )
+def check_vgg_weights(weights: str) -> None:
+    """Raise UserError if VGG19's weights are neither `imagenet` nor an existing file."""
     if weights != "imagenet" and not Path(weights).is_file():
-        raise UserError(f"vgg.weights: {weights}: no such file; {remedy}")
+        raise UserError(f"vgg.weights: {weights}: no such file; {_VGG_REMEDY}")
+
+
+def _vgg19(weights: str) -> keras.Model:
+    check_vgg_weights(weights)
     before = keras.config.dtype_policy()
     # VGG19 runs in float32 under any policy, as differences of features are small compared with the
     # features; keras.applications has no dtype argument.
@@ -235,7 +240,9 @@ def _vgg19(weights: str) -> keras.Model:
     try:
         return keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:
-        raise UserError(f"vgg.weights: {weights}: no VGG19 weights ({error}); {remedy}") from error
+        raise UserError(
+            f"vgg.weights: {weights}: no VGG19 weights ({error}); {_VGG_REMEDY}"
+        ) from error
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -20,7 +20,7 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, sha256, write_json
-from srgan_tf.losses import ContentLosses
+from srgan_tf.losses import VGG_LOSSES, ContentLosses, check_vgg_weights
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.models.layers import synchronize
 from srgan_tf.training.checkpoints import Checkpoints
@@ -103,6 +103,8 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     """
     folders = {phase.name: out / phase.name if len(phases) > 1 else out for phase in phases}
     starts = {phase.name: find_start(config, phase, folders) for phase in phases}
+    if any(VGG_LOSSES.keys() & phase.section.losses.keys() for phase in phases):
+        check_vgg_weights(config.vgg.weights)
     if is_chief():
         for phase in phases:
             folder, start = folders[phase.name], starts[phase.name]

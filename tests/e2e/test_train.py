@@ -258,3 +258,11 @@ def test_wrong_requests_exit_with_2_and_name_the_key(
     code, _, err = train("--stage", stage, "--config", recipe, "--out", "run", *words)
     assert code == 2 and message in err and "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def test_missing_vgg_weights_are_named_before_the_first_phase(recipe, train, tmp_path):
+    options = ["gan.losses={vgg54: 1.0, adversarial: 1.0e-3}", "vgg.weights=vgg.h5"]
+    words = [word for option in options for word in ("--set", option)]
+    code, _, err = train("--config", recipe, "--out", tmp_path / "run", *words)
+    assert code == 2 and "vgg.weights: vgg.h5: no such file" in err
+    assert not (tmp_path / "run").exists()
