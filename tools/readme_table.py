@@ -4,7 +4,7 @@
     python benchmarks/export.py --threads 2 --out docs/results/export.json
     python tools/readme_table.py
 
-The table is between `<!-- generators -->` and `<!-- /generators -->`. Its rows and its first three
+The table is between `<!-- generators -->` and `<!-- /generators -->`. Its rows and its first two
 columns are written by hand; the other columns come from the released cards and from the results of
 the two commands above.
 """
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- generators -->", "<!-- /generators -->"
 HEADER = ["`--model`", "for", "training", "parameters", "speed"]
-BY_HAND = 3
+BY_HAND = 2
 MEASURES = {"psnr": ".2f", "ssim": ".3f", "vgg54": ".3f"}
 REFERENCE = "srresnet-mse"
 CPU = "2 threads, avx2"
@@ -78,16 +78,40 @@ def table(rows: list[list[str]], report: dict, cards: dict, seconds: dict) -> st
     published = {**TABLE_1.scores, **TABLE_2.scores}
     complete = []
     for name, row in zip(names, rows, strict=True):
-        size, speed = "", ""
+        time, size, speed = "", "", ""
         if name in cards:
+            time = training(cards[name])
             size = f"{cards[name]['parameters'] / 1e6:.2g} M"
             speed = speeds.get(json.dumps(cards[name]["recipe"]["generator"]), "–")
         means = [report["means"][each][name] for each in sets]
         scores = [" / ".join(format(m[key], f) for key, f in MEASURES.items()) for m in means]
         paper = [published.get((each, name)) for each in sets]
         of_paper = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
-        complete.append([*row, size, speed, *scores, of_paper if any(paper) else ""])
+        complete.append([*row, time, size, speed, *scores, of_paper if any(paper) else ""])
     return markdown_table([*HEADER, *sets, "the paper's PSNR"], complete)
+
+
+def training(card: dict) -> str:
+    """Format a generator's training time by device, and the other generator that it started from.
+
+    The time is that of its own phases: the card's, and its parents' of the same name. It is – if
+    one of them has no sessions.
+    """
+    others = [parent["name"] for parent in card["parents"] if parent["name"] != card["name"]]
+    phases = [*(parent for parent in card["parents"] if parent["name"] == card["name"]), card]
+    seconds: dict[str, float] = {}
+    for session in (session for phase in phases for session in phase.get("sessions", [])):
+        device = session["device"].removeprefix("1 × ").removeprefix("NVIDIA ")
+        seconds[device] = seconds.get(device, 0) + session["seconds"]
+    if all("sessions" in phase for phase in phases):
+        time = " + ".join(f"{_duration(s)} on {device}" for device, s in seconds.items())
+    else:
+        time = "–"
+    return f"{time}, from `{others[-1]}`" if others else time
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:.1f} h"
 
 
 def rows_by_hand(readme: str) -> list[list[str]]:
