@@ -67,7 +67,7 @@ def main() -> None:
         print(f"{side}×{side}: {results[f'{side}×{side}']}", flush=True)
     command = "python benchmarks/litert_threads.py"
     write_json(
-        arguments.out, {"command": command, "model": arguments.model, "seconds_a_tile": results}
+        arguments.out, {"command": command, "model": arguments.model, "seconds_per_tile": results}
     )
 
 

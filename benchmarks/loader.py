@@ -30,7 +30,7 @@ RECIPE = "srresnet_photo"
 BATCHES = 200
 
 
-def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
+def cpu_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
     """Measure the CPU time of a batch in this process, with all resizing matrices cached."""
     for step in range(20):
         crop_batch(photos, data, 4, 0, step)
@@ -40,7 +40,7 @@ def processor_milliseconds(photos: PhotoStore, data: DataConfig) -> float:
     return 1000 * (time.process_time() - started) / BATCHES
 
 
-def batches_a_second(photos: PhotoStore, data: DataConfig, processes: int) -> float:
+def batches_per_second(photos: PhotoStore, data: DataConfig, processes: int) -> float:
     """Measure batches per second of wall time, once the prefetched batches are used up."""
     first = 2 * PREFETCH * processes
     every = range(data.batch_size)
@@ -67,9 +67,9 @@ def main() -> None:
         "photos": len(photos),
         "cores": available_cores(),
         "pillow": Image.__version__,
-        "processor_milliseconds_a_batch": round(processor_milliseconds(photos, data), 1),
-        "batches_a_second": {
-            f"{n} process{'es' * (n > 1)}": round(batches_a_second(photos, data, n), 1)
+        "cpu_milliseconds_per_batch": round(cpu_milliseconds(photos, data), 1),
+        "batches_per_second": {
+            f"{n} process{'es' * (n > 1)}": round(batches_per_second(photos, data, n), 1)
             for n in (1, 2)
         },
     }
