@@ -35,8 +35,9 @@ class Upscaler:
     """Enlarges photos with a generator.
 
     Photos of any size are enlarged in overlapping tiles. The overlap is the radius of the
-    generator's receptive field, so that the result equals that of the entire photo. Memory in
-    addition to the result, H·W·scale² pixels, does not grow with the photo's size.
+    generator's receptive field, so that the result equals that of the entire photo, and
+    the network takes no more memory for a larger photo. The photo and its result, H·W·scale²
+    pixels, are held as a whole.
 
     Grey is enlarged as RGB and converted back to the mean of the channels. Alpha is enlarged by
     bicubic interpolation, which keeps opaque and transparent areas; the colours of invisible
