@@ -119,6 +119,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.data is not None:
         overrides.append(f"data.source={arguments.data}")
     recipe, stage = _choose_recipe(arguments)
+    # --steps applies to the chosen phases, whose names the first reading gives.
     phases = read_config(recipe, overrides).phases(stage)
     if arguments.steps is not None:
         overrides += [f"{phase.name}.steps={arguments.steps}" for phase in phases]
