@@ -124,7 +124,7 @@ def log_spectrum_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor
 
 
 def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
-    """Compute the mean squared coherence of SR's frequencies multiples of 1/`scale` apart.
+    """Compute the mean squared coherence of SR's frequencies that differ by multiples of 1/`scale`.
 
     A pattern at fixed positions of `scale`×`scale` blocks correlates such frequencies, whatever its
     sign and strength in each block: the spectral coherence of a cyclostationary process (Gardner
@@ -157,7 +157,7 @@ def grid_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     """Compute the mean squared difference of the mean `scale`×`scale` block, less its mean colour.
 
     A pattern that all blocks of an image have is a line spectrum; `coherence_loss`, which averages
-    over frequencies, hardly sees it.
+    over frequencies, barely penalises it.
     """
     height, width = hr.shape[1] // scale, hr.shape[2] // scale
     difference = (sr - hr)[:, : height * scale, : width * scale]

@@ -172,7 +172,7 @@ def test_grid_mse_is_the_mean_square_of_a_pattern_that_all_blocks_have(scale):
     assert float(grid_mse_loss(hr, hr + 0.3, scale)) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_pattern_of_one_sign_is_seen_by_grid_mse_but_hardly_by_coherence():
+def test_a_pattern_of_one_sign_is_penalised_by_grid_mse_but_barely_by_coherence():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], (2, 24, 24, 1)).repeat(4, 1).repeat(4, 2)
     texture = rng.normal(0, 0.2, (2, 96, 96, 3))

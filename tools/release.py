@@ -69,7 +69,7 @@ def curve(logs: Path) -> list[dict[str, float]]:
 
 
 def strip_folders(tree: Any) -> None:
-    """Reduce the paths in recipes to their last component, which does not publish folders."""
+    """Replace paths in recipes by their last component, so that folders are not published."""
     if isinstance(tree, list):
         for each in tree:
             strip_folders(each)

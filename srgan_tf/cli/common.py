@@ -42,7 +42,7 @@ def run(
         raise KeyboardInterrupt
 
     _open_closed_streams()
-    # As an exception, so that temporary files are removed.
+    # SIGTERM raises SystemExit, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:  # as with nohup

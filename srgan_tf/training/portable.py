@@ -174,7 +174,7 @@ def _write_module(function, inputs, names: dict[int, str], path: Path) -> dict[s
 
 
 def _compress_values(variables, draws) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Store variables without redundant values.
+    """Encode variables: zeros, duplicates and drawn values are described, not stored.
 
     Returns:
         Arrays by key, and each variable's shape, dtype and, if its values are in no array, how

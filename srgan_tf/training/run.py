@@ -118,7 +118,7 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
                     find_generator(start)
                 except UserError as error:
                     raise UserError(f"{phase.name}.start_from: {error}") from None
-    # Before any other TensorFlow operation.
+    # Must run before any other TensorFlow operation.
     strategy = create_strategy()
     print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):

@@ -1,4 +1,4 @@
-"""Mass upscaling: an Apache Beam pipeline from photos in storage to larger ones in storage.
+"""Upscaling of many photos: an Apache Beam pipeline from photos in storage to larger ones there.
 
     match ──► join with existing results ──► read ──► RunInference ──► write
                     │ clashing names           │ damaged files          │ not writable
