@@ -1,6 +1,11 @@
 """Errors that the user can fix: a wrong key, a missing file, a damaged photo."""
 
 
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this package, for messages."""
+    return f"pip install 'srgan-tf[{extra}]'"
+
+
 class UserError(ValueError):
     """An error that the user can fix; the message says how.
 

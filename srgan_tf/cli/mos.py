@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
-from srgan_tf.errors import ImageError, UserError
+from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.files import first_line
 
 _CONSENT = """\
@@ -317,10 +317,7 @@ def _require_extra() -> None:
     needed = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "psycopg", "limits", "matplotlib")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"srgan mos needs {', '.join(missing)}: pip install 'srgan-tf[mos]', or "
-            "pip install -e '.[mos]' in a checkout"
-        )
+        raise UserError(f"srgan mos needs {', '.join(missing)}: {install_command('mos')}")
 
 
 def _parse_methods(

@@ -18,7 +18,7 @@ from srgan_tf.cli.common import (
     prepare_tensorflow,
     result_size,
 )
-from srgan_tf.errors import UserError
+from srgan_tf.errors import UserError, install_command
 from srgan_tf.inference.beam.worker import show_errors_only
 
 _SHOWN_FAILURES = 20
@@ -30,7 +30,7 @@ def add_parser(commands) -> None:
         help="enlarge image files with Apache Beam, on many processes or machines",
         description="Enlarge many image files with an Apache Beam pipeline, on this machine, "
         "Dataflow, Flink or Spark.\nThe results equal those of `srgan upscale`. Needs "
-        "pip install -e '.[beam]'.",
+        f"{install_command('beam')}.",
         usage="%(prog)s [options] INPUT... -o OUT [-- RUNNER_OPTIONS]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
@@ -103,7 +103,7 @@ def _upscale_batch(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("apache_beam"):
             raise
-        raise UserError("upscale-batch needs Apache Beam: pip install -e '.[beam]'") from None
+        raise UserError(f"upscale-batch needs Apache Beam: {install_command('beam')}") from None
 
     if arguments.runner_options:
         handler.setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf.data.sources import read_photo
-from srgan_tf.errors import ImageError, UserError
+from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
@@ -249,7 +249,7 @@ def _open(name: str, scale: int) -> Method:
         return simple[name](name)
     if name == "selfexsr":
         if not all(importlib.util.find_spec(package) for package in ("numba", "cv2")):
-            raise UserError("selfexsr: needs pip install 'srgan-tf[selfexsr]'")
+            raise UserError(f"selfexsr: needs numba and OpenCV: {install_command('selfexsr')}")
         return SelfExSR(name)
     if name not in LABELS and name not in released():
         near = difflib.get_close_matches(name, [*LABELS, *released()], n=1)

@@ -15,7 +15,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from srgan_tf.errors import ImageError
+from srgan_tf.errors import ImageError, install_command
 from srgan_tf.files import first_line
 from srgan_tf.formats import containers, ifd
 from srgan_tf.formats.containers import Parts
@@ -173,7 +173,8 @@ def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
     # PyPI's libvips has no HEVC decoder.
     if importlib.util.find_spec("pillow_heif") is None:
         raise ImageError(
-            f"a {kind} photo, which needs: pip install 'srgan-tf[heic]'; or save it as JPEG or PNG"
+            f"a {kind} photo, which needs pillow-heif: {install_command('heic')}; or save it as "
+            "JPEG or PNG"
         )
     from pillow_heif import open_heif
 

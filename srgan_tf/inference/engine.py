@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from srgan_tf.errors import UserError
+from srgan_tf.errors import UserError, install_command
 from srgan_tf.inference import ENGINES
 from srgan_tf.inference.tiles import cut_tiles
 from srgan_tf.weights import find_litert
@@ -71,7 +71,7 @@ def open_engine(
 def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) -> Engine:
     if str(model).startswith(("http://", "https://", "grpc://")):
         if importlib.util.find_spec("requests") is None:
-            raise UserError(f"{model}: needs the package requests: pip install 'srgan-tf[serving]'")
+            raise UserError(f"{model}: needs requests: {install_command('serving')}")
         from srgan_tf.inference.server import ServerEngine
 
         return ServerEngine(str(model))
@@ -105,16 +105,13 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
 def require_tensorflow(purpose: str) -> None:
     """Raise UserError, with how to install it, if TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            f"{purpose} needs TensorFlow, which `pip install -r requirements.txt` installs in a "
-            "checkout of srgan-tf, and elsewhere `pip install 'srgan-tf[tensorflow]'`"
-        )
+        raise UserError(f"{purpose} needs TensorFlow: {install_command('tensorflow')}")
 
 
 def require_serving_api() -> None:
     """Raise UserError if tensorflow-serving-api is not installed."""
     if importlib.util.find_spec("tensorflow_serving") is None:
-        raise UserError("tensorflow-serving-api is not installed: pip install 'srgan-tf[serving]'")
+        raise UserError(f"tensorflow-serving-api is not installed: {install_command('serving')}")
 
 
 def tile_side(max_pixels: int, radius: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from tqdm import tqdm
 
-from srgan_tf.errors import UserError
+from srgan_tf.errors import UserError, install_command
 from srgan_tf.inference.tiles import cut_tiles
 
 MIN_SIDE = 32
@@ -64,7 +64,7 @@ def upscale(
         from srgan_tf.selfexsr.planes import detect_planes
         from srgan_tf.selfexsr.synthesis import enlarge, resize, schedule
     except ModuleNotFoundError as error:
-        raise UserError(f"SelfExSR needs {error.name}: pip install 'srgan-tf[selfexsr]'") from None
+        raise UserError(f"SelfExSR needs {error.name}: {install_command('selfexsr')}") from None
     colour = pixels.ndim == 3
     planes = detect_planes(pixels)
     enlarged = np.empty((scale * size[0], scale * size[1], *pixels.shape[2:]), np.uint8)

@@ -18,7 +18,7 @@ from srgan_tf.config import PREVIOUS, Config, GanConfig, Phase, PretrainConfig, 
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
-from srgan_tf.errors import UserError
+from srgan_tf.errors import UserError, install_command
 from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.losses import VGG_LOSSES, ContentLosses, check_vgg_weights
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
@@ -124,7 +124,7 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
         warnings.warn(
             f"the recipe {config.name} needs a GPU (meant_for_gpu), but TensorFlow finds none; "
-            "pip install 'srgan-tf[gpu]' installs CUDA",
+            f"{install_command('gpu')} installs CUDA",
             stacklevel=2,
         )
     for phase in phases:

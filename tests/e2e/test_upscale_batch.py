@@ -85,7 +85,7 @@ def test_without_beam(weights, tmp_path, monkeypatch, capsys):
         cli.main(["upscale-batch", str(tmp_path), "-o", str(tmp_path / "out")])
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: upscale-batch needs Apache Beam: pip install -e '.[beam]'"
+    assert line == "error: upscale-batch needs Apache Beam: pip install 'srgan-tf[beam]'"
 
 
 @needs_beam
