@@ -127,7 +127,7 @@ def _open_tfds(name: str) -> PhotoSource:
             "folder of photos, or samples"
         ) from error
     if "train" not in builder.info.splits:
-        raise UserError(f"tfds:{name}: has no train split")
+        raise UserError(f"tfds:{name}: has no train split; give another dataset")
 
     def photos():
         dataset = builder.as_dataset(split="train", shuffle_files=False)

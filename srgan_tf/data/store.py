@@ -138,7 +138,7 @@ def open_store(source: PhotoSource) -> PhotoStore:
     for name, reason in index["skipped"]:
         warnings.warn(f"{name}: skipped, {reason}", stacklevel=2)
     if not len(store):
-        raise UserError(f"{source.name}: no readable photo")
+        raise UserError(f"{source.name}: no readable photo; the warnings above say why")
     return store
 
 

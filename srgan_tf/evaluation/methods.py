@@ -157,7 +157,7 @@ class Model(Method):
 
     def enlarge(self, image, lr, hr):
         if self.upscaler.scale != image.scale:
-            raise UserError(f"{self.model}: enlarges ×{self.upscaler.scale}, not ×{image.scale}")
+            raise UserError(_wrong_scale(self.model, self.upscaler.scale, image.scale))
         return self.upscaler.upscale(lr)
 
 
@@ -263,10 +263,14 @@ def _open(name: str, scale: int) -> Method:
     weights = find_generator(name)
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
-        raise UserError(f"{name}: enlarges ×{card['scale']}, not ×{scale}")
+        raise UserError(_wrong_scale(name, card["scale"], scale))
     model = Model(name, name, weights)
     model.note = card.get("note", "")
     return model
+
+
+def _wrong_scale(model: str | Path, scale: int, required: int) -> str:
+    return f"{model}: enlarges ×{scale}, not ×{required}; use it with --scale {scale}"
 
 
 def _open_path(name: str, path: Path) -> Method:

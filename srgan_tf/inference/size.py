@@ -58,6 +58,6 @@ class Size:
         if factor > max_scale:
             raise ImageError(
                 f"{round(width * factor)}×{round(height * factor)} is more than {max_scale} times "
-                f"{width}×{height}"
+                f"{width}×{height}; give a smaller size"
             )
         return max(1, round(height * factor)), max(1, round(width * factor))

@@ -215,7 +215,7 @@ def test_tfds_data_sets_with_other_contents_have_other_keys(tfds, stored):
 
 def test_a_tfds_data_set_without_train_split_or_image_is_refused(tfds, stored):
     feature = tfds.features.Image(shape=(None, None, 3))
-    with pytest.raises(UserError, match="has no train split"):
+    with pytest.raises(UserError, match="has no train split; give another dataset"):
         open_source(stored(feature, "image", [PHOTO], split="test"))
     with pytest.raises(UserError, match=r"needs one image feature.*it has none"):
         open_source(stored(tfds.features.Scalar(np.int32), "label", [1]))

@@ -90,7 +90,7 @@ def test_unusable_photos_are_skipped_with_one_warning_each():
 def test_no_usable_photo_is_an_error_that_names_the_source():
     with (
         pytest.warns(UserWarning, match="skipped"),
-        pytest.raises(UserError, match="test photos: no readable photo"),
+        pytest.raises(UserError, match="test photos: no readable photo; the warnings"),
     ):
         open_store(source({"broken.png": OSError("truncated")}))
 

@@ -240,7 +240,7 @@ def test_wrong_sizes(srgan, tmp_path):
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--max-side", 0)
     assert code == 2 and "max side must be above 0" in line
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--height", 41)
-    assert code == 1 and line == f"{source}: 57×41 is more than 2 times 14×10"
+    assert code == 1 and line == f"{source}: 57×41 is more than 2 times 14×10; give a smaller size"
     assert not (tmp_path / "b.png").exists()
 
 

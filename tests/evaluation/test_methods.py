@@ -51,7 +51,7 @@ def test_simple_methods(image):
 def test_the_default_is_the_generators_released_at_this_scale(release):
     opened, notes = open_methods(None, 4)
     assert [m.name for m in opened] == ["nearest", "bicubic", "srgan-mse", "hr"]
-    assert "SRCNN is omitted: srcnn: enlarges ×2, not ×4." in notes
+    assert "SRCNN is omitted: srcnn: enlarges ×2, not ×4; use it with --scale 2." in notes
     assert "DRCN is omitted: drcn: not released with this version." in notes
     assert any("SelfExSR" in note for note in notes)
     assert set(default_methods()) | {"selfexsr"} == set(LABELS)
@@ -70,7 +70,7 @@ def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
 
 def test_a_model_of_another_scale_is_refused(release, image):
     (method,), _ = open_methods([f"mine={release / 'srcnn.keras'}"], 4)
-    with pytest.raises(UserError, match="×2, not ×4"):
+    with pytest.raises(UserError, match="×2, not ×4; use it with --scale 2"):
         method.enlarge(image, LR, HR)
 
 
@@ -80,7 +80,7 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["srgan_mse"], "did you mean srgan-mse?"),
         (["zzz"], "zzz: no such method. Methods are nearest, bicubic"),
         (["srgan-vgg54"], "srgan-vgg54: not released with this version"),
-        (["srcnn"], "srcnn: enlarges ×2, not ×4"),
+        (["srcnn"], "srcnn: enlarges ×2, not ×4; use it with --scale 2"),
         (["bicubic", "bicubic"], "two methods have this name"),
         (["bicubic=x"], "bicubic: this name is taken"),
         (["=x"], "=x: the name is missing"),
