@@ -18,7 +18,7 @@ from timing import seconds_in_turns
 
 from srgan_tf.files import write_json
 from srgan_tf.inference.litert import LiteRTEngine
-from srgan_tf.weights import default_model, find_litert
+from srgan_tf.weights import DEFAULT_MODEL, find_litert
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/litert_threads.json"
 TILES = {64: 24, 256: 4}
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=default_model(), help="default: %(default)s")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a released name")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     path = find_litert(arguments.model)

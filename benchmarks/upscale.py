@@ -33,7 +33,7 @@ from timing import seconds_in_turns
 from srgan_tf import Upscaler
 from srgan_tf.files import write_json
 from srgan_tf.images import to_levels, write_image
-from srgan_tf.weights import default_model, find_litert
+from srgan_tf.weights import DEFAULT_MODEL, find_litert
 
 SIDE = 120
 OURS = "srgan-tf"
@@ -188,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=default_model(), help="a released name")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a released name")
     parser.add_argument("--baseline", type=Path, help="a checkout of another commit")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("--out", type=Path, required=True, help="a JPEG")
     parser.add_argument("--models", default="srgan-vgg54,srgan-photo")
-    parser.add_argument("--names", help="photos by stem; default: all")
+    parser.add_argument("--names", help="photos by stem (default: all)")
     parser.add_argument("--at", action="append", default=[], metavar="NAME=X,Y")
     parser.add_argument("--crop", type=int, default=80, help="side of the crops, in LR pixels")
     parser.add_argument("--columns", type=int, default=1, help="photos side by side")

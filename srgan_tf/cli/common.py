@@ -18,6 +18,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, suppress_native_output
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
+from srgan_tf.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from srgan_tf.inference.size import Size
@@ -125,10 +126,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         type=path_or_name,
+        default=DEFAULT_MODEL,
         metavar="NAME|FILE|FOLDER|URL",
         help="a released name, a .keras file or a run folder; or an export: a .tflite file, a "
         "SavedModel folder, or a TensorFlow Serving model as http://HOST:8501/NAME or "
-        "grpc://HOST:8500/NAME, optionally with ?timeout=60&retries=3; default: the best released",
+        "grpc://HOST:8500/NAME, optionally with ?timeout=60&retries=3 (default: %(default)s)",
     )
     parser.add_argument(
         "--tile",

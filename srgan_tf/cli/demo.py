@@ -31,17 +31,17 @@ them it uses one. WebGPU needs HTTPS.""",
     parser.add_argument(
         "--models",
         metavar="NAME|FILE,...",
-        help="released names, .keras files or run folders, the first preselected; default: "
-        "srgan-mobile-photo, the larger generators for photos, and two for clean pictures",
+        help="released names, .keras files or run folders, the first preselected (default: "
+        "srgan-mobile-photo, the larger generators for photos, and two for clean pictures)",
     )
     parser.add_argument(
         "--export", type=Path, metavar="DIR", help="write the page to DIR instead of serving it"
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     parser.add_argument(
-        "--port", type=int, default=8001, help="default: %(default)s; 0 picks a free one"
+        "--port", type=int, default=8001, help="0 picks a free one (default: %(default)s)"
     )
     parser.set_defaults(command=_demo)
 

@@ -53,9 +53,9 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         "--out", required=True, type=to_path, metavar="OUT", help="the report's folder"
     )
     parser.add_argument(
-        "--sets", type=_list, metavar="A,B", help="sets to use; default: all in DIR"
+        "--sets", type=_list, metavar="A,B", help="sets to use (default: all in DIR)"
     )
-    parser.add_argument("--methods", type=_list, metavar="A,B", help="see below; default: all")
+    parser.add_argument("--methods", type=_list, metavar="A,B", help="see below (default: all)")
     parser.add_argument(
         "--scale", type=int, choices=(2, 4, 8), default=4, help="HR's side over LR's (default: 4)"
     )
@@ -64,28 +64,28 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         type=_list,
         default=["clean"],
         metavar="A,B",
-        help="degradations of LR, such as clean,jpeg75,noise5+jpeg75; default: clean",
+        help="degradations of LR, such as clean,jpeg75,noise5+jpeg75 (default: clean)",
     )
     parser.add_argument(
         "--vgg",
         type=path_or_name,
         default="imagenet",
         metavar="FILE",
-        help="VGG19's weights without top, for the VGG54 distance; `none` skips it; default: Keras "
-        "downloads them",
+        help="VGG19's weights without top, for the VGG54 distance; `none` skips it (default: Keras "
+        "downloads them)",
     )
     parser.add_argument(
         "--lpips",
         type=to_path,
         metavar="FILE",
-        help="AlexNet's weights for LPIPS, alexnet_lpips.npz (docs/evaluation.md says where to get "
-        "them); default: LPIPS is skipped",
+        help="AlexNet's weights for LPIPS, alexnet_lpips.npz; docs/evaluation.md says where to get "
+        "them (default: LPIPS is skipped)",
     )
     parser.add_argument(
         "--images",
         type=_list,
         metavar="SET/NAME,…",
-        help="images to show; default: one per set, on which the methods differ most",
+        help="images to show (default: one per set, on which the methods differ most)",
     )
     parser.add_argument(
         "--jobs", type=int, default=2, metavar="N", help="images processed at a time (default: 2)"

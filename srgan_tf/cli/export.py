@@ -16,6 +16,7 @@ from srgan_tf.files import (
     suppress_native_output,
     write_json,
 )
+from srgan_tf.weights import DEFAULT_MODEL
 
 SAVED_MODEL = "saved-model"
 
@@ -43,9 +44,10 @@ exit codes: 0 done; 1 a mode is outside its tolerance; 2 the request is wrong.""
     parser.add_argument(
         "--weights",
         type=path_or_name,
+        default=DEFAULT_MODEL,
         metavar="NAME|FILE",
-        help="a released srresnet- or srgan- name, a .keras file or a run folder; default: the "
-        "best released",
+        help="a released srresnet- or srgan- name, a .keras file or a run folder (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--saved-model", action="store_true", help="write a SavedModel for TensorFlow Serving"
@@ -57,12 +59,12 @@ exit codes: 0 done; 1 a mode is outside its tolerance; 2 the request is wrong.""
         help=f"TensorFlow Lite models to write: {','.join(MODES)} (default: all)",
     )
     parser.add_argument(
-        "--out", type=to_path, metavar="DIR", help="output folder; default: exports/NAME"
+        "--out", type=to_path, metavar="DIR", help="output folder (default: exports/NAME)"
     )
     parser.add_argument(
         "--input-size",
         metavar="N|HxW",
-        help="fix the .tflite models' input size, as some accelerators need; default: any size",
+        help="fix the .tflite models' input size, as some accelerators need (default: any size)",
     )
     parser.add_argument(
         "--calibration",
@@ -125,10 +127,9 @@ def _export(arguments: argparse.Namespace) -> int:
         require_serving_api()
     if modes != [SAVED_MODEL]:
         require_litert()
-    source = arguments.weights or weights.default_model()
-    generator = weights.load_generator(source)
+    generator = weights.load_generator(arguments.weights)
     require_exportable(generator)
-    name = _name(source, weights.released())
+    name = _name(arguments.weights, weights.released())
     out = arguments.out or Path("exports") / name
 
     held_out = arguments.photos == arguments.calibration
@@ -178,7 +179,7 @@ def _export(arguments: argparse.Namespace) -> int:
         )
 
     summary = {
-        "weights": str(source),
+        "weights": arguments.weights,
         "photos": arguments.photos,
         "calibration": arguments.calibration if calibration else None,
         "input_size": size,

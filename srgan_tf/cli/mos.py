@@ -66,43 +66,43 @@ STUDY/private.json contains the admin token; keep it secret.""",
         "--sets",
         default="Set5,Set14,BSD100",
         metavar="A,B",
-        help="sets to rate; default: %(default)s",
+        help="sets to rate (default: %(default)s)",
     )
     parser.add_argument(
         "--methods",
         action="append",
         default=[],
         metavar="[SET:]A,B,NAME=PATH",
-        help="methods to rate, on all sets or on SET; repeatable; default: the paper's",
+        help="methods to rate, on all sets or on SET; repeatable (default: the paper's)",
     )
     parser.add_argument(
         "--ratings-per-rater",
         type=int,
         metavar="N",
         help="ratings per rater, including repeats; each rater gets a balanced subset of the "
-        "versions; default: every version once, and the repeats",
+        "versions (default: every version once, and the repeats)",
     )
     parser.add_argument(
         "--repeats",
         type=int,
         metavar="N",
-        help="HR images that each rater sees twice, to measure consistency; default: 10, or a "
-        "tenth of the ratings if that is less",
+        help="HR images that each rater sees twice, to measure consistency (default: 10, or a "
+        "tenth of the ratings if that is less)",
     )
     parser.add_argument(
         "--calibration",
         type=path_or_name,
         default="samples",
         metavar="DIR|samples",
-        help="photos for examples of the scores 1 and 5; rated ones are refused; default: crops of "
-        "scikit-image's photos",
+        help="photos for examples of the scores 1 and 5; rated ones are refused (default: crops "
+        "of scikit-image's photos)",
     )
     parser.add_argument(
         "--calibration-images",
         type=int,
         default=20,
         metavar="N",
-        help="number of calibration pairs; default: %(default)s",
+        help="number of calibration pairs (default: %(default)s)",
     )
     parser.add_argument(
         "--invitations",
@@ -110,13 +110,13 @@ STUDY/private.json contains the admin token; keep it secret.""",
         default=30,
         metavar="N",
         help="number of invitation codes, one per rater; the admin page shows them and creates "
-        "more; default: %(default)s",
+        "more (default: %(default)s)",
     )
     parser.add_argument(
         "--open", action="store_true", help="let anyone who has the address join without a code"
     )
     parser.add_argument(
-        "--title", default="Picture quality study", help='shown to raters; default: "%(default)s"'
+        "--title", default="Picture quality study", help='shown to raters (default: "%(default)s")'
     )
     parser.add_argument(
         "--consent",
@@ -127,14 +127,14 @@ STUDY/private.json contains the admin token; keep it secret.""",
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="an empty database, postgresql://USER:PASSWORD@HOST/DATABASE; default: in STUDY",
+        help="an empty database, postgresql://USER:PASSWORD@HOST/DATABASE (default: in STUDY)",
     )
     parser.add_argument(
         "--scale",
         type=int,
         default=4,
         choices=(2, 4, 8),
-        help="HR's side over LR's; default: %(default)s",
+        help="HR's side over LR's (default: %(default)s)",
     )
     parser.set_defaults(command=_create)
 
@@ -156,10 +156,10 @@ X-Forwarded-For and X-Forwarded-Proto headers.""",
     )
     parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="default: %(default)s; 0 picks a free one"
+        "--port", type=int, default=8000, help="0 picks a free one (default: %(default)s)"
     )
     parser.set_defaults(command=_serve)
 
@@ -178,7 +178,7 @@ examples:
     )
     parser.add_argument("study", type=to_path, metavar="STUDY")
     parser.add_argument(
-        "--out", type=to_path, metavar="DIR", help="output folder; default: STUDY/report"
+        "--out", type=to_path, metavar="DIR", help="output folder (default: STUDY/report)"
     )
     parser.add_argument(
         "--exclude",

@@ -46,15 +46,15 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
     parser.add_argument(
         "--stage",
         metavar="pretrain|gan|PHASE",
-        help="train only this stage, or only one phase, such as gan-2; default: all phases",
+        help="train only this stage, or only one phase, such as gan-2 (default: all phases)",
     )
     parser.add_argument(
         "--config",
         type=path_or_name,
         metavar="FILE|NAME",
-        help="recipe: a .yaml file, or a name in srgan_tf/recipes; default: with --resume and "
+        help="recipe: a .yaml file, or a name in srgan_tf/recipes (default: with --resume and "
         "--out, the run folder's; otherwise the stage's, "
-        f"{' or '.join(DEFAULT_RECIPES.values())}",
+        f"{' or '.join(DEFAULT_RECIPES.values())})",
     )
     parser.add_argument(
         "--data",
@@ -68,8 +68,8 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
         "--out",
         type=to_path,
         metavar="RUN_DIR",
-        help="run folder; with several phases, the folder that contains theirs; default: "
-        "runs/NAME/PHASE",
+        help="run folder; with several phases, the folder that contains theirs (default: "
+        "runs/NAME/PHASE)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from the run folder's newest checkpoint"

@@ -2,3 +2,4 @@
 
 ENGINES = ("auto", "litert", "tensorflow")
 PRECISIONS = ("float32", "mixed_bfloat16")
+OUT_OF_MEMORY = "not enough memory for its enlargement; a smaller tile (--tile) needs less"

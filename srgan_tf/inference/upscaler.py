@@ -18,12 +18,12 @@ from tqdm import tqdm
 from srgan_tf import images
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import DEFAULT_QUALITY, first_line
-from srgan_tf.inference import PRECISIONS
+from srgan_tf.inference import OUT_OF_MEMORY, PRECISIONS
 from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE, Tile, cut_tiles
 from srgan_tf.resize import bicubic_matrix, downscale
-from srgan_tf.weights import default_model
+from srgan_tf.weights import DEFAULT_MODEL
 
 # Two results, one being written and one being computed, are in memory at once only below this.
 _MEMORY_FOR_RESULTS = 256 * 2**20
@@ -45,7 +45,7 @@ class Upscaler:
 
     Args:
         model: a released name, a `.keras` file, a run folder, or an export or its server's URL (see
-            `srgan_tf.inference.engine.open_engine`); None for the best released generator.
+            `srgan_tf.inference.engine.open_engine`).
         tile: side of a tile in LR pixels, without the overlap.
         self_ensemble: average the results of the 8 flips and quarter turns; 8 times slower.
         precision: `float32` or `mixed_bfloat16`, which is faster on CPUs with AVX-512 BF16 or AMX
@@ -73,7 +73,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path = DEFAULT_MODEL,
         tile: int = DEFAULT_TILE,
         self_ensemble: bool = False,
         precision: str = "float32",
@@ -88,7 +88,6 @@ class Upscaler:
             raise UserError(f"tile_batch_size must be at least 1, not {tile_batch_size}")
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision}")
-        model = default_model() if model is None else model
         opened = open_engine(model, precision, engine, tile_batch_size)
         self.scale, self._overlap = opened.scale, opened.radius
         self._enlarge = _self_ensemble(opened) if self_ensemble else opened
@@ -223,7 +222,7 @@ class Upscaler:
                 except ImageError as error:
                     done.set_exception(error)
                 except MemoryError:
-                    done.set_exception(ImageError(f"{source}: its enlargement is too large"))
+                    done.set_exception(ImageError(f"{source}: {OUT_OF_MEMORY}"))
                 if writing:
                     yield _finished(*writing.pop())
                 writing.append((source, target, done))

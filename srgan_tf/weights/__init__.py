@@ -14,23 +14,12 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 GENERATOR_FILE = "generator.keras"
 CARD_FILE = "card.json"
+DEFAULT_MODEL = "srgan-photo"
 
 
 def released() -> list[str]:
     """Return the names of the released generators."""
     return sorted(path.stem for path in _FOLDER.glob("*.keras"))
-
-
-def default_model() -> str:
-    """Return the name of the best released generator. Raises UserError if none is released."""
-    names = released()
-    for name in ("srgan-photo", "srgan-vgg54", "srresnet-mse"):
-        if name in names:
-            return name
-    raise UserError(
-        "no weights are released with this version: give a .keras file or a run folder as the "
-        "model; `srgan train --stage pretrain` creates one under runs/"
-    )
 
 
 def find_generator(name: str | Path) -> Path:

@@ -6,7 +6,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from srgan_tf.weights import default_model
+from srgan_tf.weights import DEFAULT_MODEL
 
 SERVING = Path(__file__).parents[2] / "serving"
 
@@ -23,5 +23,5 @@ def test_the_default_export_is_mounted_and_served():
         model_server_config_pb2.ModelServerConfig(),
     )
     (model,) = config.model_config_list.config
-    assert model.name == default_model() and model.model_platform == "tensorflow"
+    assert model.name == DEFAULT_MODEL and model.model_platform == "tensorflow"
     assert mounts[f"../exports/{model.name}/{model.name}"] == model.base_path

@@ -149,7 +149,7 @@ def test_a_photo_without_memory_for_its_result_fails_alone(run, tmp_path, monkey
     summary = run(tmp_path / "in", out=tmp_path / "out")
     assert (summary.enlarged, summary.failed) == (1, 1)
     (failure,) = read_failures(str(tmp_path / "out"))
-    assert failure["file"].endswith("large.png") and "too large" in failure["reason"]
+    assert failure["file"].endswith("large.png") and "not enough memory" in failure["reason"]
 
 
 def test_results_that_cannot_be_written_are_recorded(run, tmp_path):

@@ -26,11 +26,13 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from srgan_tf.errors import ImageError
 from srgan_tf.files import Output, atomic_write, suppress_native_output
+from srgan_tf.inference import OUT_OF_MEMORY
 from srgan_tf.inference.beam import storage
 from srgan_tf.inference.beam.progress import DONE, FOUND, mark
 from srgan_tf.inference.beam.storage import Input
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE
+from srgan_tf.weights import DEFAULT_MODEL
 
 # TensorFlow takes seconds to import; if it is needed, workers import it when they load the model.
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ _FAILED = "failed"
 class Settings:
     """Arguments of `srgan_tf.Upscaler`; the model may also be a file in storage."""
 
-    model: str | None = None
+    model: str = DEFAULT_MODEL
     tile: int = DEFAULT_TILE
     self_ensemble: bool = False
     precision: str = "float32"
@@ -94,12 +96,12 @@ class UpscaleHandler(ModelHandler):
     def run_inference(
         self, batch: Sequence[Job], model: _Model, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Job | tuple[Job, str]]:
-        """Return the jobs with their results, or (job, reason) if they are too large."""
+        """Return the jobs with their results, or (job, reason) if memory is not enough."""
         try:
             with model.lock:
                 enlarged = model.upscaler.upscale_all([job.photo.pixels for job in batch])
         except MemoryError:
-            return [(job, "its enlargement is too large") for job in batch]
+            return [(job, OUT_OF_MEMORY) for job in batch]
         return [
             replace(job, photo=replace(job.photo, pixels=pixels))
             for job, pixels in zip(batch, enlarged, strict=True)

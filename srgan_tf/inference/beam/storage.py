@@ -194,9 +194,9 @@ def upload(path: Path, partial: str, target: str) -> None:
 
 
 @contextmanager
-def local_model(model: str | None) -> Iterator[str | Path | None]:
+def local_model(model: str) -> Iterator[str | Path]:
     """Yield a model's name or path, which is a local copy if it is a file in storage."""
-    if model is None or re.match("(https?|grpc)://", model) or "://" not in model:
+    if re.match("(https?|grpc)://", model) or "://" not in model:
         yield model
         return
     with tempfile.TemporaryDirectory() as scratch:
