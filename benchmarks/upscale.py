@@ -91,8 +91,8 @@ def plain_pytorch(photo: np.ndarray) -> Callable[[], np.ndarray]:
     return enlarge
 
 
-def engines(model: str) -> dict:
-    """Enlarge 120×120 to 480×480 with each engine that is installed, and print the times."""
+def runtimes(model: str) -> dict:
+    """Enlarge 120×120 to 480×480 with each runtime that is installed, and print the times."""
     path = find_litert(model)
     assert path is not None
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -128,7 +128,7 @@ def engines(model: str) -> dict:
             flush=True,
         )
     versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"input": [SIDE, SIDE], "versions": versions, "engines": results}
+    return {"input": [SIDE, SIDE], "versions": versions, "runtimes": results}
 
 
 def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
@@ -198,7 +198,7 @@ def main() -> None:
         "command": f"python benchmarks/upscale.py --model {arguments.model}",
         "cores": os.cpu_count(),
         "model": arguments.model,
-        **engines(arguments.model),
+        **runtimes(arguments.model),
         **processes(arguments.model, arguments.baseline),
     }
     if arguments.baseline:

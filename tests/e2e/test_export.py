@@ -55,9 +55,9 @@ def test_everything_and_each_upscales(run, weights, photos, tmp_path, capfd):
         *("--photos", photos, "--calibration", "samples"),
     )
     assert (code, errors) == (0, [])
-    report = json.loads((out / "fidelity.json").read_text())
-    assert list(report["modes"]) == [export.SAVED_MODEL, *export.MODES]
-    for mode, entry in report["modes"].items():
+    summary = json.loads((out / "fidelity.json").read_text())
+    assert list(summary["modes"]) == [export.SAVED_MODEL, *export.MODES]
+    for mode, entry in summary["modes"].items():
         assert entry["passed"] and (out / entry["path"]).exists()
         assert f"\n{mode} " in printed and entry["bytes"] > 10_000
         result = tmp_path / f"{mode}.png"
@@ -78,8 +78,8 @@ def test_the_default_command_is_within_every_tolerance(run, tmp_path, monkeypatc
     monkeypatch.setattr(fidelity, "_MAX_SIDE", 256)  # int16x8 is slow
     code, _, errors = run("--tflite", "--saved-model")
     assert (code, errors) == (0, [])
-    (report,) = (tmp_path / "exports").glob("*/fidelity.json")
-    modes = json.loads(report.read_text())["modes"]
+    (file,) = (tmp_path / "exports").glob("*/fidelity.json")
+    modes = json.loads(file.read_text())["modes"]
     assert list(modes) == [export.SAVED_MODEL, *export.MODES]
     # With a margin, as other CPUs' kernels round differently.
     for entry in modes.values():
