@@ -32,9 +32,9 @@ CPU = "2 threads, avx2"
 
 
 def read_results() -> tuple[dict, dict[str, dict], dict[str, float]]:
-    """Read the report, the cards by name, and LiteRT's seconds in float32 on 2 threads by name."""
+    """Read scores, the cards by name, and LiteRT's seconds in float32 on 2 threads by name."""
     folder = ROOT / "docs" / "results"
-    report = json.loads((folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
     weights = Path(srgan_tf.weights.__file__).parent
     cards = {
         name: json.loads((weights / f"{name}.json").read_text(encoding="utf-8"))
@@ -47,30 +47,30 @@ def read_results() -> tuple[dict, dict[str, dict], dict[str, float]]:
         for name, value in speeds[CPU]["seconds"].items()
         if name.endswith(kind)
     }
-    return report, cards, seconds
+    return results, cards, seconds
 
 
-def table(rows: list[list[str]], report: dict, cards: dict, seconds: dict) -> str:
+def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> str:
     """Format the table.
 
     Args:
         rows: the cells written by hand, of which the first names the method.
-        report: of `srgan evaluate`; scores are those of its clean sets.
+        results: results.json of `srgan evaluate`; scores are those of its clean sets.
         cards: of the released generators, by name.
         seconds: by name; a generator's speed is that of the measured one with its architecture,
             relative to `REFERENCE`.
 
     Raises:
-        ValueError: the rows are not those of the report's methods.
+        ValueError: the rows are not the methods of the results.
     """
     sets = [
         name
-        for name, details in report["sets"].items()
+        for name, details in results["sets"].items()
         if details.get("degradation", "clean") == "clean"
     ]
     names = [row[0].strip("`") for row in rows]
-    if different := set(names) ^ (report["methods"].keys() - {"hr"}):
-        raise ValueError(f"only in one of table and report: {', '.join(sorted(different))}")
+    if different := set(names) ^ (results["methods"].keys() - {"hr"}):
+        raise ValueError(f"only in one of table and results: {', '.join(sorted(different))}")
     speeds = {
         json.dumps(cards[name]["recipe"]["generator"]): f"{seconds[REFERENCE] / value:.2g}"
         for name, value in seconds.items()
@@ -83,7 +83,7 @@ def table(rows: list[list[str]], report: dict, cards: dict, seconds: dict) -> st
             time = training(cards[name])
             size = f"{cards[name]['parameters'] / 1e6:.2g} M"
             speed = speeds.get(json.dumps(cards[name]["recipe"]["generator"]), "–")
-        means = [report["means"][each][name] for each in sets]
+        means = [results["means"][each][name] for each in sets]
         scores = [" / ".join(format(m[key], f) for key, f in MEASURES.items()) for m in means]
         paper = [published.get((each, name)) for each in sets]
         of_paper = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)

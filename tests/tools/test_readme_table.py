@@ -3,7 +3,7 @@
 import pytest
 import readme_table
 
-REPORT = {
+RESULTS = {
     "sets": {"Set5": {}, "Own": {}, "Own-jpeg75": {"degradation": "jpeg75"}},
     "methods": {"bicubic": {}, "srresnet-mse": {}, "srgan-vgg54": {}, "hr": {}},
     "means": {
@@ -53,7 +53,7 @@ after
 def test_rows_by_hand_get_times_sizes_speeds_and_scores():
     rows = readme_table.rows_by_hand(README)
     assert rows[0] == ["`srgan-vgg54`", "photos"] and rows[1] == ["bicubic", ""]
-    assert readme_table.table(rows, REPORT, CARDS, SECONDS).splitlines() == [
+    assert readme_table.table(rows, RESULTS, CARDS, SECONDS).splitlines() == [
         "| `--model` | for | training | parameters | speed | Set5 | Own | the paper's PSNR |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| `srgan-vgg54` | photos | 2 min on H200, from `srresnet-mse` | 1.5 M | 1 "
@@ -70,14 +70,14 @@ def test_rows_by_hand_get_times_sizes_speeds_and_scores():
 )
 def test_a_speed_is_that_of_the_architecture_and_a_time_that_of_all_phases(name, numbers):
     scores = {"psnr": 20.0, "ssim": 0.5, "vgg54": 0.2}
-    report = {"sets": {"Own": {}}, "methods": {name: {}}, "means": {"Own": {name: scores}}}
-    row = readme_table.table([[name, ""]], report, CARDS, SECONDS).splitlines()[-1]
+    results = {"sets": {"Own": {}}, "methods": {name: {}}, "means": {"Own": {name: scores}}}
+    row = readme_table.table([[name, ""]], results, CARDS, SECONDS).splitlines()[-1]
     assert row == f"| {name} |  | {numbers} | 20.00 / 0.500 / 0.200 |  |"
 
 
 def test_a_row_too_few_or_too_many_is_refused():
-    with pytest.raises(ValueError, match=r"table and report: mine, srgan-vgg54$"):
-        readme_table.table([["bicubic"], ["srresnet-mse"], ["mine"]], REPORT, CARDS, SECONDS)
+    with pytest.raises(ValueError, match=r"table and results: mine, srgan-vgg54$"):
+        readme_table.table([["bicubic"], ["srresnet-mse"], ["mine"]], RESULTS, CARDS, SECONDS)
 
 
 def test_only_the_text_between_the_markers_is_replaced():
