@@ -107,7 +107,7 @@ def main() -> None:
         return round(float(np.mean(values)), 4)
 
     def train(trainer: Pretrainer | GanTrainer, seed: int) -> SRResNet:
-        steps = trainer.config.steps
+        steps = trainer.section.steps
         batches = iter(training_dataset(photos, data, SCALE, seed, range(steps)))
         update = compile_step(trainer, tf.distribute.get_strategy(), jit_compile=False)
         for step in range(steps):
