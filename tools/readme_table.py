@@ -86,8 +86,8 @@ def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> s
         means = [results["means"][each][name] for each in sets]
         scores = [" / ".join(format(m[key], f) for key, f in METRICS.items()) for m in means]
         paper = [published.get((each, name)) for each in sets]
-        of_paper = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
-        complete.append([*row, time, size, speed, *scores, of_paper if any(paper) else ""])
+        paper_psnr = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
+        complete.append([*row, time, size, speed, *scores, paper_psnr if any(paper) else ""])
     return markdown_table([*HEADER, *sets, "the paper's PSNR"], complete)
 
 
