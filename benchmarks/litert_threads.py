@@ -8,13 +8,14 @@ Both enlarge the same tiles, in turns. Two engines take twice the memory.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from timing import seconds_in_turns
+from timing import median_ratio, seconds_in_turns
 
 from srgan_tf.files import write_json
 from srgan_tf.inference.litert import LiteRTEngine
@@ -57,12 +58,11 @@ def main() -> None:
             "two": halves,
         }
         times = seconds_in_turns(contestants, ROUNDS, rest=0.3)
-        one, two = (np.median(seconds) / count for seconds in times.values())
-        ratio = float(np.median(np.divide(times["two"], times["one"])))
+        one, two = (statistics.median(seconds) / count for seconds in times.values())
         results[f"{side}×{side}"] = {
-            "one_engine": round(float(one), 4),
-            "two_engines": round(float(two), 4),
-            "two_take": round(ratio, 3),
+            "one_engine": round(one, 4),
+            "two_engines": round(two, 4),
+            "two_take": round(median_ratio(times["two"], times["one"]), 3),
         }
         print(f"{side}×{side}: {results[f'{side}×{side}']}", flush=True)
     command = "python benchmarks/litert_threads.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -41,3 +41,8 @@ def median_seconds(
     """Measure the median seconds of each function by `seconds_in_turns`."""
     times = seconds_in_turns(functions, rounds, clock=clock)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios of `seconds` to `others`."""
+    return statistics.median(a / b for a, b in zip(seconds, others, strict=True))

@@ -85,8 +85,8 @@ def operations(lr: np.ndarray) -> int:
     model = SRResNet()
     model.build()
     blocks = [conv for block in model.trunk for conv in (block.conv1, block.conv2)]
-    at_lr = [model.head, *blocks, model.trunk_conv, model.upsample_convs[0]]
-    areas = [(conv, 1) for conv in at_lr] + [(model.upsample_convs[1], 4), (model.tail, 16)]
+    lr_convs = [model.head, *blocks, model.trunk_conv, model.upsample_convs[0]]
+    areas = [(conv, 1) for conv in lr_convs] + [(model.upsample_convs[1], 4), (model.tail, 16)]
     pixels = int(np.prod(lr.shape[:3]))
     forward = {conv: 2 * pixels * area * int(np.prod(conv.kernel.shape)) for conv, area in areas}
     # Backward once for the weights and once for the input, but the photo needs no gradient.

@@ -17,6 +17,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from timing import seconds_in_turns
+from timing import median_ratio, seconds_in_turns
 
 from srgan_tf import Upscaler
 from srgan_tf.files import write_json
@@ -114,8 +115,8 @@ def runtimes(model: str) -> dict:
     megapixels = SIDE * SIDE * upscaler.scale**2 / 1e6
     results = {}
     for name, seconds in times.items():
-        median, least = float(np.median(seconds)), min(seconds)
-        share = float(np.median(np.divide(times[OURS], seconds)))
+        median, least = statistics.median(seconds), min(seconds)
+        share = median_ratio(times[OURS], seconds)
         results[name] = {
             "seconds": round(median, 4),
             "least_seconds": round(least, 4),
@@ -172,13 +173,13 @@ def processes(model: str, baseline: Path | None) -> dict:
         for who, found in runs.items():
             seconds = [run[0] for run in found]
             entry = {
-                "seconds": round(float(np.median(seconds)), 2),
+                "seconds": round(statistics.median(seconds), 2),
                 "least_seconds": round(min(seconds), 2),
                 "peak_gb": round(max(run[1] for run in found), 2),
             }
             if who != OURS:
                 ours = [run[0] for run in runs[OURS]]
-                entry[f"{OURS}_takes"] = round(float(np.median(np.divide(ours, seconds))), 3)
+                entry[f"{OURS}_takes"] = round(median_ratio(ours, seconds), 3)
             results[name if who == OURS else f"{name}, {who}"] = entry
             print(f"{name} {who}: {entry}", flush=True)
     return {"processes": results}

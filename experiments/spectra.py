@@ -42,7 +42,7 @@ def main() -> None:
     if len(set(names)) < len(names):
         parser.error("two models have the same last path component, which must be unique")
 
-    scores, of_hr = {}, {}
+    scores, hr_coherence = {}, {}
     for name, model in zip(names, arguments.models, strict=True):
         upscaler = Upscaler(model)
         (images,) = open_sets(arguments.data.parent, [arguments.data.name], upscaler.scale).values()
@@ -52,11 +52,11 @@ def main() -> None:
             hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
             spectrum[image.name] = float(log_spectrum_mse_loss(hr, sr, upscaler.scale))
             coherence[image.name] = float(coherence_loss(hr, sr, upscaler.scale))
-            if image.name not in of_hr:
-                of_hr[image.name] = float(coherence_loss(hr, hr, upscaler.scale))
+            if image.name not in hr_coherence:
+                hr_coherence[image.name] = float(coherence_loss(hr, hr, upscaler.scale))
         scores[name] = {"spectrum": summary(spectrum), "coherence": summary(coherence)}
         print(f"{name}: {scores[name]}", flush=True)
-    scores["HR"] = {"coherence": summary(of_hr)}
+    scores["HR"] = {"coherence": summary(hr_coherence)}
     print(f"HR: {scores['HR']}")
     if arguments.out:
         results = {

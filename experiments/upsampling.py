@@ -107,7 +107,7 @@ def main() -> None:
         return round(float(np.mean(values)), 4)
 
     def train(trainer: Pretrainer | GanTrainer, seed: int) -> SRResNet:
-        steps = trainer.config.steps
+        steps = trainer.section.steps
         batches = iter(training_dataset(photos, data, SCALE, seed, range(steps)))
         update = compile_step(trainer, tf.distribute.get_strategy(), jit_compile=False)
         for step in range(steps):
@@ -115,8 +115,8 @@ def main() -> None:
             update(batches)
         return trainer.ema_generator
 
-    of_hr = round(float(np.mean([coherence_loss(hr, hr, SCALE) for _, hr in pairs])), 4)
-    results: dict[str, Any] = {"HR": of_hr}
+    hr_coherence = np.mean([coherence_loss(hr, hr, SCALE) for _, hr in pairs])
+    results: dict[str, Any] = {"HR": round(float(hr_coherence), 4)}
     for name, section in GAN.items():
         first = PretrainConfig(
             steps=STEPS["pretrain"], losses={"l1": 1.0}, learning_rate=1e-3, schedule="cosine"
@@ -133,8 +133,8 @@ def main() -> None:
             model.set_weights(start.get_weights())
         discriminator = Discriminator(filters=16, dense_units=64)
         discriminator.build((None, data.hr_crop, data.hr_crop, 3))
-        of_content = [loss for loss in second.losses if loss != "adversarial"]
-        losses = ContentLosses(of_content, SCALE, arguments.vgg)
+        content = [loss for loss in second.losses if loss != "adversarial"]
+        losses = ContentLosses(content, SCALE, arguments.vgg)
         after = measure(train(GanTrainer(trained, average, discriminator, losses, second), seed=1))
         results[name] = {"after pretrain": before, "after gan": after}
         print(f"{name}: {results[name]}", flush=True)

@@ -353,14 +353,14 @@ class Phase:
         name: the stage, with a number if the recipe has several phases of it, such as `gan-2`.
         stage: `pretrain` or `gan`.
         index: position among the recipe's phases, from 0.
-        place: position among the phases of its stage, from 0.
+        index_in_stage: position among the phases of its stage, from 0.
         section: the phase's section of the recipe.
     """
 
     name: str
     stage: Stage
     index: int
-    place: int
+    index_in_stage: int
     section: PretrainConfig | GanConfig
 
 
@@ -446,9 +446,9 @@ class Config(_Section):
         for stage in STAGES:
             value = getattr(self, stage)
             sections = [] if value is None else value if isinstance(value, tuple) else [value]
-            for place, section in enumerate(sections):
-                own_name = f"{stage}-{place + 1}" if len(sections) > 1 else stage
-                phases.append(Phase(own_name, stage, len(phases), place, section))
+            for index, section in enumerate(sections):
+                own_name = f"{stage}-{index + 1}" if len(sections) > 1 else stage
+                phases.append(Phase(own_name, stage, len(phases), index, section))
         chosen = [phase for phase in phases if name in (None, phase.name, phase.stage)]
         if phases and not chosen:
             names = [phase.name for phase in phases]

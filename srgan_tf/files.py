@@ -169,6 +169,22 @@ def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Yield a temporary folder that is renamed to `folder` unless the block raises.
+
+    Args:
+        folder: must not exist when the block ends, unless it is empty; its parent is created.
+        mode: permissions of the folder, reduced by the process' umask.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as temporary:
+        unfinished = Path(temporary) / "unfinished"
+        unfinished.mkdir(mode)
+        yield unfinished
+        unfinished.rename(folder)
+
+
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a UTF-8 text file with `atomic_write`."""
     with atomic_write(path, mode) as temporary:

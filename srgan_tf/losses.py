@@ -60,8 +60,8 @@ class ContentLosses:
 
     def __init__(self, names: Iterable[str], scale: int, vgg_weights: str = "imagenet"):
         self.names, self.scale = list(names), scale
-        on_vgg = [VGG_LOSSES[name] for name in self.names if name in VGG_LOSSES]
-        layers = {layer for loss in on_vgg for layer in loss.layers}
+        vgg_losses = [VGG_LOSSES[name] for name in self.names if name in VGG_LOSSES]
+        layers = {layer for loss in vgg_losses for layer in loss.layers}
         self._vgg_features = VggFeatures(layers, vgg_weights) if layers else None
 
     def __call__(

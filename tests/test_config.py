@@ -193,7 +193,7 @@ def test_a_stage_can_have_several_phases(tmp_path):
     path.write_text(PHASED)
     config = read_config(path)
     phases = config.phases()
-    assert [(p.name, p.stage, p.index, p.place) for p in phases] == [
+    assert [(p.name, p.stage, p.index, p.index_in_stage) for p in phases] == [
         ("pretrain", "pretrain", 0, 0),
         ("gan-1", "gan", 1, 0),
         ("gan-2", "gan", 2, 1),

@@ -13,6 +13,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import (
     Output,
     TensorFlowPath,
+    atomic_folder,
     atomic_write,
     escape_non_utf8,
     find_images,
@@ -115,6 +116,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as unfinished:
+        touch(unfinished / "a")
+        raise KeyboardInterrupt
+    with atomic_folder(folder, mode=0o700) as unfinished:
+        touch(unfinished / "b")
+        assert not folder.exists()
+    assert list(folder.parent.rglob("*")) == [folder, folder / "b"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 HOLD = "import os\nfrom srgan_tf.files import suppress_native_output as hold\n"

@@ -111,7 +111,7 @@ def test_a_run_folder_has_precedence_over_a_release_but_other_folders_do_not(
     folder = tmp_path / "srresnet-mse"
     folder.mkdir()
     assert find_generator("srresnet-mse").parent == tmp_path / "released"
-    assert find_litert("srresnet-mse") is not None
+    assert find_litert("srresnet-mse") == tmp_path / "released" / "srresnet-mse.tflite"
     generator.save(folder / GENERATOR_FILE)
     assert find_generator("srresnet-mse").resolve() == folder / GENERATOR_FILE
     assert find_litert("srresnet-mse") is None

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import sha256, write_json
+from srgan_tf.files import atomic_folder, sha256, write_json
 from srgan_tf.models import Generator
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
@@ -82,14 +81,10 @@ def main() -> None:
         "share": arguments.share,
         "other_sha256": sha256(other),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".partial-") as temporary:
-        folder = Path(temporary) / "run"
-        folder.mkdir()
+    with atomic_folder(arguments.out) as folder:
         save_generator(generator, folder / GENERATOR_FILE)
         write_json(folder / CARD_FILE, card)
         shutil.copytree(arguments.run / "logs", folder / "logs")
-        folder.rename(arguments.out)
     print(arguments.out)
 
 

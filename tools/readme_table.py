@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- generators -->", "<!-- /generators -->"
 HEADER = ["`--model`", "for", "training", "parameters", "speed"]
 BY_HAND = 2
-MEASURES = {"psnr": ".2f", "ssim": ".3f", "vgg54": ".3f"}
+METRICS = {"psnr": ".2f", "ssim": ".3f", "vgg54": ".3f"}
 REFERENCE = "srresnet-mse"
 CPU = "2 threads, avx2"
 """The key in export.json."""
@@ -84,10 +84,10 @@ def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> s
             size = f"{cards[name]['parameters'] / 1e6:.2g} M"
             speed = speeds.get(json.dumps(cards[name]["recipe"]["generator"]), "–")
         means = [results["means"][each][name] for each in sets]
-        scores = [" / ".join(format(m[key], f) for key, f in MEASURES.items()) for m in means]
+        scores = [" / ".join(format(m[key], f) for key, f in METRICS.items()) for m in means]
         paper = [published.get((each, name)) for each in sets]
-        of_paper = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
-        complete.append([*row, time, size, speed, *scores, of_paper if any(paper) else ""])
+        paper_psnr = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
+        complete.append([*row, time, size, speed, *scores, paper_psnr if any(paper) else ""])
     return markdown_table([*HEADER, *sets, "the paper's PSNR"], complete)
 
 

@@ -57,11 +57,11 @@ def main() -> None:
         "runs": {},
     }
     for run in arguments.runs:
-        of_run = {key: recipes[run.name].get(key) for key in differing}
+        differences = {key: recipes[run.name].get(key) for key in differing}
         rows = curve(run / "logs")
-        results["runs"][run.name] = {"recipe": of_run, "curve": rows}
+        results["runs"][run.name] = {"recipe": differences, "curve": rows}
         last = next((row for row in reversed(rows) if "psnr" in row), {})
-        print(f"{run.name}: {of_run}: {last.get('psnr')} dB after {last.get('step')} steps")
+        print(f"{run.name}: {differences}: {last.get('psnr')} dB after {last.get('step')} steps")
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         others = [r for r in former if r["command"] != results["command"]]

@@ -55,8 +55,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             server = demo.make_server(Path(folder), arguments.host, arguments.port)
             with server:
                 _write(Path(folder), arguments.models)
-                host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-                print(f"http://{host}:{server.server_port}/\nCtrl-C stops", flush=True)
+                print(f"http://{arguments.host}:{server.server_port}/\nCtrl-C stops", flush=True)
                 with contextlib.suppress(KeyboardInterrupt):
                     server.serve_forever()
         return 0

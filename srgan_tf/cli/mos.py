@@ -324,31 +324,27 @@ def _parse_methods(
     options: list[str], sets: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, Path]]:
     """Return the methods of each set, and the paths of those given as NAME=PATH."""
-    on_all: list[str] | None = None
-    on_one: dict[str, list[str]] = {}
+    chosen: dict[str | None, list[str]] = {}  # by set; None for the other sets
     paths: dict[str, Path] = {}
     for option in options:
         set_name, colon, rest = option.partition(":")
-        of_one_set = bool(colon) and set_name in sets
+        key, names = (set_name, rest) if colon and set_name in sets else (None, option)
         methods = []
-        for method in _names(rest if of_one_set else option, "--methods"):
+        for method in _names(names, "--methods"):
             method, equals, path = method.partition("=")
             if equals and paths.setdefault(method, to_path(path)) != to_path(path):
                 raise UserError(f"--methods: {method} has two paths; give one")
             methods.append(method)
-        if (set_name in on_one) if of_one_set else (on_all is not None):
+        if key in chosen:
             raise UserError(f"--methods {option}: given twice; join the names with commas")
-        if of_one_set:
-            on_one[set_name] = methods
-        else:
-            on_all = methods
-    missing = [name for name in sets if name not in on_one]
-    if missing and on_all is None:
+        chosen[key] = methods
+    missing = [name for name in sets if name not in chosen]
+    if missing and None not in chosen:
         raise UserError(
             f"--methods: no methods for {', '.join(missing)}; add --methods A,B for all sets, or "
             f"--methods {missing[0]}:A,B"
         )
-    return {name: on_one.get(name, on_all or []) for name in sets}, paths
+    return {name: chosen[name if name in chosen else None] for name in sets}, paths
 
 
 def _names(text: str, option: str) -> list[str]:

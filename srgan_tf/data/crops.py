@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -90,6 +91,25 @@ def _detail(piece: np.ndarray, side: int) -> float:
     small = np.asarray(green.resize((side, side), Image.Resampling.BOX), np.float32)
     down, right = small[1:] - small[:-1], small[:, 1:] - small[:, :-1]
     return float(np.vdot(down, down) + np.vdot(right, right))
+
+
+def validation_crops(
+    photos: Photos, config: DataConfig, scale: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each photo's central crop degraded by the recipe, and the crop.
+
+    Args:
+        photos: the held-out photos.
+        config: the recipe's `data`.
+        scale: ratio of HR's side to LR's.
+        seed: seed of the degradations.
+
+    Yields:
+        (lr, hr), uint8 [h, w, 3] and [scale·h, scale·w, 3].
+    """
+    for index in range(len(photos)):
+        hr = central_crop(photos[index], (config.validation_crop,) * 2, scale)
+        yield degrade(hr, scale, config.degradation, np.random.default_rng((seed, index))), hr
 
 
 def central_crop(photo: np.ndarray, size: tuple[int, int], multiple: int = 1) -> np.ndarray:

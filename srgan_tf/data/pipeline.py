@@ -8,12 +8,10 @@ from __future__ import annotations
 import atexit
 import gc
 
-import numpy as np
 import tensorflow as tf
 
 from srgan_tf.config import DataConfig
-from srgan_tf.data.crops import central_crop
-from srgan_tf.data.degradation import degrade
+from srgan_tf.data.crops import validation_crops
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoStore
 
@@ -82,20 +80,6 @@ def training_dataset(
 def validation_pairs(
     photos: PhotoStore, config: DataConfig, scale: int, seed: int
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Return a pair (lr, hr) per photo: its central crop, and this degraded by the recipe.
-
-    Args:
-        photos: the held-out photos.
-        config: the recipe's `data`.
-        scale: ratio of HR's side to LR's.
-        seed: seed of the degradations.
-
-    Returns:
-        float32 [1, h, w, 3] in [0, 1] and [1, scale·h, scale·w, 3] in [-1, 1].
-    """
-    pairs = []
-    for index in range(len(photos)):
-        hr = central_crop(photos[index], (config.validation_crop,) * 2, scale)
-        lr = degrade(hr, scale, config.degradation, np.random.default_rng((seed, index)))
-        pairs.append(to_pair(lr[None], hr[None]))
-    return pairs
+    """Return the pairs of `validation_crops` as float32 (lr, hr), each a batch of one."""
+    crops = validation_crops(photos, config, scale, seed)
+    return [to_pair(lr[None], hr[None]) for lr, hr in crops]

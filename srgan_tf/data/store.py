@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from srgan_tf.cache import cache_error, cache_folder
 from srgan_tf.errors import UserError
-from srgan_tf.files import is_file
+from srgan_tf.files import atomic_folder, is_file
 
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
@@ -132,7 +131,8 @@ def open_store(source: PhotoSource) -> PhotoStore:
         try:
             _decode(source, folder)
         except OSError as error:
-            raise cache_error(folder, error) from error
+            if not is_file(folder / "index.json"):  # otherwise another process was first
+                raise cache_error(folder, error) from error
     store = read_store(folder)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:
@@ -160,11 +160,8 @@ def read_store(folder: Path) -> PhotoStore:
 
 def _decode(source: PhotoSource, folder: Path) -> None:
     """Decode a source's photos into a new folder of the cache, atomically."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     photos, skipped, digest = [], [], hashlib.sha256()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
-        unfinished = Path(temporary) / "photos"
-        unfinished.mkdir()
+    with atomic_folder(folder) as unfinished:
         with (unfinished / "pixels.u8").open("wb") as pixels:
             for name, photo in tqdm(
                 source.photos(), total=source.count, desc="Decoding photos", unit="photo"
@@ -178,8 +175,3 @@ def _decode(source: PhotoSource, folder: Path) -> None:
                     photos.append((name, photo.shape))
         index = {"photos": photos, "skipped": skipped, "fingerprint": digest.hexdigest()}
         (unfinished / "index.json").write_text(json.dumps(index), encoding="utf-8")
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not (folder / "index.json").exists():  # otherwise another process was first
-                raise

@@ -110,7 +110,7 @@ def evaluate(
     Raises:
         UserError: a model of another scale, or a metric's weights are not available.
     """
-    images = [image for of_set in sets.values() for image in of_set]
+    images = [image for group in sets.values() for image in group]
     results = Scores(sets, methods, [metric.name for metric in metrics])
     pool = ThreadPoolExecutor(jobs)
     bar = tqdm(total=len(images) * len(methods), unit="image", disable=None)

@@ -109,13 +109,13 @@ def parse_degradation(text: str) -> Degradation:
     steps: list[tuple[str, tuple[float, ...]]] = []
     for word in text.split("+"):
         try:
-            of_word = [_step(part) for part in _ALIASES.get(word, word).split("+")]
+            word_steps = [_step(part) for part in _ALIASES.get(word, word).split("+")]
         except ValueError:
             raise UserError(
                 f"{text}: no such degradation, did you mean {_nearest(text)}? Use {_SYNTAX}"
             ) from None
-        steps += of_word
-        names += [word] if word in _ALIASES else [_format_step(*step) for step in of_word]
+        steps += word_steps
+        names += [word] if word in _ALIASES else [_format_step(*step) for step in word_steps]
     return Degradation("+".join(names), tuple(steps))
 
 

@@ -28,12 +28,12 @@ def choose_images(scores: Scores, names: list[str] | None = None) -> list[Benchm
     """
     if names is not None:
         wanted = set(names)
-        return [i for of_set in scores.sets.values() for i in of_set if i.full_name in wanted]
+        return [i for group in scores.sets.values() for i in group if i.full_name in wanted]
     chosen: dict[str, str] = {}
     for images in scores.sets.values():
         most = max(images, key=lambda image: _spread(scores, image))
         chosen.setdefault(most.clean_set, most.name)
-    return [i for of_set in scores.sets.values() for i in of_set if i.name == chosen[i.clean_set]]
+    return [i for group in scores.sets.values() for i in group if i.name == chosen[i.clean_set]]
 
 
 def _spread(scores: Scores, image: BenchmarkImage) -> float:

@@ -68,7 +68,7 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {"python": platform.python_version(), **installed_versions()},
         "scale": scale,
-        "measures": {name: METRICS[name].meaning for name in scores.metrics},
+        "metrics": {name: METRICS[name].meaning for name in scores.metrics},
         "sets": {
             name: {
                 "images": len(images),

@@ -55,8 +55,8 @@ def paper_tables(scores: Scores, scale: int) -> list[Grid]:
     """
     clean = _sets_with(scores, CLEAN.name)
     here = {method.name for method in scores.methods}
-    of_paper = {name for table in (TABLE_1, TABLE_2) for name, _ in table.columns}
-    more = [(m.name, m.label) for m in scores.methods if m.name not in of_paper]
+    paper_methods = {name for table in (TABLE_1, TABLE_2) for name, _ in table.columns}
+    more = [(m.name, m.label) for m in scores.methods if m.name not in paper_methods]
     grids = []
     if here & {name for name, _ in TABLE_1.columns}:
         sets = [name for name in clean if name in TABLE_1.sets]

@@ -330,9 +330,9 @@ def _before_shuffle(layer: Layer, factor: int) -> Layer:
         (2 * reach + 1, 2 * reach + 1, factor, factor, inputs, factor, factor, outputs)
     )
     for row, column, i, j in np.ndindex(factor, factor, size, size):
-        y, from_row = divmod(row + i - size // 2, factor)
-        x, from_column = divmod(column + j - size // 2, factor)
-        kernel[reach + y, reach + x, from_row, from_column, :, row, column] = layer.kernel[i, j]
+        y, phase_row = divmod(row + i - size // 2, factor)
+        x, phase_column = divmod(column + j - size // 2, factor)
+        kernel[reach + y, reach + x, phase_row, phase_column, :, row, column] = layer.kernel[i, j]
     centre = layer.centre
     if centre is not None:
         centre = _float32(np.kron(np.eye(phases), centre[0, 0])[None, None])

@@ -96,8 +96,8 @@ def _second_moments(graph: Graph, photos: Iterable[np.ndarray]) -> dict[str, np.
             size, strides = [1, *layer.kernel.shape[:2], 1], [1, _STRIDE, _STRIDE, 1]
             patches = tf.image.extract_patches(y, size, strides, [1, 1, 1, 1], "SAME")
             patches = tf.reshape(patches, [-1, patches.shape[3]])
-            of_batch = tf.matmul(patches, patches, transpose_a=True).numpy()
-            moments[layer.name] = moments.get(layer.name, 0.0) + of_batch.astype(np.float64)
+            products = tf.matmul(patches, patches, transpose_a=True).numpy()
+            moments[layer.name] = moments.get(layer.name, 0.0) + products.astype(np.float64)
         return x
 
     for batch in photos:

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import math
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ import tensorflow as tf
 
 from srgan_tf.errors import UserError
 from srgan_tf.export.graph import Graph, inference_graph, with_low_slopes
-from srgan_tf.files import TensorFlowPath
+from srgan_tf.files import TensorFlowPath, atomic_folder
 from srgan_tf.inference.engine import require_serving_api
 from srgan_tf.inference.saved_model import INFO_FILE, ServableInfo
 from srgan_tf.models import Generator
@@ -69,17 +68,14 @@ def write_saved_model(
     info = ServableInfo(
         name, graph.scale, graph.radius, max_pixels, importlib.metadata.version("srgan-tf")
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # The temporary name is not a number, so a server that watches the parent ignores it.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary:
-        written = Path(temporary) / "saved_model"
+    with atomic_folder(folder) as written:
         signatures = {
             "serving_default": servable.enlarge_images,
             "uint8": servable.enlarge_uint8,
             "image_bytes": servable.enlarge_files,
             "info": servable.info,
         }
-        written.mkdir()
         link = TensorFlowPath(written)
         tf.saved_model.save(servable, str(link.path), signatures=signatures)
         (written / INFO_FILE).parent.mkdir()
@@ -91,7 +87,6 @@ def write_saved_model(
             written.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        written.rename(folder)
 
 
 class _Servable(tf.Module):

@@ -35,8 +35,9 @@ class EdgeConv2D(keras.layers.Layer):
 
     def build(self, input_shape):
         inputs, filters = input_shape[-1], self.filters
+        # Half the variance of He initialization, as the outputs of two branches are summed.
         half = keras.initializers.VarianceScaling(self.start**2) if self.start else "zeros"
-        he = keras.initializers.VarianceScaling(1.0)
+        lecun = keras.initializers.LecunNormal()
 
         def weight(name, shape, initializer):
             # Kernels are summed in float32 also under mixed precision.
@@ -45,9 +46,9 @@ class EdgeConv2D(keras.layers.Layer):
             )
 
         self.direct = weight("direct", (3, 3, inputs, filters), half)
-        self.expand = weight("expand", (inputs, 2 * inputs), he)
+        self.expand = weight("expand", (inputs, 2 * inputs), lecun)
         self.squeeze = weight("squeeze", (3, 3, 2 * inputs, filters), half)
-        self.edges = weight("edges", (len(EDGES), inputs, filters), he)
+        self.edges = weight("edges", (len(EDGES), inputs, filters), lecun)
         self.edge_gains = weight("edge_gains", (len(EDGES), filters), "zeros")
         self.bias = weight("bias", (filters,), "zeros")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.files import atomic_folder
 from srgan_tf.mos.database import Database
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
@@ -91,9 +90,7 @@ def create(
 
     if database is not None:
         Database(database, "").check_empty()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with atomic_folder(folder, mode=0o700) as temporary:
         (temporary / IMAGES).mkdir()
         versions: list[Version] = []
         rated: set[bytes] = set()
@@ -136,9 +133,6 @@ def create(
         if invitations:
             ratings.invite(invitations)
         ratings.close()
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return design
 
 

@@ -135,8 +135,8 @@ def to_markdown(design: Design, results: Results, dates: str) -> str:
             *tables,
         ]
     parts += ["## Scores", "![Distribution of scores](distribution.png)"]
-    for name, of_methods in opinions.items():
-        parts += [f"### {name}", _score_table(of_methods)]
+    for name, methods in opinions.items():
+        parts += [f"### {name}", _score_table(methods)]
     parts += [
         "Intervals are Student's at 95 %, over raters.",
         "## Differences",
@@ -158,14 +158,14 @@ def plot(opinions: Opinions) -> Figure:
     figure = Figure(figsize=(2.2 + 0.65 * most, 3.4 * len(opinions)), layout="constrained")
     panels = figure.subplots(len(opinions), 1, squeeze=False)[:, 0]
     shares = {
-        name: np.array([o.distribution for o in of_methods.values()], float).T
-        for name, of_methods in opinions.items()
+        name: np.array([o.distribution for o in methods.values()], float).T
+        for name, methods in opinions.items()
     }
     shares = {name: counts / counts.sum(axis=0) for name, counts in shares.items()}
     largest = max(float(share.max()) for share in shares.values())
-    for panel, (name, of_methods) in zip(panels, opinions.items(), strict=True):
+    for panel, (name, methods) in zip(panels, opinions.items(), strict=True):
         mesh = panel.pcolormesh(
-            np.arange(len(of_methods) + 1) - 0.5,
+            np.arange(len(methods) + 1) - 0.5,
             np.arange(6) + 0.5,
             shares[name],
             cmap="Blues",
@@ -174,9 +174,9 @@ def plot(opinions: Opinions) -> Figure:
             edgecolors="white",
             linewidth=1.5,
         )
-        means = [o.mean for o in of_methods.values()]
-        low = [o.mean - (o.mean if o.low is None else o.low) for o in of_methods.values()]
-        high = [(o.mean if o.high is None else o.high) - o.mean for o in of_methods.values()]
+        means = [o.mean for o in methods.values()]
+        low = [o.mean - (o.mean if o.low is None else o.low) for o in methods.values()]
+        high = [(o.mean if o.high is None else o.high) - o.mean for o in methods.values()]
         panel.errorbar(
             range(len(means)),
             means,
@@ -189,7 +189,7 @@ def plot(opinions: Opinions) -> Figure:
         )
         panel.set_title(name, fontsize=11)
         panel.set_xticks(
-            range(len(means)), [_label(m) for m in of_methods], rotation=30, ha="right", fontsize=9
+            range(len(means)), [_label(m) for m in methods], rotation=30, ha="right", fontsize=9
         )
         panel.set_yticks(list(SCORE_LABELS), [f"{n} {word}" for n, word in SCORE_LABELS.items()])
         panel.tick_params(length=0)
@@ -219,7 +219,7 @@ def _paper_comparison(table: Table, opinions: Opinions) -> str:
     )
 
 
-def _score_table(of_methods: Mapping[str, Opinion]) -> str:
+def _score_table(opinions: Mapping[str, Opinion]) -> str:
     header = ["method", "mean", "95 % interval", "ratings", "raters", *map(str, SCORE_LABELS)]
     return markdown_table(
         header,
@@ -232,7 +232,7 @@ def _score_table(of_methods: Mapping[str, Opinion]) -> str:
                 str(o.raters),
                 *map(str, o.distribution),
             ]
-            for method, o in of_methods.items()
+            for method, o in opinions.items()
         ],
     )
 
@@ -290,8 +290,8 @@ def _as_json(results: Results) -> dict[str, Any]:
 
     return {
         "opinions": {
-            name: {method: asdict(o) for method, o in of_methods.items()}
-            for name, of_methods in results.opinions.items()
+            name: {method: asdict(o) for method, o in methods.items()}
+            for name, methods in results.opinions.items()
         },
         "comparisons": {
             name: [finite(asdict(comparison)) for comparison in comparisons]

@@ -27,8 +27,8 @@ def read_card(weights: Path) -> dict[str, Any]:
     Args:
         weights: a `.keras` file of a run folder or a release.
     """
-    of_a_run = weights.name == GENERATOR_FILE
-    card_file = weights.with_name(CARD_FILE) if of_a_run else weights.with_suffix(".json")
+    is_run = weights.name == GENERATOR_FILE
+    card_file = weights.with_name(CARD_FILE) if is_run else weights.with_suffix(".json")
     try:
         card = json.loads(card_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from srgan_tf.data.crops import central_crop
-from srgan_tf.data.degradation import degrade
+from srgan_tf.data.crops import validation_crops
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
 from srgan_tf.errors import UserError
@@ -199,29 +198,19 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
     return open_store(PhotoSource(str(folder), key, len(names), photos))
 
 
-def validation_crops(
-    held_out: PhotoStore, config, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the central crop of each held-out photo that is large enough, and its LR.
+def validation_pairs(held_out: PhotoStore, config) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the pairs of `validation_crops` for the photos that are large enough.
 
     Args:
         held_out: the held-out photos.
         config: the recipe.
-        seed: seed of the degradations.
-
-    Returns:
-        Pairs (lr, hr), uint8 [h, w, 3] and [H, W, 3].
 
     Raises:
         UserError: no photo is large enough.
     """
-    side, scale, pairs = config.data.validation_crop, config.generator.scale, []
-    for index in range(len(held_out)):
-        photo = held_out[index]
-        if min(photo.shape[:2]) >= side:
-            hr = central_crop(photo, (side, side))
-            rng = np.random.default_rng((seed, index))
-            pairs.append((degrade(hr, scale, config.data.degradation, rng), hr))
+    side = config.data.validation_crop
+    crops = validation_crops(held_out, config.data, config.generator.scale, config.seed)
+    pairs = [(lr, hr) for lr, hr in crops if hr.shape[:2] == (side, side)]
     if not pairs:
         raise UserError(
             f"no held-out photo has sides of at least {side} pixels: export the step with a lower "
@@ -296,7 +285,7 @@ def run(arguments: argparse.Namespace) -> None:
             flush=True,
         )
     photos, held_out = store.subset(plan["photos"]), store.subset(plan["held_out"])
-    pairs = validation_crops(held_out, config, config.seed)
+    pairs = validation_pairs(held_out, config)
     rows: list[dict[str, float]] = []
     compiled = time.monotonic() - started
     if arguments.after is not None:

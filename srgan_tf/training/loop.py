@@ -72,7 +72,7 @@ def train_steps(
     """
     update = compile_step(trainer, strategy, compiles_steps(strategy))
     any_stopped = any_worker(strategy)
-    step, last = checkpoints.step, trainer.config.steps
+    step, last = checkpoints.step, trainer.section.steps
     saved = logged = step
     since = time.monotonic()
     bar = tqdm(

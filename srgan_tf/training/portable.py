@@ -93,7 +93,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     plan = {
         "phase": phase.name,
         "stage": phase.stage,
-        "place": phase.place,
+        "place": phase.index_in_stage,
         "batch_seed": config.seed + phase.index,
         "config": config.model_dump(),
         "parents": ancestry(weights) if weights is not None else [],

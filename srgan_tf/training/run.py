@@ -79,7 +79,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """True if all steps are done."""
-        return self.checkpoints.step >= self.trainer.config.steps
+        return self.checkpoints.step >= self.trainer.section.steps
 
 
 def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) -> Path | None:
@@ -302,7 +302,7 @@ def train_remaining(run: Run, validation: Validation | None) -> None:
             config.data,
             config.generator.scale,
             config.seed + run.phase.index,
-            range(first, run.trainer.config.steps),
+            range(first, run.trainer.section.steps),
             context,
         )
     )

@@ -21,7 +21,7 @@ class GeneratorTrainer(keras.Model):
         generator: built in the strategy's scope.
         ema_generator: a built model like the generator, for the moving average of its weights.
         losses: the phase's losses, except for the adversarial one.
-        config: the phase's section of the recipe.
+        section: the phase's section of the recipe.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class GeneratorTrainer(keras.Model):
         generator: Generator,
         ema_generator: Generator,
         losses: ContentLosses,
-        config: PretrainConfig | GanConfig,
+        section: PretrainConfig | GanConfig,
     ):
         super().__init__()
-        self.generator, self.content_losses, self.config = generator, losses, config
-        self.ema = MovingAverage(generator, ema_generator, config.ema)
-        self.compile(optimizer=adam(config, generator))
+        self.generator, self.content_losses, self.section = generator, losses, section
+        self.ema = MovingAverage(generator, ema_generator, section.ema)
+        self.compile(optimizer=adam(section, generator))
         self.built = True
 
     @property
@@ -49,20 +49,20 @@ class GeneratorTrainer(keras.Model):
 
     def set_learning_rate(self, step: int) -> None:
         """Set the learning rate of the update `step`, counted from 0."""
-        rate = learning_rate(self.config, step)
+        rate = learning_rate(self.section, step)
         for optimizer in self.optimizers:
             optimizer.learning_rate = rate
 
     def _enlarge(self, lr):
-        return self.generator(lr, training=not self.config.freeze_bn)
+        return self.generator(lr, training=not self.section.freeze_bn)
 
     def _jitter(self, hr, sr, step):
-        if not self.config.jitter:
+        if not self.section.jitter:
             return hr, sr
         return jitter_pair(hr, sr, self.generator.scale, step)
 
     def _weighted_sum(self, losses: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.add_n([weight * losses[name] for name, weight in self.config.losses.items()])
+        return tf.add_n([weight * losses[name] for name, weight in self.section.losses.items()])
 
 
 class Pretrainer(GeneratorTrainer):
@@ -72,7 +72,7 @@ class Pretrainer(GeneratorTrainer):
     `loss`, each loss by its name, before its weight, and `gradient_norm`.
     """
 
-    config: PretrainConfig
+    section: PretrainConfig
 
     def train_step(self, data):
         lr, hr = data
@@ -80,8 +80,8 @@ class Pretrainer(GeneratorTrainer):
         with tf.GradientTape() as tape:
             losses = self._losses_of(lr, hr, step)
             loss = self._weighted_sum(losses)
-            if self.config.l1_steps:
-                loss = tf.where(step < self.config.l1_steps, losses["l1"], loss)
+            if self.section.l1_steps:
+                loss = tf.where(step < self.section.l1_steps, losses["l1"], loss)
         norm = _update(self.optimizer, tape, loss, self.generator)
         self.ema.update(step)
         return {"loss": loss, **losses, "gradient_norm": norm}
@@ -91,7 +91,7 @@ class Pretrainer(GeneratorTrainer):
 
     def _compare(self, hr, sr, step):
         losses = self.content_losses(hr, sr, self._jitter(hr, sr, step))
-        if self.config.l1_steps:
+        if self.section.l1_steps:
             losses.setdefault("l1", l1_loss(hr, sr))
         return losses
 
@@ -111,7 +111,7 @@ class LumaPretrainer(Pretrainer):
         if not intermediate:
             return losses
         others = [self._compare(y, prediction, step) for prediction in intermediate]
-        share = 1.0 - tf.cast(step, tf.float32) / self.config.steps
+        share = 1.0 - tf.cast(step, tf.float32) / self.section.steps
         return {
             name: share * tf.add_n([other[name] for other in others]) / len(others)
             + (1.0 - share) * loss
@@ -130,11 +130,11 @@ class GanTrainer(GeneratorTrainer):
     `d_gradient_norm`.
 
     Args:
-        generator, ema_generator, losses, config: see `GeneratorTrainer`.
+        generator, ema_generator, losses, section: see `GeneratorTrainer`.
         discriminator: built in the strategy's scope, for HR crops of the recipe's size.
     """
 
-    config: GanConfig
+    section: GanConfig
 
     def __init__(
         self,
@@ -142,11 +142,11 @@ class GanTrainer(GeneratorTrainer):
         ema_generator: Generator,
         discriminator: Discriminator | UNetDiscriminator,
         losses: ContentLosses,
-        config: GanConfig,
+        section: GanConfig,
     ):
-        super().__init__(generator, ema_generator, losses, config)
+        super().__init__(generator, ema_generator, losses, section)
         self.discriminator = discriminator
-        self.d_optimizer = adam(config, discriminator)
+        self.d_optimizer = adam(section, discriminator)
 
     @property
     def optimizers(self):
@@ -167,7 +167,7 @@ class GanTrainer(GeneratorTrainer):
                 d_loss = discriminator_loss(hr_logits, sr_logits)
             with g_tape.stop_recording():
                 d_norm = _update(self.d_optimizer, d_tape, d_loss, self.discriminator)
-            if "adversarial" in self.config.losses:
+            if "adversarial" in self.section.losses:
                 generated_logits = self.discriminator.judge_generated(shifted_sr)
                 losses["adversarial"] = adversarial_loss(generated_logits)
             loss = self._weighted_sum(losses)
@@ -215,11 +215,11 @@ def jitter_pair(
     return shift(hr), shift(sr)
 
 
-def adam(config: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
+def adam(section: PretrainConfig | GanConfig, model: keras.Model) -> keras.optimizers.Adam:
     """Build Adam (β1 0.9) for a model, with loss scaling if the model computes in float16."""
     half = model.compute_dtype == "float16"
     optimizer_class = LossScaledAdam if half else keras.optimizers.Adam
-    optimizer = optimizer_class(config.learning_rate, beta_1=0.9)
+    optimizer = optimizer_class(section.learning_rate, beta_1=0.9)
     optimizer.build(model.trainable_variables)
     return optimizer
 

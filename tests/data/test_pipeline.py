@@ -165,9 +165,9 @@ def test_pairs_have_the_models_ranges():
 
 def test_a_crop_of_a_batch_can_be_made_alone():
     lr, hr = crop_batch(STORE, CONFIG, 4, 3, 5)
-    of_some = crop_batch(STORE, CONFIG, 4, 3, 5, range(2, 5))
-    np.testing.assert_array_equal(of_some[0], lr[2:5])
-    np.testing.assert_array_equal(of_some[1], hr[2:5])
+    some = crop_batch(STORE, CONFIG, 4, 3, 5, range(2, 5))
+    np.testing.assert_array_equal(some[0], lr[2:5])
+    np.testing.assert_array_equal(some[1], hr[2:5])
 
 
 def test_the_dataset_gives_the_batches_of_its_steps():
@@ -226,8 +226,8 @@ def test_a_photo_is_held_out_whatever_the_size_of_the_crops():
     store = make_store(*[(16, 16)] * 50, *[(40, 40)] * 50)
     small, large = (DataConfig(hr_crop=side) for side in (16, 32))
     held_out = set(split_photos(store, small, 0)[1].names)
-    training, of_large = split_photos(store, large, 0)
-    assert set(of_large.names) <= held_out
+    training, large_held_out = split_photos(store, large, 0)
+    assert set(large_held_out.names) <= held_out
     assert not held_out & set(training.names)
     assert all(min(shape[:2]) == 40 for shape in training.shapes)
 

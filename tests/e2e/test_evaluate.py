@@ -68,9 +68,9 @@ def test_the_report_has_tables_plots_and_images(evaluate, model, tmp_path):
         "Own": {"images": 1, "lr": "made", "degradation": "clean"},
     }
     assert len(found["images"]) == 3 * 4
-    of_hr = found["means"]["Set5"]["hr"]
-    assert (of_hr["psnr"], of_hr["ssim"]) == ("inf", 1.0)
-    assert 0 < of_hr["blur_effect"] < found["means"]["Set5"]["bicubic"]["blur_effect"] < 1
+    hr = found["means"]["Set5"]["hr"]
+    assert (hr["psnr"], hr["ssim"]) == ("inf", 1.0)
+    assert 0 < hr["blur_effect"] < found["means"]["Set5"]["bicubic"]["blur_effect"] < 1
     assert found["versions"]["scikit-image"]
     assert found["versions"]["tensorflow"]
     assert len(found["methods"]["mine"]["sha256"]) == 64

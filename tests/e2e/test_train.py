@@ -164,8 +164,8 @@ def test_a_run_killed_in_two_phases_ends_bit_for_bit_like_an_unbroken_one(tmp_pa
         expected, found = final_state(unbroken / name), final_state(killed / name)
         assert expected.keys() == found.keys()
         parts = {key.split("/")[0] for key in expected}
-        of_gan = {"discriminator", "d_optimizer"} if name != "pretrain" else set()
-        assert parts == {"generator", "average", "optimizer"} | of_gan
+        gan_parts = {"discriminator", "d_optimizer"} if name != "pretrain" else set()
+        assert parts == {"generator", "average", "optimizer"} | gan_parts
         released = load_generator(unbroken / name).get_weights()
         assert sum(key.startswith("average/") for key in expected) == len(released)
         for value, other in zip(released, load_generator(killed / name).get_weights(), strict=True):

@@ -52,14 +52,14 @@ def test_lpips_is_the_lpips_packages(weights, height, width, expected):
 
 def test_lpips_of_real_photos_is_the_lpips_packages(shared):
     metric = Lpips(shared / "weights" / "alexnet_lpips.npz")
-    for name, of_nearest in (("img_001", 0.35051), ("img_003", 0.45300)):
+    for name, expected in (("img_001", 0.35051), ("img_003", 0.45300)):
         folder = shared / "data" / "benchmarks" / "Set5"
         hr = Image.open(folder / "HR" / f"{name}.png").convert("RGB")
         lr = Image.open(folder / "LRx4" / f"{name}.png").convert("RGB")
         size = 4 * lr.width, 4 * lr.height
         sr = np.asarray(lr.resize(size, Image.Resampling.NEAREST))
         reference = metric.reference(np.asarray(hr.crop((0, 0, *size))))
-        assert metric(sr, reference, 4) == pytest.approx(of_nearest, abs=1e-4)
+        assert metric(sr, reference, 4) == pytest.approx(expected, abs=1e-4)
 
 
 def test_other_files_are_named(tmp_path):

@@ -20,8 +20,8 @@ def made(methods, sets=("Set5",), psnr=(28.0, 29.0), kinds=(CLEAN,)):
         for label in [name if kind == CLEAN else f"{name}-{kind.name}"]
     }
     scores = Scores(images, methods, ["psnr", "ssim"])
-    for of_set in images.values():
-        for image, value in zip(of_set, psnr, strict=True):
+    for group in images.values():
+        for image, value in zip(group, psnr, strict=True):
             for method in methods:
                 value = float("inf") if method.name == "hr" else value
                 values = {"psnr": value, "ssim": 0.8}

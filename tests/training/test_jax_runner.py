@@ -1,7 +1,5 @@
 """Parts of the portable step that need no JAX; tests/e2e/test_portable_step.py trains with it."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,13 +49,17 @@ def test_held_out_photos_that_are_all_too_small_are_refused(cache, tmp_path):
     Image.new("RGB", (40, 60)).save(tmp_path / "a.png")
     photos = jax_runner.open_photos(tmp_path, ["a.png"])
     config = jax_runner.namespace(
-        {"data": {"validation_crop": 32, "degradation": None}, "generator": {"scale": 4}}
+        {
+            "data": {"validation_crop": 32, "degradation": None},
+            "generator": {"scale": 4},
+            "seed": 0,
+        }
     )
-    ((lr, hr),) = jax_runner.validation_crops(photos, config, seed=0)
+    ((lr, hr),) = jax_runner.validation_pairs(photos, config)
     assert (lr.shape, hr.shape) == ((8, 8, 3), (32, 32, 3))
-    config.data = SimpleNamespace(validation_crop=64)
+    config.data.validation_crop = 64
     with pytest.raises(UserError, match=r"at least 64 pixels.*data\.validation_crop"):
-        jax_runner.validation_crops(photos, config, seed=0)
+        jax_runner.validation_pairs(photos, config)
 
 
 def test_a_folder_without_a_step_is_refused(tmp_path):

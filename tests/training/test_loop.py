@@ -46,7 +46,7 @@ class Steps:
     """A trainer, its checkpoints and its validation, which record their calls."""
 
     def __init__(self, first=0, bad_from=None):
-        self.config = PretrainConfig(steps=20)
+        self.section = PretrainConfig(steps=20)
         self.optimizer = SimpleNamespace(learning_rate=1e-4)
         self.writer = tf.summary.create_noop_writer()
         self.step, self.folder, self.bad_from, self.scores = first, "runs", bad_from, {}
@@ -75,7 +75,7 @@ class Steps:
     def run(self, monkeypatch):
         monkeypatch.setattr(loop, "compile_step", lambda *_: self.update)
         config = Config(
-            name="a", pretrain=self.config, checkpoint_every=6, validate_every=8, log_every=10
+            name="a", pretrain=self.section, checkpoint_every=6, validate_every=8, log_every=10
         )
         batches = itertools.count(self.step + 1)
         train_steps(

@@ -125,15 +125,15 @@ def test_frozen_statistics_stay_and_the_loss_is_that_of_inference(stage, freeze_
     statistics = [np.array(v) for v in generator.non_trainable_variables]
     weights = values(generator)
     lr, hr = batch()
-    in_use = float(mse_loss(hr, generator(lr, training=False)))
+    inference_mse = float(mse_loss(hr, generator(lr, training=False)))
     content = float(trainer.train_step((lr, hr))["mse"])
     after = [np.array(v) for v in generator.non_trainable_variables]
     same = [np.array_equal(a, b) for a, b in zip(statistics, after, strict=True)]
     if freeze_bn:
-        assert content == pytest.approx(in_use, rel=1e-5) and all(same)
+        assert content == pytest.approx(inference_mse, rel=1e-5) and all(same)
         assert all(changed(weights, generator))
     else:
-        assert content != pytest.approx(in_use, rel=1e-3) and not any(same)
+        assert content != pytest.approx(inference_mse, rel=1e-3) and not any(same)
 
 
 def test_discriminator_learns_to_tell_photos_from_outputs():
@@ -145,18 +145,17 @@ def test_discriminator_learns_to_tell_photos_from_outputs():
 
 
 def test_the_total_loss_is_the_weighted_sum():
-    of_both = {"mse": 2.0, "lowres_mse": 3.0, "log_spectrum_mse": 5.0}
-    of_both["coherence"] = 4.0
+    losses = {"mse": 2.0, "lowres_mse": 3.0, "log_spectrum_mse": 5.0, "coherence": 4.0}
 
     def total(logs, weights):
         expected = sum(weight * float(logs[name]) for name, weight in weights.items())
         return pytest.approx(expected, rel=1e-6)
 
-    weights = {**of_both, "adversarial": 0.5}
+    weights = {**losses, "adversarial": 0.5}
     logs = gan_trainer(losses=weights).train_step(batch())
     assert float(logs["loss"]) == total(logs, weights)
-    logs = pretrainer(losses=of_both).train_step(batch())
-    assert float(logs["loss"]) == total(logs, of_both)
+    logs = pretrainer(losses=losses).train_step(batch())
+    assert float(logs["loss"]) == total(logs, losses)
 
 
 def test_the_first_steps_are_on_l1():

@@ -22,7 +22,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from srgan_tf.errors import UserError
 from srgan_tf.files import READ_SUFFIXES, Output
 from srgan_tf.inference.beam import storage
-from srgan_tf.inference.beam.pipeline import FAILURES_FILE, METRICS, Settings, build
+from srgan_tf.inference.beam.pipeline import COUNTERS, FAILURES_FILE, Settings, build
 from srgan_tf.inference.beam.progress import progress_bar
 
 _OUTPUT = Output()
@@ -165,7 +165,7 @@ def _local_runner(workers: int | None) -> list[str]:
 
 
 def _counts(result: PipelineResult) -> dict[str, int]:
-    counters = result.metrics().query(MetricsFilter().with_namespace(METRICS))["counters"]
+    counters = result.metrics().query(MetricsFilter().with_namespace(COUNTERS))["counters"]
     counts = dict.fromkeys(("found", "enlarged", "pixels", "skipped", "failures"), 0)
     for counter in counters:
         counts[counter.key.metric.name] += counter.result

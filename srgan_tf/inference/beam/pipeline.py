@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from srgan_tf.inference.upscaler import Upscaler
 
 FAILURES_FILE = "failures.jsonl"
-METRICS = "upscale-batch"
+COUNTERS = "upscale-batch"
 _MAX_PHOTOS_PER_GROUP = 8
 _FAILED = "failed"
 
@@ -137,7 +137,7 @@ class _Match(beam.DoFn):
 
     def __init__(self, out: str, tally: str | None, output: Output):
         self._out, self._tally, self._output = out, tally, output
-        self._found = Metrics.counter(METRICS, "found")
+        self._found = Metrics.counter(COUNTERS, "found")
 
     def process(self, element: Input) -> Iterator:
         for source, problem in storage.list_images(element, self._out):
@@ -155,7 +155,7 @@ class _Plan(beam.DoFn):
 
     def __init__(self, tally: str | None):
         self._tally = tally
-        self._skipped = Metrics.counter(METRICS, "skipped")
+        self._skipped = Metrics.counter(COUNTERS, "skipped")
 
     def process(self, element: tuple[bytes, dict[str, Iterable[bytes]]]) -> Iterator:
         target, groups = element
@@ -207,8 +207,8 @@ class _Write(beam.DoFn):
 
     def __init__(self, partial: str, tally: str | None, output: Output):
         self._partial, self._tally, self._output = partial, tally, output
-        self._enlarged = Metrics.counter(METRICS, "enlarged")
-        self._pixels = Metrics.counter(METRICS, "pixels")
+        self._enlarged = Metrics.counter(COUNTERS, "enlarged")
+        self._pixels = Metrics.counter(COUNTERS, "pixels")
 
     def process(self, element: Job | tuple[Job, str]) -> Iterator:
         from srgan_tf.images import write_image
@@ -241,7 +241,7 @@ class _Record(beam.DoFn):
 
     def __init__(self, partial: str, tally: str | None):
         self._path, self._tally = f"{partial}/{FAILURES_FILE}", tally
-        self._failures = Metrics.counter(METRICS, "failures")
+        self._failures = Metrics.counter(COUNTERS, "failures")
 
     def process(self, element: list[str]) -> None:
         if not element:
