@@ -20,7 +20,7 @@ from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
-from srgan_tf.weights import GENERATOR_FILE, find_generator, released
+from srgan_tf.weights import find_generator, own_generator, released
 
 LABELS = {
     "nearest": "nearest",
@@ -280,8 +280,8 @@ def _open_path(name: str, path: Path) -> Method:
         raise UserError(f"{name}: this name is taken; use another in NAME=PATH")
     if not path.exists():
         raise UserError(f"{name}: {path}: no such model or folder of results")
-    if path.is_file() or (path / GENERATOR_FILE).is_file():
-        return Model(name, path, find_generator(path))
+    if weights := own_generator(path):
+        return Model(name, path, weights)
     if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):
         return Model(name, path, path)
     return Folder(name, path)

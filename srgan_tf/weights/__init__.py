@@ -32,7 +32,7 @@ def find_generator(name: str | Path) -> Path:
         UserError: not found; the message names the nearest and how to train one.
     """
     try:
-        own = _own_generator(name)
+        own = own_generator(name)
         file = own or _FOLDER / f"{name}.keras"
         if file.is_file():
             return file
@@ -54,15 +54,15 @@ def find_litert(name: str | Path) -> Path | None:
     """Return a released name's `.tflite` file; None if it has none, or if a path has precedence."""
     file = _FOLDER / f"{name}.tflite"
     try:
-        return file if file.is_file() and _own_generator(name) is None else None
+        return file if file.is_file() and own_generator(name) is None else None
     except OSError:  # no permission, or too long a name
         return None
 
 
-def _own_generator(name: str | Path) -> Path | None:
-    """Return the generator of a file or a run folder, if the name is one."""
+def own_generator(path: str | Path) -> Path | None:
+    """Return the file itself or a run folder's generator; None if the path is neither."""
     return next(
-        (file for file in (Path(name) / GENERATOR_FILE, Path(name)) if file.is_file()), None
+        (file for file in (Path(path) / GENERATOR_FILE, Path(path)) if file.is_file()), None
     )
 
 
