@@ -129,9 +129,10 @@ class ECBSR(Generator):
     def inference_parameters(self) -> int:
         """Number of trainable parameters, after merging each block's branches."""
         convs = [*self.convs, self.tail]
-        branches = sum(math.prod(v.shape) for conv in convs for v in conv.trainable_variables)
-        merged = sum(math.prod(conv.kernel.shape) + conv.filters for conv in convs)
-        return super().inference_parameters - branches + merged
+        slopes = [slope for prelu in self.prelus for slope in prelu.trainable_variables]
+        # A block's kernel has the shape of its direct branch.
+        kept = [*(v for conv in convs for v in (conv.direct, conv.bias)), *slopes]
+        return sum(math.prod(variable.shape) for variable in kept)
 
     @property
     def features_radius(self) -> int:
