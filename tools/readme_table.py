@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import srgan_tf.weights
@@ -97,16 +98,17 @@ def training(card: dict) -> str:
     The time is that of its own phases: the card's, and its parents' of the same name. It is – if
     one of them has no sessions.
     """
-    others = [parent["name"] for parent in card["parents"] if parent["name"] != card["name"]]
-    phases = [*(parent for parent in card["parents"] if parent["name"] == card["name"]), card]
-    seconds: dict[str, float] = {}
-    for session in (session for phase in phases for session in phase.get("sessions", [])):
-        device = session["device"].removeprefix("1 × ").removeprefix("NVIDIA ")
-        seconds[device] = seconds.get(device, 0) + session["seconds"]
+    chain = [*card["parents"], card]
+    phases = [phase for phase in chain if phase["name"] == card["name"]]
+    others = [phase["name"] for phase in chain if phase["name"] != card["name"]]
+    time = "–"
     if all("sessions" in phase for phase in phases):
+        seconds: Counter[str] = Counter()
+        for phase in phases:
+            for session in phase["sessions"]:
+                device = session["device"].removeprefix("1 × ").removeprefix("NVIDIA ")
+                seconds[device] += session["seconds"]
         time = " + ".join(f"{_duration(s)} on {device}" for device, s in seconds.items())
-    else:
-        time = "–"
     return f"{time}, from `{others[-1]}`" if others else time
 
 

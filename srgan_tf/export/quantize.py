@@ -5,7 +5,7 @@ Rounding is as follows (docs/export.md has its effects on srresnet-mse):
 - Weights are rounded to 8 bits with one scale per output channel, up or down such that their
   errors cancel on photos.
 - The inputs of convolutions are rounded to 8 bits with one scale per tensor, over the full range:
-  ranges clipped at quantiles or by least squares cost 0.1 to 0.2 dB more.
+  ranges clipped at quantiles or by least squares cost more.
 - With PReLU and residual blocks, the first layer (1 % of the work) and the blocks' sums, each of
   which would add an error, stay in float (the first layer's weights are rounded nevertheless). A
   generator with ReLU is meant for integer hardware: all of it is rounded. So is a chain without
