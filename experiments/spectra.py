@@ -3,14 +3,16 @@
     python experiments/spectra.py MODEL [MODEL …] --data BSD100 [--out FILE]
 
 Results are the mean over the images, and the worst image, of the spectrum loss (SR's power against
-HR's) and the coherence loss (patterns with the period of LR's pixels). MODEL is a run folder, a
-`.keras` file or a released name.
+HR's), the coherence loss (patterns with the period of LR's pixels that vary) and the pattern (what
+all blocks of `scale` pixels have in common, in grey levels). MODEL is a run folder, a `.keras` file
+or a released name.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections import defaultdict
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -21,13 +23,30 @@ from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_json
 from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
+from srgan_tf.metrics import luma
 
 
-def summary(losses: dict[str, float]) -> dict:
+def pattern(image: np.ndarray, scale: int) -> float:
+    """Compute the standard deviation of an image's mean block.
+
+    Args:
+        image: uint8 [H, W, 3].
+        scale: the block's side.
+
+    Returns:
+        Grey levels of Y.
+    """
+    y = luma(image)
+    height, width = (side // scale * scale for side in y.shape)
+    blocks = y[:height, :width].reshape(height // scale, scale, width // scale, scale)
+    return float(blocks.mean((0, 2)).std())
+
+
+def summary(values: dict[str, float]) -> dict:
     """Return the mean and the worst image."""
-    worst = max(losses, key=losses.__getitem__)
-    mean = float(np.mean(list(losses.values())))
-    return {"mean": round(mean, 4), "worst": {worst: round(losses[worst], 4)}}
+    worst = max(values, key=values.__getitem__)
+    mean = float(np.mean(list(values.values())))
+    return {"mean": round(mean, 4), "worst": {worst: round(values[worst], 4)}}
 
 
 def main() -> None:
@@ -42,27 +61,27 @@ def main() -> None:
     if len(set(names)) < len(names):
         parser.error("two models have the same last path component, which must be unique")
 
-    scores, hr_coherence = {}, {}
-    for name, model in zip(names, arguments.models, strict=True):
-        upscaler = Upscaler(model)
-        (images,) = open_sets(arguments.data.parent, [arguments.data.name], upscaler.scale).values()
-        spectrum, coherence = {}, {}
+    scores = {}
+    for name, model in zip(["HR", *names], [None, *arguments.models], strict=True):
+        upscaler = Upscaler(model) if model else None
+        scale = upscaler.scale if upscaler else 4
+        (images,) = open_sets(arguments.data.parent, [arguments.data.name], scale).values()
+        values: dict[str, dict[str, float]] = defaultdict(dict)
         for image in images:
             lr, hr = image.load()
-            hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
-            spectrum[image.name] = float(log_spectrum_mse_loss(hr, sr, upscaler.scale))
-            coherence[image.name] = float(coherence_loss(hr, sr, upscaler.scale))
-            if image.name not in hr_coherence:
-                hr_coherence[image.name] = float(coherence_loss(hr, hr, upscaler.scale))
-        scores[name] = {"spectrum": summary(spectrum), "coherence": summary(coherence)}
+            sr = upscaler.upscale(lr) if upscaler else hr
+            values["pattern"][image.name] = pattern(sr, scale)
+            hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, sr))
+            values["coherence"][image.name] = float(coherence_loss(hr, sr, scale))
+            if upscaler:
+                values["spectrum"][image.name] = float(log_spectrum_mse_loss(hr, sr, scale))
+        scores[name] = {measure: summary(of_images) for measure, of_images in values.items()}
         print(f"{name}: {scores[name]}", flush=True)
-    scores["HR"] = {"coherence": summary(hr_coherence)}
-    print(f"HR: {scores['HR']}")
     if arguments.out:
         results = {
             "command": f"python experiments/spectra.py {' '.join(names)} "
             f"--data {arguments.data.name}",
-            "losses": scores,
+            "measures": scores,
         }
         write_json(arguments.out, results, indent=1)
 

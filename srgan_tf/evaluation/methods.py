@@ -20,7 +20,7 @@ from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
-from srgan_tf.weights import find_generator, own_generator, released
+from srgan_tf.weights import own_generator, released, released_generator
 
 LABELS = {
     "nearest": "nearest",
@@ -121,11 +121,11 @@ class SelfExSR(Method):
 
 
 class Model(Method):
-    """A generator: a released name, or a path that `Upscaler` accepts."""
+    """A generator: a path that `Upscaler` accepts."""
 
-    def __init__(self, name: str, model: str | Path, weights: Path):
+    def __init__(self, name: str, weights: Path):
         super().__init__(name)
-        self.model, self.weights = model, weights
+        self.weights = weights
         self._opening = threading.Lock()
         self._upscaler: Upscaler | None = None
 
@@ -149,7 +149,7 @@ class Model(Method):
         with self._opening:
             if self._upscaler is None:
                 with suppress_native_output():
-                    self._upscaler = Upscaler(self.model, engine="tensorflow")
+                    self._upscaler = Upscaler(self.weights, engine="tensorflow")
             return self._upscaler
 
     def cache_key(self, image):
@@ -157,7 +157,7 @@ class Model(Method):
 
     def enlarge(self, image, lr, hr):
         if self.upscaler.scale != image.scale:
-            raise UserError(_wrong_scale(self.model, self.upscaler.scale, image.scale))
+            raise UserError(_wrong_scale(self.name, self.upscaler.scale, image.scale))
         return self.upscaler.upscale(lr)
 
 
@@ -260,16 +260,16 @@ def _open(name: str, scale: int) -> Method:
         )
     if name not in released():
         raise UserError(f"{name}: not released with this version")
-    weights = find_generator(name)
+    weights = released_generator(name)
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     if card["scale"] != scale:
         raise UserError(_wrong_scale(name, card["scale"], scale))
-    model = Model(name, name, weights)
+    model = Model(name, weights)
     model.note = card.get("note", "")
     return model
 
 
-def _wrong_scale(model: str | Path, scale: int, required: int) -> str:
+def _wrong_scale(model: str, scale: int, required: int) -> str:
     return f"{model}: enlarges ×{scale}, not ×{required}; use it with --scale {scale}"
 
 
@@ -281,7 +281,7 @@ def _open_path(name: str, path: Path) -> Method:
     if not path.exists():
         raise UserError(f"{name}: {path}: no such model or folder of results")
     if weights := own_generator(path):
-        return Model(name, path, weights)
+        return Model(name, weights)
     if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):
-        return Model(name, path, path)
+        return Model(name, path)
     return Folder(name, path)

@@ -22,6 +22,11 @@ def released() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.keras"))
 
 
+def released_generator(name: str) -> Path:
+    """Return the `.keras` file of a released name, whatever the current folder contains."""
+    return _FOLDER / f"{name}.keras"
+
+
 def find_generator(name: str | Path) -> Path:
     """Return the `.keras` file of a released name, a file or a run folder.
 
@@ -32,8 +37,7 @@ def find_generator(name: str | Path) -> Path:
         UserError: not found; the message names the nearest and how to train one.
     """
     try:
-        own = own_generator(name)
-        file = own or _FOLDER / f"{name}.keras"
+        file = own_generator(name) or released_generator(str(name))
         if file.is_file():
             return file
         if Path(name).is_dir():

@@ -68,6 +68,19 @@ def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
     assert named.enlarge(image, LR, HR).shape == (24, 32, 3)
 
 
+def test_a_name_is_the_release_whatever_the_current_folder_contains(
+    release, image, tmp_path, monkeypatch
+):
+    (before,), _ = open_methods(["srgan-mse"], 4)
+    own = tmp_path / "here" / "srgan-mse"
+    own.mkdir(parents=True)
+    (own / "generator.keras").write_bytes(b"unlike the release")
+    monkeypatch.chdir(own.parent)
+    (named,), _ = open_methods(["srgan-mse"], 4)
+    assert named.cache_key(image) == before.cache_key(image)
+    assert named.enlarge(image, LR, HR).shape == (24, 32, 3)
+
+
 def test_a_model_of_another_scale_is_refused(release, image):
     (method,), _ = open_methods([f"mine={release / 'srcnn.keras'}"], 4)
     with pytest.raises(UserError, match="×2, not ×4; use it with --scale 2"):
