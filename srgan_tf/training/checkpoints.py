@@ -83,14 +83,13 @@ class Checkpoints:
             UserError: there are checkpoints, but none can be read.
         """
         self._remove_partial()
-        candidates = [p for p in self._manager.checkpoints if Path(f"{p}.index").exists()]
-        candidates += map(str, self.folder.glob("step-*.npz"))
+        candidates = find_checkpoints(self._path.path)
         for path in sorted(candidates, key=_step_of, reverse=True):
             try:
-                if path.endswith(".npz"):
+                if path.suffix == ".npz":
                     self._restore_arrays(path)
                 else:
-                    self._checkpoint.restore(path).assert_consumed()
+                    self._checkpoint.restore(str(path)).assert_consumed()
                 return True
             except Exception as error:  # a damaged file may raise anything
                 warnings.warn(
@@ -103,7 +102,7 @@ class Checkpoints:
             )
         return False
 
-    def _restore_arrays(self, path: str) -> None:
+    def _restore_arrays(self, path: Path) -> None:
         with np.load(path) as arrays:
             values = dict(arrays)
         average_only = not any(key.startswith("generator/") for key in values)
@@ -138,5 +137,14 @@ def training_state(trainer) -> dict[str, tf.Variable]:
     }
 
 
-def _step_of(path: str) -> int:
-    return int(Path(path).stem.rpartition("-")[2])
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Find a folder's checkpoints: TensorFlow's, without a suffix, and the runner's `.npz` files.
+
+    TensorFlow's list of them, the file `checkpoint`, is not used: it may be missing in a copy.
+    """
+    prefixes = [index.with_suffix("") for index in folder.glob("step-*.index")]
+    return prefixes + list(folder.glob("step-*.npz"))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])

@@ -23,7 +23,7 @@ from srgan_tf.files import atomic_write, sha256, write_json
 from srgan_tf.losses import VGG_LOSSES, ContentLosses, check_vgg_weights
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.models.layers import synchronize
-from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.checkpoints import Checkpoints, find_checkpoints
 from srgan_tf.training.distribution import (
     broadcast,
     check_equal,
@@ -161,8 +161,7 @@ def default_folder(config: Config, phase: str | None = None) -> Path:
 
 def has_checkpoints(folder: Path) -> bool:
     """Return whether a run folder has checkpoints."""
-    checkpoints = folder / CHECKPOINTS_FOLDER
-    return checkpoints.exists() and any(checkpoints.iterdir())
+    return bool(find_checkpoints(folder / CHECKPOINTS_FOLDER))
 
 
 def train_phase(

@@ -11,6 +11,7 @@ from srgan_tf.losses import ContentLosses
 from srgan_tf.models import SRResNet
 from srgan_tf.training.checkpoints import Checkpoints
 from srgan_tf.training.loop import TrainingDivergedError, check_finite
+from srgan_tf.training.run import has_checkpoints
 from srgan_tf.training.trainers import Pretrainer
 
 
@@ -95,6 +96,26 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(trainer, tmp_path,
         assert Checkpoints(tmp_path, trainer, keep=3).restore()
     assert bias(trainer) == 1.0
     assert int(trainer.optimizer.iterations) == 1
+
+
+def test_tensorflows_list_of_checkpoints_is_not_needed(trainer, tmp_path):
+    checkpoints = Checkpoints(tmp_path, trainer, keep=3)
+    for step in (9, 10):
+        advance(trainer, step)
+        checkpoints.save()
+    (tmp_path / "checkpoint").unlink()
+    advance(trainer, 99)
+    assert Checkpoints(tmp_path, trainer, keep=3).restore()
+    assert bias(trainer) == 10.0
+
+
+def test_a_run_without_a_whole_checkpoint_starts_anew(trainer, tmp_path):
+    folder = tmp_path / "checkpoints"
+    (folder / "step-0_temp").mkdir(parents=True)
+    (folder / "step-0_temp" / "part-00000-of-00001.data-00000-of-00001").touch()
+    assert not has_checkpoints(tmp_path)
+    Checkpoints(folder, trainer, keep=3).save()
+    assert has_checkpoints(tmp_path)
 
 
 def test_no_readable_checkpoint_is_an_error(trainer, tmp_path):
