@@ -396,7 +396,12 @@ def test_commands_are_ready_for_ctrl_c_at_once():
 
 def test_ctrl_c_while_tensorflow_is_imported(tmp_path, weights):
     command = [*PROGRAM, "upscale", photo(tmp_path / "a.png"), "-o", tmp_path / "b.png"]
-    process = subprocess.Popen([*command, "--model", weights], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, "--model", weights],
+        stderr=subprocess.PIPE,
+        # Jobs in the background of a script ignore it, and so do the processes that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     (line,) = process.communicate()[1].splitlines()
