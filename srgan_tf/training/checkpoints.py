@@ -84,7 +84,7 @@ class Checkpoints:
         """
         self._remove_partial()
         candidates = find_checkpoints(self._path.path)
-        for path in sorted(candidates, key=_step_of, reverse=True):
+        for path in candidates:
             try:
                 if path.suffix == ".npz":
                     self._restore_arrays(path)
@@ -141,10 +141,10 @@ def find_checkpoints(folder: Path) -> list[Path]:
     """Find a folder's checkpoints: TensorFlow's, without a suffix, and the runner's `.npz` files.
 
     TensorFlow's list of them, the file `checkpoint`, is not used: it may be missing in a copy.
+
+    Returns:
+        The newest first.
     """
-    prefixes = [index.with_suffix("") for index in folder.glob("step-*.index")]
-    return prefixes + list(folder.glob("step-*.npz"))
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+    found = [index.with_suffix("") for index in folder.glob("step-*.index")]
+    found += folder.glob("step-*.npz")
+    return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]), reverse=True)
