@@ -71,8 +71,8 @@ class SRResNetConfig(_GeneratorConfig):
     """Residual blocks."""
     filters: int = Field(64, ge=3)
     """Channels; three of them pass RGB through a new generator."""
-    activation: Literal["prelu", "relu"] = "prelu"
-    """`relu` is part of 8-bit convolution kernels; `prelu` is not."""
+    activation: Literal["prelu", "leaky_relu", "relu"] = "prelu"
+    """In 8-bit models `relu` takes no time of its own, `leaky_relu` little and `prelu` more."""
     upsampler: Literal["staged", "subpixel"] = "staged"
     """`staged`: the paper's ×2 stages; `subpixel`: one pixel shuffle at the end, faster."""
 
@@ -85,8 +85,8 @@ class ECBSRConfig(_GeneratorConfig):
     """Convolutions between the first and the last."""
     filters: int = Field(32, ge=1)
     """Channels."""
-    activation: Literal["prelu", "relu"] = "prelu"
-    """`relu` is part of 8-bit convolution kernels; `prelu` is not."""
+    activation: Literal["prelu", "leaky_relu", "relu"] = "prelu"
+    """In 8-bit models `relu` takes no time of its own, `leaky_relu` little and `prelu` more."""
 
 
 class _LumaConfig(_GeneratorConfig):
@@ -292,6 +292,10 @@ class _StageConfig(_Section):
     over `warmup_steps`, then lowers it to a hundredth along a cosine."""
     warmup_steps: int = Field(0, ge=0)
     """Number of warm-up steps of the schedule `cosine`."""
+    global_clipnorm: float | None = Field(None, gt=0)
+    """Largest norm of a step's gradients, over all weights of a network; longer ones are scaled
+    down. On several devices it applies to each one's gradients. Without batch normalization, high
+    learning rates can diverge without it."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay per step of the moving average of the generator's weights; 0 for no average."""
     freeze_bn: bool = False

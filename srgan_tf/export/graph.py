@@ -41,7 +41,8 @@ class Layer:
         bias: float32 [channels out].
         centre: kernel of a parallel 1×1 convolution, float32 [1, 1, channels in, channels out], or
             None.
-        slopes: of PReLU, float32 [channels out]; all 0 for ReLU; None for no activation.
+        slopes: of PReLU, float32 [channels out]; all 0 for ReLU, all equal for a leaky ReLU; None
+            for no activation.
         columns: number of groups of output channels that are shifted by their column and summed; 1
             for none.
         add: index of the earlier layer whose output is added, or None.
@@ -96,7 +97,7 @@ class Graph:
             weights: called with LAYER, LAYER.centre or LAYER.anchor and the kernel; returns the
                 kernel to use.
             shuffle: the pixel shuffle.
-            prelu: PReLU, of a tensor and slopes.
+            prelu: PReLU, of a tensor and slopes that differ.
             exact_sums: additions use a layer's output before `hook`, not after it.
 
         Returns:
@@ -113,11 +114,12 @@ class Graph:
                 name = f"{layer.name}.centre"
                 y += hook(name, tf.nn.conv2d(x, weights(name, layer.centre), 1, "SAME"))
             if layer.slopes is not None:
-                if layer.slopes.any():
-                    y = hook(f"{layer.name}.conv", y)
-                    y = prelu(y, layer.slopes)
-                else:
+                if not layer.slopes.any():
                     y = tf.nn.relu(y)
+                elif np.ptp(layer.slopes) == 0:
+                    y = tf.nn.leaky_relu(hook(f"{layer.name}.conv", y), layer.slopes[0])
+                else:
+                    y = prelu(hook(f"{layer.name}.conv", y), layer.slopes)
             if layer.add is not None:
                 y = hook(f"{layer.name}.branch", y) + outputs[layer.add]
             if layer.anchor is not None:

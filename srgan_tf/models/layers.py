@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-Activation = Literal["prelu", "relu"]
+Activation = Literal["prelu", "leaky_relu", "relu"]
+FIXED_SLOPES = {"leaky_relu": 0.2, "relu": 0.0}
+"""Slopes of the activations that have none to learn; 0.2 as in the paper's discriminator."""
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -26,7 +28,7 @@ class PReLU(keras.layers.PReLU):
 
 
 def make_prelu(activation: Activation, dtype) -> PReLU:
-    """Create a PReLU, or a ReLU as a PReLU with fixed slopes of 0.
+    """Create a PReLU, or another activation as a PReLU with fixed slopes.
 
     Raises:
         ValueError: another activation.
@@ -35,7 +37,8 @@ def make_prelu(activation: Activation, dtype) -> PReLU:
         raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation}")
     if activation == "prelu":
         return PReLU(dtype=dtype)
-    return PReLU(alpha_initializer="zeros", trainable=False, dtype=dtype)
+    slope = keras.initializers.Constant(FIXED_SLOPES[activation])
+    return PReLU(alpha_initializer=slope, trainable=False, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("srgan_tf")

@@ -219,7 +219,13 @@ def adam(section: PretrainConfig | GanConfig, model: keras.Model) -> keras.optim
     """Build Adam (β1 0.9) for a model, with loss scaling if the model computes in float16."""
     half = model.compute_dtype == "float16"
     optimizer_class = LossScaledAdam if half else keras.optimizers.Adam
-    optimizer = optimizer_class(section.learning_rate, beta_1=0.9)
+    clipnorm = section.global_clipnorm
+    optimizer = optimizer_class(
+        section.learning_rate,
+        beta_1=0.9,
+        # Each replica's gradients are its share of the mean; see `_update`.
+        global_clipnorm=clipnorm / _replicas() if clipnorm else None,
+    )
     optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -261,7 +267,7 @@ class LossScaledAdam(keras.optimizers.Adam):
 
 
 def _replicas() -> int:
-    return tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _update(optimizer, tape: tf.GradientTape, loss: tf.Tensor, model: keras.Model) -> tf.Tensor:

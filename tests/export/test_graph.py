@@ -11,14 +11,12 @@ from srgan_tf.models import ECBSR, ESPCN, SRResNet
 LR = np.random.default_rng(0).uniform(0, 1, (2, 9, 11, 3)).astype(np.float32)
 
 
-@pytest.fixture(params=[2, 4, 8, "mobile", "ecbsr", "ecbsr relu"])
+@pytest.fixture(params=[2, 4, 8, "mobile", "prelu", "leaky_relu", "relu"])
 def generator(request):
     if request.param == "mobile":
         return trained(SRResNet(4, 2, 8, activation="relu", upsampler="subpixel"))
-    if request.param == "ecbsr":
-        return trained(ECBSR(4, 2, 8))
-    if request.param == "ecbsr relu":
-        return trained(ECBSR(2, 2, 8, activation="relu"))
+    if isinstance(request.param, str):
+        return trained(ECBSR(2, 2, 8, activation=request.param))
     return trained(SRResNet(request.param, blocks=2, filters=8))
 
 
@@ -26,7 +24,7 @@ def trained(model):
     """A generator with random weights, some slopes above 1."""
     model.build()
     rng = np.random.default_rng(1)
-    constant = [v for v in model.non_trainable_variables if "alpha" in v.path]  # ReLU
+    constant = [v for v in model.non_trainable_variables if "alpha" in v.path]  # fixed
     for variable in model.variables:
         if any(variable is other for other in constant):
             continue

@@ -59,13 +59,13 @@ def test_results_are_those_of_the_keras_model(models, generator, photo, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", ["srresnet", "ecbsr", "ecbsr prelu"])
+@pytest.mark.parametrize("kind", ["srresnet", "prelu", "leaky_relu", "relu"])
 def test_subpixel_upsampling_makes_fewer_operations(calibration, photo, kind, mode):
     keras.utils.set_random_seed(0)
     if kind == "srresnet":
         generator = SRResNet(2, blocks=1, filters=8, activation="relu", upsampler="subpixel")
     else:
-        generator = ECBSR(2, 1, 8, activation="prelu" if "prelu" in kind else "relu")
+        generator = ECBSR(2, 1, 8, activation=kind)
     generator.build()
     rng = np.random.default_rng(0)
     for variable in generator.trainable_variables:
@@ -79,8 +79,7 @@ def test_subpixel_upsampling_makes_fewer_operations(calibration, photo, kind, mo
     names = [operation["op_name"] for operation in interpreter._get_ops_details()]
     if mode == "int8":  # integers only; ReLU is part of the convolutions
         operations = {"QUANTIZE", "CONV_2D", "ADD", "DEPTH_TO_SPACE"}
-        if kind == "ecbsr prelu":
-            operations |= {"MUL", "MAXIMUM"}
+        operations |= {"prelu": {"MUL", "MAXIMUM"}, "leaky_relu": {"LEAKY_RELU"}}.get(kind, set())
         assert set(names) - {"DELEGATE"} == operations
         assert names.count("QUANTIZE") == 2  # uint8 in and out
 

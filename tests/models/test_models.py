@@ -255,13 +255,24 @@ def test_each_branch_of_a_new_edge_convolution_learns():
     assert all(np.abs(gradient).max() > 0 for gradient in gradients)
 
 
-def test_a_new_edge_convolution_keeps_the_power_of_its_input_or_gives_zeros():
-    layer = EdgeConv2D(32)
+@pytest.mark.parametrize("start", ["he", "identity"])
+def test_a_new_edge_convolution_keeps_the_power_of_its_input(start):
+    layer = EdgeConv2D(32, start)
     x = np.maximum(RNG.normal(size=(1, 32, 32, 32)), 0).astype(np.float32)  # behind ReLU
     x[..., ::2] *= -1  # without the mean, whose sign is random
-    power = np.mean(layer(x)[:, 1:-1, 1:-1].numpy() ** 2)
-    assert power == pytest.approx(2 * np.mean(x**2), rel=0.25)  # ReLU will halve it
-    np.testing.assert_array_equal(EdgeConv2D(5, start=0.0)(FEATURES), np.zeros(FEATURES.shape))
+    added = layer(x)[:, 1:-1, 1:-1].numpy() - (x[:, 1:-1, 1:-1] if start == "identity" else 0)
+    he = 2 * np.mean(x**2)  # ReLU will halve it
+    assert np.mean(added**2) == pytest.approx(he * (0.1 if start == "identity" else 1), rel=0.25)
+
+
+def test_a_new_edge_convolution_gives_zeros():
+    output = EdgeConv2D(5, "zeros")(FEATURES)
+    np.testing.assert_array_equal(output, np.zeros(output.shape))
+
+
+def test_an_edge_convolution_is_the_identity_of_as_many_channels_only():
+    with pytest.raises(ValueError, match="3 channels can't start as 4 channels' identity"):
+        EdgeConv2D(4, "identity").build((None, None, None, 3))
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])

@@ -9,6 +9,7 @@ import tensorflow as tf
 from srgan_tf.config import GanConfig, PretrainConfig
 from srgan_tf.losses import ContentLosses, lowres_mse_loss, mse_loss
 from srgan_tf.models import Discriminator, SRResNet, UNetDiscriminator
+from srgan_tf.training import trainers
 from srgan_tf.training.schedule import learning_rate
 from srgan_tf.training.trainers import GanTrainer, LossScaledAdam, Pretrainer, jitter_pair
 
@@ -233,6 +234,22 @@ def test_the_learning_rate_of_both_optimizers_is_set():
             assert float(optimizer.learning_rate) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("clipnorm", [None, 1e-3, 1e3])
+def test_gradients_are_scaled_down_to_the_norm(clipnorm):
+    trainer = pretrainer(global_clipnorm=clipnorm)
+    norm = float(trainer.train_step(batch())["gradient_norm"])
+    momentum = [v for v in trainer.optimizer.variables if "momentum" in v.path]
+    # Adam's first momentum is a tenth of the gradient.
+    used = 10 * float(tf.linalg.global_norm([v.value for v in momentum]))
+    assert 1e-3 < norm < 1e3
+    assert used == pytest.approx(1e-3 if clipnorm == 1e-3 else norm, rel=1e-3)
+
+
+def test_replicas_share_the_norm(monkeypatch):
+    monkeypatch.setattr(trainers, "_replicas", lambda: 4)
+    assert pretrainer(global_clipnorm=2.0).optimizer.global_clipnorm == 0.5
+
+
 def scaled_adam(**about):
     variable = tf.Variable([1.0, 1.0])
     optimizer = LossScaledAdam(0.1)
@@ -286,6 +303,7 @@ def test_a_gradient_that_one_replica_spoils_counts_as_zero_on_all():
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from srgan_tf.training import trainers
 from srgan_tf.training.trainers import LossScaledAdam
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
