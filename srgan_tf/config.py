@@ -71,10 +71,6 @@ class SRResNetConfig(_GeneratorConfig):
     """Residual blocks."""
     filters: int = Field(64, ge=3)
     """Channels; three of them pass RGB through a new generator."""
-    activation: Literal["prelu", "leaky_relu", "relu"] = "prelu"
-    """In 8-bit models `relu` takes no time of its own, `leaky_relu` little and `prelu` more."""
-    upsampler: Literal["staged", "subpixel"] = "staged"
-    """`staged`: the paper's ×2 stages; `subpixel`: one pixel shuffle at the end, faster."""
 
 
 class ECBSRConfig(_GeneratorConfig):

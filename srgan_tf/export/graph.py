@@ -191,9 +191,7 @@ def _srresnet_layers(generator: SRResNet, eight_bit: bool) -> list[Layer]:
     # Change the output range to [0, 1].
     kernel, bias = _numpy(generator.tail.kernel) / 2, _numpy(generator.tail.bias) / 2 + 0.5
     tail = Layer("tail", *_separate_large_taps(kernel, bias, eight_bit))
-    if generator.upsampler == "subpixel":
-        layers.append(replace(tail, shuffle=generator.scale))
-    elif eight_bit:
+    if eight_bit:
         layers[-1] = replace(layers[-1], shuffle=1)
         layers.append(_before_shuffle(tail, 2))
     else:

@@ -1,14 +1,14 @@
 """The generator for phones: ECBSR (Zhang et al. 2021), a chain of 3×3 convolutions."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from srgan_tf.models.generator import PHOTOS, Generator
-from srgan_tf.models.layers import Activation, make_prelu
+from srgan_tf.models.layers import PReLU
 
 _SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
 _LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
@@ -16,6 +16,9 @@ EDGES = np.stack([_SOBEL, _SOBEL.T, _LAPLACE])
 """Fixed kernels of the edge branches, float32 [3, 3, 3]."""
 
 Start = Literal["he", "identity", "zeros"]
+Activation = Literal["prelu", "leaky_relu", "relu"]
+FIXED_SLOPES = {"leaky_relu": 0.2, "relu": 0.0}
+"""Slopes of the activations that have none to learn; 0.2 as in the paper's discriminator."""
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -165,3 +168,17 @@ class ECBSR(Generator):
             "filters": self.filters,
             "activation": self.activation,
         }
+
+
+def make_prelu(activation: Activation, dtype) -> PReLU:
+    """Create a PReLU, or another activation as a PReLU with fixed slopes.
+
+    Raises:
+        ValueError: another activation.
+    """
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation}")
+    if activation == "prelu":
+        return PReLU(dtype=dtype)
+    slope = keras.initializers.Constant(FIXED_SLOPES[activation])
+    return PReLU(alpha_initializer=slope, trainable=False, dtype=dtype)

@@ -1,14 +1,8 @@
 """Faster equivalents of Keras layers, with fewer passes over memory."""
 
-from typing import Literal, get_args
-
 import keras
 import numpy as np
 import tensorflow as tf
-
-Activation = Literal["prelu", "leaky_relu", "relu"]
-FIXED_SLOPES = {"leaky_relu": 0.2, "relu": 0.0}
-"""Slopes of the activations that have none to learn; 0.2 as in the paper's discriminator."""
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
@@ -25,20 +19,6 @@ class PReLU(keras.layers.PReLU):
 
     def call(self, inputs):
         return tf.where(inputs > 0, inputs, inputs * tf.cast(self.alpha, inputs.dtype))
-
-
-def make_prelu(activation: Activation, dtype) -> PReLU:
-    """Create a PReLU, or another activation as a PReLU with fixed slopes.
-
-    Raises:
-        ValueError: another activation.
-    """
-    if activation not in get_args(Activation):
-        raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation}")
-    if activation == "prelu":
-        return PReLU(dtype=dtype)
-    slope = keras.initializers.Constant(FIXED_SLOPES[activation])
-    return PReLU(alpha_initializer=slope, trainable=False, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("srgan_tf")
