@@ -61,6 +61,11 @@ class Layer:
     anchor: np.ndarray | None = None
     shuffle: int = 1
 
+    @property
+    def one_slope(self) -> bool:
+        """Whether all channels have the same slope, as of a leaky ReLU."""
+        return self.slopes is not None and np.ptp(self.slopes) == 0
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -116,7 +121,7 @@ class Graph:
             if layer.slopes is not None:
                 if not layer.slopes.any():
                     y = tf.nn.relu(y)
-                elif np.ptp(layer.slopes) == 0:
+                elif layer.one_slope:
                     y = tf.nn.leaky_relu(hook(f"{layer.name}.conv", y), layer.slopes[0])
                 else:
                     y = prelu(hook(f"{layer.name}.conv", y), layer.slopes)

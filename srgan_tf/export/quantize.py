@@ -5,7 +5,8 @@ Rounding is as follows (docs/export.md has its effects on srresnet-mse):
 - Weights are rounded to 8 bits with one scale per output channel, up or down such that their
   errors cancel on photos.
 - The inputs of convolutions are rounded to 8 bits with one scale per tensor, over the full range:
-  ranges clipped at quantiles or by least squares cost more.
+  ranges clipped at quantiles or by least squares cost more. With leaky ReLU, all outputs of
+  convolutions are rounded too, and clipping a little costs less.
 - With PReLU and residual blocks, the first layer (1 % of the work) and the blocks' sums, each of
   which would add an error, stay in float (the first layer's weights are rounded nevertheless). A
   generator with ReLU is meant for integer hardware: all of it is rounded. So is a chain without
@@ -25,6 +26,9 @@ from srgan_tf.export.graph import Graph
 Ranges = dict[str, tuple[float, float]]
 
 _FLOAT_LAYER = "head"
+# Share of the ranges before and after a leaky ReLU. On photos held out of training, srgan-mobile
+# loses 0.103 dB, and 0.139 dB with the full ranges.
+_LEAKY_RANGE = 0.85
 # For tensors that are always zero, as the residual blocks of a new generator.
 _MIN_RANGE = 1e-6
 _SWEEPS = 4
@@ -144,9 +148,13 @@ class FakeQuantGraph:
         self._ranges = dict(ranges)
         for layer in graph.layers:
             before = f"{layer.name}.conv"
-            # The integer max(·, ·) needs operands of one scale.
-            if before in self._ranges and not self._is_float(layer.name):
-                both = self._ranges[before], self._ranges[layer.name]
+            if before not in self._ranges or self._is_float(layer.name):
+                continue
+            both = self._ranges[before], self._ranges[layer.name]
+            if layer.one_slope:
+                for name, (low, high) in zip((before, layer.name), both, strict=True):
+                    self._ranges[name] = _LEAKY_RANGE * low, _LEAKY_RANGE * high
+            else:  # the integer max(·, ·) needs operands of one scale
                 union = min(low for low, _ in both), max(high for _, high in both)
                 self._ranges[before] = self._ranges[layer.name] = union
         self._ranges["input"] = self._ranges[graph.layers[-1].name] = 0.0, 1.0

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from srgan_tf.export.graph import inference_graph
 from srgan_tf.export.quantize import FakeQuantGraph, _round_kernel, measure_ranges, round_weights
+from srgan_tf.models import ECBSR
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,19 @@ def test_the_range_of_a_float_layer_is_that_of_its_output_alone(graph, lr):
         FakeQuantGraph(graph, ranges)._ranges["upsample0"]
         == FakeQuantGraph(graph, ranges)._ranges["upsample0.conv"]
     )
+
+
+def test_outputs_of_a_leaky_relu_have_levels_of_their_own(lr):
+    ecbsr = ECBSR(2, blocks=1, filters=4, activation="leaky_relu")
+    ecbsr.build()
+    graph = inference_graph(ecbsr, eight_bit=True)
+    ranges = measure_ranges(graph, [lr])
+    rounded = FakeQuantGraph(graph, ranges)._ranges
+    for name in ("head.conv", "head", "block0.conv", "block0"):
+        assert rounded[name] == pytest.approx([0.85 * limit for limit in ranges[name]])
+        assert ranges[name][0] < 0 < ranges[name][1]
+    assert ranges["head"][0] == pytest.approx(0.2 * ranges["head.conv"][0])
+    assert rounded["tail"] == (0.0, 1.0)
 
 
 def test_weights_have_255_levels_a_channel(graph):
