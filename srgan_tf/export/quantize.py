@@ -7,10 +7,9 @@ Rounding is as follows (docs/export.md has its effects on srresnet-mse):
 - The inputs of convolutions are rounded to 8 bits with one scale per tensor, over the full range:
   ranges clipped at quantiles or by least squares cost more. With leaky ReLU, all outputs of
   convolutions are rounded too, and clipping a little costs less.
-- With PReLU and residual blocks, the first layer (1 % of the work) and the blocks' sums, each of
-  which would add an error, stay in float (the first layer's weights are rounded nevertheless). A
-  generator with ReLU is meant for integer hardware: all of it is rounded. So is a chain without
-  sums, where the next layer would round a float layer's output anyway.
+- With residual blocks, the first layer (1 % of the work) and the blocks' sums, each of which would
+  add an error, stay in float (the first layer's weights are rounded nevertheless). In a chain
+  without sums, where the next layer would round a float layer's output anyway, all is rounded.
 """
 
 from __future__ import annotations
@@ -40,9 +39,7 @@ _DAMPING = 1e-2
 
 def float_layers(graph: Graph) -> list[str]:
     """Return the names of the layers that stay in float."""
-    slopes = any(layer.slopes is not None and layer.slopes.any() for layer in graph.layers)
-    sums = any(layer.add is not None for layer in graph.layers)
-    return [_FLOAT_LAYER] if slopes and sums else []
+    return [_FLOAT_LAYER] if any(layer.add is not None for layer in graph.layers) else []
 
 
 def measure_ranges(graph: Graph, photos: Iterable[np.ndarray]) -> Ranges:

@@ -303,7 +303,6 @@ def test_a_gradient_that_one_replica_spoils_counts_as_zero_on_all():
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from srgan_tf.training import trainers
 from srgan_tf.training.trainers import LossScaledAdam
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
