@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import re
 import struct
 import zlib
@@ -52,6 +53,8 @@ _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
 # With its cache libvips would return a file's old pixels after it has changed.
 pyvips.cache_set_max(0)
+# Damage is raised as an error. libvips' warnings would repeat it, and name that of _check_end's copies.
+logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 
 def decode(data: bytes) -> tuple[np.ndarray, Parts]:

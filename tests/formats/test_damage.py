@@ -271,3 +271,8 @@ def test_threads_get_the_same_results():
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
             assert [str(type(found)) for found in pool.map(outcome, files)] == kinds
+
+
+def test_a_sound_jpeg_logs_no_warning(caplog):
+    decode(pillow("JPEG", "RGB"))
+    assert not caplog.records
