@@ -53,7 +53,7 @@ _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
 # With its cache libvips would return a file's old pixels after it has changed.
 pyvips.cache_set_max(0)
-# Damage is raised as an error. libvips' warnings would repeat it, and name that of _check_end's copies.
+# Damage is raised as an error; a warning would repeat it, or name that of _check_end's copies.
 logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 
