@@ -275,16 +275,39 @@ def test_losses_of_vgg_together_are_those_of_each_alone(vgg_file):
         assert float(loss) == pytest.approx(float(content_loss(name, vgg_file)(HR, SR)), rel=1e-5)
 
 
-def test_vgg_is_frozen_and_computes_in_float32_whatever_the_policy(vgg_file):
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_vgg_is_frozen_and_computes_in_float32_whatever_the_policy(vgg_file, precision):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = VggFeatures(["block3_conv4"], vgg_file).model
+        model = VggFeatures(["block3_conv4"], vgg_file, precision).model
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy(before)
     assert model.trainable_variables == []
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_vgg_in_bfloat16_has_nearly_the_same_losses_and_gradients(vgg_file):
+    hr, sr = tf.constant(HR), tf.constant(SR)
+    gradients = []
+    for precision in ("float32", "mixed_bfloat16"):
+        losses = ContentLosses(["vgg22"], 4, vgg_file, precision)
+        with tf.GradientTape() as tape:
+            tape.watch(sr)
+            loss = losses(hr, sr)["vgg22"]
+        gradients.append(tape.gradient(loss, sr).numpy().ravel())
+    reference, gradient = gradients
+    assert not np.array_equal(reference, gradient)
+    assert np.corrcoef(reference, gradient)[0, 1] > 0.99
+    assert np.linalg.norm(gradient) == pytest.approx(np.linalg.norm(reference), rel=0.05)
+
+
+def test_vgg_in_bfloat16_reads_pixels_in_float32_and_returns_float32(vgg_file):
+    features = VggFeatures(["block1_conv2", "block2_conv2"], vgg_file, "mixed_bfloat16")
+    convolutions = [x for x in features.model.layers if isinstance(x, keras.layers.Conv2D)]
+    assert [x.compute_dtype for x in convolutions] == ["float32"] + 3 * ["bfloat16"]
+    assert {x.dtype for x in features(HR).values()} == {tf.float32}
 
 
 def offers_both_remedies(error) -> bool:

@@ -374,6 +374,7 @@ def build_trainer(
         [name for name in section.losses if name != "adversarial"],
         config.generator.scale,
         config.vgg.weights,
+        config.precision,
     )
     if isinstance(section, PretrainConfig):
         trainer = LumaPretrainer if isinstance(generator, LumaGenerator) else Pretrainer
