@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from srgan_tf.registration import register_with_keras
 
-# Keras reads this variable when it is imported; the other settings are in keras_settings.
-os.environ["KERAS_BACKEND"] = "tensorflow"
+if TYPE_CHECKING:
+    from srgan_tf.inference.upscaler import Upscaler
+
+# Keras reads this variable when it is imported; the other settings are in keras_settings. Another
+# backend that an application has chosen stays, as released generators need no Keras.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 __all__ = ["Upscaler"]
 

@@ -518,8 +518,10 @@ def _assign(tree: Any, keys: list[str], value: Any, override: str) -> None:
     stage, number = _numbered(key)
     if number is not None:
         phases = tree.get(stage)
-        if not rest or not isinstance(phases, list) or not 1 <= number <= len(phases):
+        if not isinstance(phases, list) or not 1 <= number <= len(phases):
             raise UserError(f"--set {override}: the recipe has no phase {key}")
+        if not rest:
+            raise UserError(f"--set {override}: name a key of the phase, such as {key}.steps")
         _assign(phases[number - 1], rest, value, override)
     elif rest:
         if tree.get(key) is None:
@@ -557,8 +559,15 @@ def _number(value: Any) -> Any:
 
 def _explain(error: ValidationError) -> str:
     lines = []
-    for problem in error.errors():
-        location = _keys(problem["loc"])
+    problems = error.errors()
+    for problem in problems:
+        # A list whose elements are all invalid is also too short.
+        place = problem["loc"]
+        if problem["type"] == "too_short" and any(
+            other["loc"][: len(place)] == place and other is not problem for other in problems
+        ):
+            continue
+        location = _keys(place)
         key = ".".join(part for part in location if part not in _GENERATORS)
         if location[-1:] == ["[key]"]:
             name = str(problem["input"])

@@ -10,7 +10,7 @@ import keras
 if keras.config.backend() != "tensorflow":
     raise ImportError(
         f"srgan_tf needs Keras' TensorFlow backend, but Keras was imported with "
-        f"{keras.config.backend()}: import srgan_tf first, or set KERAS_BACKEND=tensorflow"
+        f"{keras.config.backend()}: set KERAS_BACKEND=tensorflow"
     )
 keras.config.set_image_data_format("channels_last")
 keras.config.set_floatx("float32")

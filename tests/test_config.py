@@ -218,13 +218,20 @@ def test_an_override_sets_one_phase_or_all_of_a_stage(tmp_path):
     for override, message in (
         ("gan-3.ema=0.5", "--set gan-3.ema=0.5: the recipe has no phase gan-3"),
         ("pretrain-1.ema=0.5", "the recipe has no phase pretrain-1"),
-        ("gan-2=1", "the recipe has no phase gan-2"),
+        ("gan-2=1", "--set gan-2=1: name a key of the phase, such as gan-2.steps"),
         ("gan-2.step=1", "unknown key gan-2.step, did you mean gan-2.steps?"),
         ("gan-2.losses.msee=1", "unknown loss gan-2.losses.msee, did you mean gan-2.losses.mse?"),
         ("gan-1.ema=2", "gan-1.ema: Input should be less than 1"),
         ("gan=[]", "gan: "),
     ):
         assert message in error_of(path, override)
+
+
+def test_a_list_of_wrong_phases_is_not_also_too_short(tmp_path):
+    path = tmp_path / "phased.yaml"
+    path.write_text("name: a\npretrain: [5]\n")
+    assert "pretrain-1: " in error_of(path) and "at least 1" not in error_of(path)
+    assert "pretrain: Tuple should have at least 1 item" in error_of(path, "pretrain=[]")
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "name: [", "name: a\x00b", "name: 2024-99-99"])

@@ -52,3 +52,15 @@ for file in {files}:
 def test_importing_srgan_tf_does_not_import_keras_or_tensorflow():
     python("import sys, srgan_tf; assert not {'keras', 'tensorflow'} & set(sys.modules)")
     python("import importlib.util, srgan_tf; assert importlib.util.find_spec('keras')")
+
+
+def test_an_application_keeps_its_keras_backend():
+    python(
+        """
+import os
+os.environ["KERAS_BACKEND"] = "jax"
+from srgan_tf import Upscaler
+Upscaler("srgan-mobile")
+assert os.environ["KERAS_BACKEND"] == "jax"
+"""
+    )

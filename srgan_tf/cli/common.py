@@ -110,6 +110,8 @@ def _close_broken_streams() -> None:
 
 def to_path(text: str) -> Path:
     """Return a path with ~ expanded, which shells don't do in --out=~/results."""
+    if not text:  # an empty variable; as a path it would be the current folder
+        raise argparse.ArgumentTypeError("an empty name")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # no such user: take it as a file name
@@ -118,7 +120,7 @@ def to_path(text: str) -> Path:
 
 def path_or_name(text: str) -> str:
     """Expand ~ as `to_path` does, in an argument that may also be a name or URL."""
-    return str(to_path(text)) if text.startswith("~") else text
+    return str(to_path(text)) if text[:1] in ("", "~") else text
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -237,8 +239,9 @@ def _quality(text: str) -> int:
 
 
 def prepare_tensorflow() -> None:
-    """Set up TensorFlow's import: less output, and a fallback for the temporary folder."""
+    """Set up the imports of TensorFlow and Keras: less output, the backend, a temporary folder."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         tempfile.gettempdir()
     except FileNotFoundError:  # none is writable: TensorFlow only needs a name

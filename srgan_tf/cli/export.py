@@ -32,7 +32,7 @@ def add_parser(commands) -> None:
 examples:
   srgan export --saved-model --tflite
   srgan export --tflite --quantize int8 --calibration ~/Pictures
-  srgan export --tflite --quantize float16 --input-size 128
+  srgan export --tflite --quantize float16 --input-size 96
   srgan export --weights runs/mine --saved-model --out exports/mine
   srgan export --tflite --photos Set5/HR --tolerance int8=0.2
 
@@ -132,9 +132,10 @@ def _export(arguments: argparse.Namespace) -> int:
     name = _name(arguments.weights, weights.released())
     out = arguments.out or Path("exports") / name
 
-    held_out = arguments.photos == arguments.calibration
     calibration = []
-    if set(modes) & set(tflite.CALIBRATED):
+    calibrated = not set(modes).isdisjoint(tflite.CALIBRATED)
+    held_out = calibrated and arguments.photos == arguments.calibration
+    if calibrated:
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
     engine = KerasEngine(generator)
     photos = fidelity.reference_photos(arguments.photos, engine, held_out, size)
@@ -222,7 +223,7 @@ def _input_size(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 8:
-        raise UserError(f"--input-size {text}: must be N or HxW, at least 8 pixels, such as 128")
+        raise UserError(f"--input-size {text}: must be N or HxW, at least 8 pixels, such as 96")
     return sides[0], sides[-1]
 
 

@@ -28,6 +28,7 @@ from srgan_tf.files import (
     READ_SUFFIXES,
     Output,
     find_images,
+    first_line,
     is_file,
     is_folder,
     suppress_native_output,
@@ -119,8 +120,21 @@ def _upscale(arguments: argparse.Namespace) -> int:
             print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
         if arguments.out == _PIPE and not failed:
-            sys.stdout.buffer.write(jobs[0][1].read_bytes())
+            _print_file(jobs[0][1])
     return 1 if failed else 0
+
+
+def _print_file(path: Path) -> None:
+    """Copy a file to stdout."""
+    try:
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would try again to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"stdout: can't be written ({first_line(error)})") from None
 
 
 def _open_upscaler(arguments: argparse.Namespace, size: Size) -> Upscaler:
@@ -168,7 +182,13 @@ def _plan_piped(inputs: list[Path], out: Path, options: Output, scratch: Path) -
         if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(f"{out}: a photo on stdin has no name: give a file name as OUT")
         source = scratch / "stdin"
-        source.write_bytes(sys.stdin.buffer.read())
+        try:
+            source.write_bytes(sys.stdin.buffer.read())
+        except OSError as error:
+            raise UserError(
+                f"stdin: can't be copied to {scratch.parent}, which TMPDIR moves "
+                f"({first_line(error)})"
+            ) from None
     elif is_folder(source) is not False:
         raise UserError(f"{source}: not a file; only one file can be written to stdout")
     if out != _PIPE:
@@ -199,7 +219,9 @@ def _plan(
         if options.name(out.name) != out.name:
             raise UserError(f"{out}: the suffix does not match --format {options.format}")
         jobs = [(inputs[0], out)]
-    elif out_is_folder is False:
+    elif out_is_folder is False or (
+        out.suffix.lower() in (*READ_SUFFIXES, ".gif") and not out_is_folder
+    ):
         raise UserError(
             f"{out}: neither a folder nor a file with one of {', '.join(IMAGE_SUFFIXES)}"
         )

@@ -141,7 +141,7 @@ def reference_photos(
         smallest = "×".join(map(str, size)) if size else f"{_MIN_SIDE}×{_MIN_SIDE}"
         raise UserError(
             f"{source}: no photo is large enough to compare on: {smallest} pixels after "
-            f"downscaling by {engine.scale}"
+            f"downscaling by {engine.scale}; give larger ones as --photos"
         )
     return photos
 

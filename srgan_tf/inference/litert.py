@@ -96,9 +96,9 @@ class LiteRTEngine:
         self._dtype = image["dtype"]
         height, width = (int(side) for side in image["shape_signature"][1:3])
         self._fixed_size = (height, width) if height > 0 else None
-        in_parts = FEATURES in self._runners
-        self.tile = DEFAULT_TILE if self._fixed_size else _FEATURES_TILE if in_parts else _TILE
-        self._enlarge = self._enlarge_in_parts if in_parts else partial(self._run, ENLARGE)
+        self._in_parts = FEATURES in self._runners
+        large = _FEATURES_TILE if self._in_parts else _TILE
+        self.tile = DEFAULT_TILE if self._fixed_size else large
         # An interpreter has one input and one output buffer, and uses all cores anyway.
         self._lock = threading.Lock()
 
@@ -113,7 +113,9 @@ class LiteRTEngine:
         sr = run_in_tiles(self._enlarge, padded, self.scale, side, overlap, self._fixed_size)
         return sr[:, : self.scale * lr.shape[1], : self.scale * lr.shape[2]]
 
-    def _enlarge_in_parts(self, lr: np.ndarray) -> np.ndarray:
+    def _enlarge(self, lr: np.ndarray) -> np.ndarray:
+        if not self._in_parts:
+            return self._run(ENLARGE, lr)
         features = self._run(FEATURES, lr)
         upsample = partial(self._run, UPSAMPLE)
         return run_in_tiles(upsample, features, self.scale, UPSAMPLE_TILE, self._upsample_radius)

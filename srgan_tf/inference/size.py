@@ -18,7 +18,7 @@ class Size:
         max_side: largest length of the longer side, in pixels.
 
     Raises:
-        UserError: several ways at once, or a number that is not positive.
+        UserError: several ways at once, or a number that is not between 0 and 10⁹.
     """
 
     scale: float | None = None
@@ -32,8 +32,10 @@ class Size:
             raise UserError("give the size in one way: scale, width and height, or max side")
         for name in ("scale", "width", "height", "max_side"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name.replace('_', ' ')} must be above 0, not {value}")
+            if value is not None and not 0 < value < 1e9:
+                raise UserError(
+                    f"{name.replace('_', ' ')} must be above 0 and below 10⁹, not {value}"
+                )
 
     def of(self, height: int, width: int, max_scale: int) -> tuple[int, int]:
         """Return (height, width) of a photo's result.
@@ -57,7 +59,7 @@ class Size:
         factor = min(factors, default=max_scale)
         if factor > max_scale:
             raise ImageError(
-                f"{round(width * factor)}×{round(height * factor)} is more than {max_scale} times "
-                f"{width}×{height}; give a smaller size"
+                f"{round(width * factor)}×{round(height * factor)} is {factor:.9g} times "
+                f"{width}×{height}, and the largest is {max_scale} times; give a smaller size"
             )
         return max(1, round(height * factor)), max(1, round(width * factor))

@@ -6,7 +6,6 @@ import math
 import os
 import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -108,7 +107,7 @@ class Upscaler:
             says.
 
         Raises:
-            ValueError: another dtype or shape, or no pixel.
+            ValueError: not an array, another dtype or shape, or no pixel.
             ImageError: `size` is more than `scale` times this image's.
         """
         return self.upscale_all([pixels])[0]
@@ -263,27 +262,25 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size <= _LARGEST_IN_MEMORY:
         return np.empty(shape, dtype)
-    handle, name = tempfile.mkstemp(prefix="srgan-")
     try:
-        # Allocated now, as a page that can't be written later is a bus error.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle, 0, size)
-        else:
-            os.truncate(handle, size)
-        result = np.memmap(name, dtype, "r+", shape=shape)
+        # Without a name, so that nothing stays even if the process is killed.
+        with tempfile.TemporaryFile(prefix="srgan-") as file:
+            # Allocated now, as a page that can't be written later is a bus error.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                os.truncate(file.fileno(), size)
+            return np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
-        Path(name).unlink()
         raise ImageError(
-            f"its enlargement needs {size / 2**30:.1f} GB in {Path(name).parent}, which TMPDIR "
+            f"its enlargement needs {size / 2**30:.1f} GB in {tempfile.gettempdir()}, which TMPDIR "
             f"moves ({first_line(error)})"
         ) from None
-    finally:
-        os.close(handle)
-    weakref.finalize(result, Path(name).unlink, missing_ok=True)
-    return result
 
 
 def _check_pixels(pixels: np.ndarray) -> None:
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"pixels must be a NumPy array, not {type(pixels).__name__}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"pixels must be uint8 or uint16, not {pixels.dtype}")
     if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (2,), (3,), (4,)):
@@ -340,8 +337,9 @@ def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
 
 
 def _finished(source: Path, target: Path, done: Future) -> tuple[Path, Path, ImageError | None]:
-    try:
-        done.result()
-    except ImageError as error:
-        return source, target, error
-    return source, target, None
+    error = done.exception()
+    if isinstance(error, MemoryError):
+        error = ImageError(f"{target}: {OUT_OF_MEMORY}")
+    if error is not None and not isinstance(error, ImageError):
+        raise error
+    return source, target, error

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,7 +241,12 @@ def test_wrong_sizes(srgan, tmp_path):
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--max-side", 0)
     assert code == 2 and "max side must be above 0" in line
     code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--height", 41)
-    assert code == 1 and line == f"{source}: 57×41 is more than 2 times 14×10; give a smaller size"
+    assert code == 1
+    assert line == (
+        f"{source}: 57×41 is 4.1 times 14×10, and the largest is 2 times; give a smaller size"
+    )
+    code, (line,) = srgan(source, "-o", tmp_path / "b.png", "--scale", "inf")
+    assert code == 2 and "scale must be above 0 and below 10⁹, not inf" in line
     assert not (tmp_path / "b.png").exists()
 
 
@@ -268,6 +274,32 @@ def test_from_stdin_to_stdout(tmp_path):
         result = done.stdout or (tmp_path / "b.tif").read_bytes()
         with Image.open(io.BytesIO(result)) as image:
             assert (image.format, image.size) == (kind, (56, 40))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_behind_stdout(tmp_path):
+    source = photo(tmp_path / "a.png")
+    command = [*PROGRAM, "upscale", source, "-o", "-", "--model", "srgan-mobile"]
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 2
+    assert run.stderr == "error: stdout: can't be written (No space left on device)\n"
+
+
+def test_results_in_a_format_that_cannot_be_written(srgan, tmp_path):
+    source = photo(tmp_path / "a.png")
+    for name in ("b.avif", "b.gif"):
+        code, (line,) = srgan(source, "-o", tmp_path / name)
+        assert code == 2 and "neither a folder nor a file with one of .png" in line
+        assert not (tmp_path / name).exists()
+
+
+def test_an_empty_name_is_not_the_current_folder(srgan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "a.png")
+    code, lines = srgan("", "-o", tmp_path / "out")
+    assert code == 2 and lines[-1].endswith("argument INPUT: an empty name")
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_requests_with_pipes(srgan, tmp_path):

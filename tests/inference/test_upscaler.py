@@ -2,8 +2,10 @@
 
 import copy
 import errno
+import gc
 import os
 import tempfile
+import weakref
 
 import numpy as np
 import pytest
@@ -272,6 +274,33 @@ def test_huge_results_are_in_files(tiled, tmp_path, monkeypatch, suffix, channel
     tiled.upscale_file(tmp_path / "a.png", tmp_path / f"c{suffix}")
     assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"c{suffix}").read_bytes()
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_huge_result_has_no_file_name(tiled, tmp_path, monkeypatch):
+    monkeypatch.setattr(upscaler, "_LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    result = tiled.upscale(pixels(3, np.uint8, 8, 9))
+    assert isinstance(result, np.memmap) and result.any()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_discarded_upscaler_is_freed_at_once():
+    gc.collect()
+    gc.disable()
+    try:
+        discarded = Upscaler("srgan-mobile")
+        engine = weakref.ref(discarded._enlarge)
+        discarded.upscale(pixels(3, np.uint8, 8, 9))
+        del discarded
+        assert engine() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("wrong", [None, [[1, 2]], Image.new("RGB", (2, 2))])
+def test_only_arrays_are_enlarged(tiled, wrong):
+    with pytest.raises(ValueError, match="must be a NumPy array, not"):
+        tiled.upscale(wrong)
 
 
 def test_no_room_for_a_huge_result(tiled, tmp_path, monkeypatch):
