@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import mmap
+import os
 import struct
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from srgan_tf.errors import ImageError
 from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, atomic_write, first_line
 from srgan_tf.formats import colour, containers, ifd
 from srgan_tf.formats.containers import Parts
-from srgan_tf.formats.decoding import decode
+from srgan_tf.formats.decoding import decode, to_array
 
 # Without chroma subsampling JPEG has no visible loss at a quality of 95, at 2 bits per pixel.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -173,6 +176,7 @@ def write_image(
 
     Raises:
         ImageError: the format can't hold this image, or the file can't be written.
+        ValueError: JPEG and WebP have no such quality.
     """
     height, width = pixels.shape[:2]
     check_writable(path, height, width, is_transparent(pixels))
@@ -181,6 +185,8 @@ def write_image(
     exif = _result_exif(metadata.exif, width, height, dpi, always=kind == ".webp")
     options = dict(_SAVE_OPTIONS.get(kind, {}), keep="icc")
     if kind in _LOSSY:
+        if not 1 <= quality <= 100:
+            raise ValueError(f"quality {quality} is not from 1 to 100")
         options["Q"] = quality
     try:
         if icc_profile and kind == ".webp":  # which has no grey
@@ -195,11 +201,14 @@ def write_image(
         if isinstance(pixels, np.memmap):
             image.set_progress(True)
             image.signal_connect("eval", lambda *_: release_pages(pixels))
-        with atomic_write(path) as temporary, temporary.open("r+b", buffering=0) as file:
+        with atomic_write(path) as temporary, temporary.open("r+b") as file:
             if kind == ".bmp":
                 if icc_profile:
                     image = image.icc_transform("srgb", embedded=True)
-                Image.fromarray(image.numpy()).save(file, "BMP", dpi=dpi)
+                # To a file Pillow ignores an incomplete write, as on a full disk.
+                buffer = io.BytesIO()
+                Image.fromarray(to_array(image)).save(buffer, "BMP", dpi=dpi)
+                file.write(buffer.getbuffer())
             elif kind == ".png":
                 chunks = containers.png_chunks(exif, metadata.xmp, metadata.iptc)
                 _write_with(file, image, kind, options, containers.PNG_HEAD, chunks)
@@ -304,7 +313,13 @@ def _write_with(
 ) -> None:
     """Write a file with `added` inserted after its first `head` bytes, without copying it."""
     file.seek(len(added))
-    image.write_to_target(pyvips.Target.new_to_descriptor(file.fileno()), kind, **options)
+    try:
+        image.write_to_target(pyvips.Target.new_to_descriptor(file.fileno()), kind, **options)
+    except pyvips.Error as error:
+        # The variables of its frames would keep the deleted file open.
+        traceback.clear_frames(error.__traceback__)
+        os.write(file.fileno(), b"\0")  # raises the system's reason, such as a full disk
+        raise
     file.seek(len(added))
     start = file.read(head)
     file.seek(0)

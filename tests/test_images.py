@@ -1,5 +1,7 @@
 """Image files: round trips, conversions, and errors on broken files."""
 
+import errno
+import os
 import struct
 import zlib
 
@@ -43,6 +45,13 @@ def test_round_trip(tmp_path, suffix, channels):
     photo = read_image(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(photo.pixels, expected)
     assert photo.dpi == pytest.approx((300, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, ".jpg"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_one_grey_pixel(tmp_path, suffix, dtype):
+    write_image(tmp_path / f"a{suffix}", np.zeros((1, 1), dtype))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}").pixels, [[0]])
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
@@ -308,6 +317,39 @@ def test_quality(tmp_path, suffix):
         with Image.open(tmp_path / f"a{suffix}") as image:
             assert image.format == ("WEBP" if suffix == ".webp" else "JPEG")
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("quality", [-5, 0, 101])
+def test_a_quality_that_does_not_exist_is_refused(tmp_path, suffix, quality):
+    with pytest.raises(ValueError, match=f"quality {quality}"):
+        write_image(tmp_path / f"a{suffix}", pixels(), quality=quality)
+    assert not any(tmp_path.iterdir())
+
+
+def lowest_free_descriptor():
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize("missing", [1, 20000])
+def test_a_failed_write_names_the_systems_reason_and_closes_the_file(tmp_path, suffix, missing):
+    resource = pytest.importorskip("resource")
+    path, image = tmp_path / f"a{suffix}", pixels(3, height=120, width=160)
+    write_image(path, image)
+    size, free = path.stat().st_size, lowest_free_descriptor()
+    path.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, hard))
+    try:
+        with pytest.raises(ImageError, match=f"written: {os.strerror(errno.EFBIG)}") as caught:
+            write_image(path, image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert lowest_free_descriptor() == free, caught
+    assert not any(tmp_path.iterdir())
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):

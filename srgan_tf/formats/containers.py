@@ -20,6 +20,7 @@ JPEG_HEAD = 2  # SOI
 _MAX_SEGMENT = 2**16 - 3
 _MAX_TEXT = 2**26
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC_IN_JPEG = b"ICC_PROFILE\0"
 _XMP_IN_PNG = b"XML:com.adobe.xmp"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _RAW_PROFILE = b"Raw profile type "  # as ImageMagick and ExifTool write them
@@ -43,7 +44,7 @@ _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
 _APPLICATION = (*range(0xE0, 0xF0), 0xFE)  # and comments
 _READABLE_SOF = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_PROGRESSIVE = {0xC2, 0xCA}
+_PROGRESSIVE_OR_ARITHMETIC = {0xC2, 0xC9, 0xCA}
 _WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 
 
@@ -57,8 +58,8 @@ class Parts:
         exif, xmp, iptc, icc: as in the file; IPTC without Photoshop's wrapping.
         dpi: from the format's own field.
         cicp, gamma, primaries, srgb: a PNG's colour space.
-        rows: of a JPEG of one scan: the offset of its height in the stream, that height, and the
-            number of rows of a coding unit.
+        rows: of a Huffman-coded JPEG of one scan: the offset of its height in the stream, that
+            height, and the number of rows of a coding unit.
     """
 
     stream: bytes = b""
@@ -161,6 +162,7 @@ def read_jpeg(data: bytes) -> Parts:
     parts, frame, scans = Parts(), b"", 0
     stream, position = [b"\xff\xd8"], data.index(b"\xff\xd8\xff") + 2
     complete: set[int] = set()  # components of which all bits are read
+    profile: list[bytes] = []  # segments of the ICC profile
     while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
         if not scans and data[position : marker.start()].strip(b"\xff"):  # padding
             raise ImageError("a damaged JPEG: unexpected bytes between its segments")
@@ -184,6 +186,8 @@ def read_jpeg(data: bytes) -> Parts:
             scans += 1
             if payload[-2:-1] != b"\0" and payload[-1] & 15 == 0:
                 complete.update(payload[1 : 1 + 2 * payload[0] : 2])
+        elif not scans and kind == 0xE2 and payload.startswith(_ICC_IN_JPEG):
+            profile.append(payload)
         elif not scans:
             _read_segment(parts, kind, payload)
         position = end
@@ -196,8 +200,11 @@ def read_jpeg(data: bytes) -> Parts:
         scan = scan.rstrip(b"\0")  # the end was never written
     stream.append(scan)
     parts.stream = b"".join([*stream, b"\xff\xd9"])
-    if scans > 1 or frame[0] in _PROGRESSIVE:
+    if scans > 1 or frame[0] in _PROGRESSIVE_OR_ARITHMETIC:
         parts.rows = None
+    # After the prefix is a number, by which they are ordered.
+    profile.sort(key=lambda segment: segment[: len(_ICC_IN_JPEG) + 1])
+    parts.icc = b"".join(segment[len(_ICC_IN_JPEG) + 2 :] for segment in profile)
     parts.iptc = extract_iptc(parts.iptc)
     if any(name in data for name in _GAIN_MAPS):
         parts.notes.append("its HDR gain map is ignored; the standard image is used")
@@ -272,8 +279,6 @@ def _read_segment(parts: Parts, kind: int, payload: bytes) -> None:
             parts.notes.append("its EXIF is damaged and ignored")
     elif kind == 0xE1 and payload.startswith(_XMP_IN_JPEG):
         parts.xmp = payload[len(_XMP_IN_JPEG) :]
-    elif kind == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):
-        parts.icc += payload[14:]
     elif kind == 0xED and payload.startswith(_PHOTOSHOP):
         parts.iptc += payload[len(_PHOTOSHOP) :]
 

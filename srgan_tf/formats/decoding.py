@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,6 @@ import pyvips
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from srgan_tf.errors import ImageError, install_command
-from srgan_tf.files import first_line
 from srgan_tf.formats import containers, ifd
 from srgan_tf.formats.containers import Parts
 
@@ -47,10 +47,15 @@ _CHUNK_BYTES = 2**20
 _TOO_LARGE = "more pixels than Pillow's limit against decompression bombs"
 # Prefixes of libvips' and zlib's messages.
 _MESSAGE_PREFIX = re.compile(
-    r"^(?:\w+: (?:Corrupt \w+ data: )?|Error -\d+ while decompressing data: )"
+    r"^(?:\w+: (?:Corrupt \w+ data: |Invalid input: |Unspecified: )*"
+    r"|Error -\d+ while decompressing data: )"
 )
+# libheif causes such lines for sound files, too.
+_SEEKS = re.compile(r"^source: bad seek .*\n?", re.MULTILINE)
 _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
+# libvips has one error message for all threads, and `_check_end` causes one for a sound JPEG.
+_LOCK = threading.Lock()
 # With its cache libvips would return a file's old pixels after it has changed.
 pyvips.cache_set_max(0)
 # Damage is raised as an error; a warning would repeat it, or name that of _check_end's copies.
@@ -69,12 +74,13 @@ def decode(data: bytes) -> tuple[np.ndarray, Parts]:
             "not a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC image" if data else "an empty file"
         )
     try:
-        return _DECODERS[kind](data)
+        with _LOCK:
+            return _DECODERS[kind](data)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files
         reason = _reason(error)
-        if "not configured" in reason:
+        if "not configured" in reason or "not been built in" in reason:
             raise ImageError(f"a {kind} that can't be read: {reason}") from None
         raise ImageError(f"a damaged {kind}: {reason}") from None
 
@@ -95,9 +101,8 @@ def _kind(data: bytes) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    if not str(getattr(error, "detail", error)).strip():
-        return "its header is wrong"
-    return _MESSAGE_PREFIX.sub("", first_line(error))
+    text = _SEEKS.sub("", str(getattr(error, "detail", error))).strip()
+    return _MESSAGE_PREFIX.sub("", text.partition("\n")[0]) or "its header is wrong"
 
 
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -118,7 +123,7 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
             image = _load_jpeg(_with_rows(parts.stream, parts.rows))
     if image.interpretation == "cmyk":
         image = _to_srgb(_with_profile(image, parts.icc), parts)
-    return image.numpy()[:height], parts
+    return to_array(image)[:height], parts
 
 
 def _with_profile(image: pyvips.Image, icc_profile: bytes) -> pyvips.Image:
@@ -160,23 +165,18 @@ def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
 
 
 def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
+    image = pyvips.Image.heifload_buffer(data, fail_on="warning", unlimited=True)
+    _check_frames(image.get("n-pages"))
+    parts = _parts_of_heif(image, data)
     try:
-        image = pyvips.Image.heifload_buffer(data, fail_on="warning", unlimited=True)
-        _check_frames(image.get("n-pages"))
-        parts = _parts_of_heif(image, data)
-        _check_size(image.width, image.height)
-        return image.numpy(), parts
-    except pyvips.Error as error:
-        # The lines above it are about libvips' loaders.
-        reason = re.findall(r"^heif: (?:Invalid input: |Unspecified: )*(.*)", error.detail, re.M)
-        if not reason or "not been built in" not in reason[-1]:
-            raise ImageError(
-                f"a damaged {kind}: {(reason or ['its header is wrong'])[-1]}"
-            ) from None
+        return _to_array(image), parts
+    except pyvips.Error:
+        if kind != "HEIC":
+            raise
     # PyPI's libvips has no HEVC decoder.
     if importlib.util.find_spec("pillow_heif") is None:
         raise ImageError(
-            f"a {kind} photo, which needs pillow-heif: {install_command('heic')}; or save it as "
+            f"a HEIC photo, which libvips can't decode: {install_command('heic')}; or save it as "
             "JPEG or PNG"
         )
     from pillow_heif import open_heif
@@ -325,7 +325,13 @@ def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
 
 def _to_array(image: pyvips.Image) -> np.ndarray:
     _check_size(image.width, image.height)
-    return image.numpy()
+    return to_array(image)
+
+
+def to_array(image: pyvips.Image) -> np.ndarray:
+    """Return an image's pixels as [H, W] or [H, W, C]."""
+    pixels = image.numpy()  # a scalar for one grey pixel
+    return pixels.reshape(image.height, image.width, *pixels.shape[2:])
 
 
 def _decode_gif(data: bytes) -> tuple[np.ndarray, Parts]:

@@ -171,6 +171,7 @@ class Upscaler:
 
         Raises:
             ImageError: the source can't be read, or the target's format can't hold the result.
+            ValueError: a quality outside 1 to 100.
         """
         for _, _, error in self.upscale_files([(source, target)], quality, strip_metadata):
             if error is not None:

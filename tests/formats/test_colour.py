@@ -185,6 +185,18 @@ def test_adobe_rgb_by_exif(tmp_path, space, index, is_adobe_rgb):
     assert read_image(tmp_path / "a.jpg").icc_profile == icc
 
 
+def test_the_segments_of_a_jpegs_profile_are_ordered_by_their_numbers(tmp_path):
+    icc, file = ImageCms.ImageCmsProfile(SRGB).tobytes(), io.BytesIO()
+    Image.fromarray(LEVELS).save(file, "JPEG")
+    data, segments = file.getvalue(), b""
+    for number, part in ((2, icc[300:]), (1, icc[:300])):
+        payload = b"ICC_PROFILE\0" + bytes([number, 2]) + part
+        segments += struct.pack(">HH", 0xFFE2, len(payload) + 2) + payload
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segments + data[2:])
+    photo = read_image(tmp_path / "a.jpg")
+    assert photo.icc_profile == icc and photo.note == ""
+
+
 def test_a_profile_of_other_pixels_is_ignored(tmp_path):
     grey = colour.gamma_profile(1.0, None, True)
     Image.fromarray(LEVELS).save(tmp_path / "a.jpg", icc_profile=grey)

@@ -1,5 +1,6 @@
 """Damaged files: equal damage has equal results, whatever the format, depth and mode."""
 
+import base64
 import io
 import struct
 import zlib
@@ -103,6 +104,13 @@ CHECKED = [
     if name.endswith(".png")
     or (name.endswith(".tif") and not name.startswith(("lzw", "zstd", "lzma")))
 ]
+# 8×8 noisy pixels, sequential and arithmetic-coded, which Pillow can't write.
+ARITHMETIC = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMCAgMDAwMEAwMEBQgFBQQEBQoHBwYIDAoMDAsKCwsNDhIQDQ4RDgsL"
+    "EBYQERMUFRUVDA8XGBYUGBIUFRT/2wBDAQMEBAUEBQkFBQkUDQsNFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"
+    "FBQUFBQUFBQUFBQUFBQUFBQUFBT/yQARCAAIAAgDASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AGYN"
+    "VPNwpzxcXrwDa4wy4Mnc/AZOvaE2rACpe7O/jsq5Xv/Z"
+)
 JPEGS = [name for name in FILES if name.endswith(".jpg")]
 
 
@@ -135,6 +143,22 @@ def test_a_good_file_has_the_pixels_of_its_own_library(name):
     with Image.open(io.BytesIO(FILES[name])) as image:
         expected = image.convert({"P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
         np.testing.assert_array_equal(pixels, np.asarray(expected))
+
+
+def test_an_arithmetic_coded_jpeg_is_read():
+    pixels, _ = decode(ARITHMETIC)
+    assert pixels.shape == (8, 8, 3)
+    expected = [96, 134, 137, 150, 135, 135, 131, 131]
+    np.testing.assert_allclose(pixels[0, :, 0].astype(int), expected, atol=2)
+
+
+@pytest.mark.parametrize("sampling", [1, 2, 4])
+def test_a_jpeg_of_one_grey_pixel(sampling):
+    file = io.BytesIO()
+    Image.new("L", (1, 1), 120).save(file, "JPEG")
+    data = bytearray(file.getvalue())
+    data[data.index(b"\xff\xc0") + 11] = 16 * sampling + sampling
+    np.testing.assert_array_equal(decode(bytes(data))[0], [[120]])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -265,12 +289,13 @@ def test_jpegs_that_cannot_be_read_are_named():
             decode(data.replace(old, new, 1))
 
 
-def test_threads_get_the_same_results():
+def test_threads_get_the_same_results_and_messages():
     files = [data[: int(part * len(data))] for data in FILES.values() for part in (0.5, 1.0)]
-    kinds = [str(type(outcome(data))) for data in files]
+    expected = [outcome(data) for data in files]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            assert [str(type(found)) for found in pool.map(outcome, files)] == kinds
+            for found, alone in zip(pool.map(outcome, files), expected, strict=True):
+                np.testing.assert_array_equal(found, alone)
 
 
 def test_a_sound_jpeg_logs_no_warning(caplog):

@@ -10,6 +10,7 @@ import pyvips
 from PIL import Image, ImageCms, features
 
 from srgan_tf.errors import ImageError
+from srgan_tf.formats import decoding
 from srgan_tf.images import read_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -85,6 +86,16 @@ def test_hdr_is_refused(tmp_path):
 def test_a_damaged_avif_is_refused(tmp_path, end):
     with pytest.raises(ImageError, match=r"a damaged AVIF: [A-Z]"):
         read(tmp_path, encoded()[:end])
+
+
+def test_whether_a_heic_needs_pillow_heif_does_not_depend_on_a_message(tmp_path, monkeypatch):
+    def fail(image):
+        raise pyvips.Error("", "VipsJpeg: premature end of JPEG image")
+
+    monkeypatch.setattr(decoding, "to_array", fail)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImageError, match=r"pip install 'srgan-tf\[heic\]'"):
+        read(tmp_path, HEIC, "photo.heic")
 
 
 def test_heic_is_read_or_says_what_it_needs(tmp_path):
