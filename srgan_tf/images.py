@@ -20,7 +20,8 @@ from srgan_tf.errors import ImageError
 from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, atomic_write, first_line
 from srgan_tf.formats import colour, containers, ifd
 from srgan_tf.formats.containers import Parts
-from srgan_tf.formats.decoding import decode, to_array
+from srgan_tf.formats.decoding import decode
+from srgan_tf.formats.libvips import check_process, to_array
 
 # Without chroma subsampling JPEG has no visible loss at a quality of 95, at 2 bits per pixel.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -188,6 +189,7 @@ def write_image(
         if not 1 <= quality <= 100:
             raise ValueError(f"quality {quality} is not from 1 to 100")
         options["Q"] = quality
+    check_process()
     try:
         if icc_profile and kind == ".webp":  # which has no grey
             icc_profile = colour.rgb_profile(icc_profile)

@@ -3,6 +3,8 @@
 import errno
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -360,3 +362,31 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match="can't be written"):
         write_image(tmp_path / "a.png", pixels())
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_after_libvips_was_used_gets_an_error(tmp_path):
+    write_image(tmp_path / "a.png", pixels(3, np.uint8, 4, 5))
+    code = """
+import multiprocessing, pathlib, sys, numpy as np
+from srgan_tf import Upscaler, images
+path = pathlib.Path(sys.argv[1])
+photo = np.full((4, 5, 4), 200, np.uint8)
+photo[0, 0, 3] = 0
+def read(): images.read_image(path)
+def write(): images.write_image(path.with_name("b.jpg"), photo[..., :3])
+def fill(): Upscaler("srgan-mobile").upscale(photo)
+def error(number):
+    try:
+        (read, write, fill)[number]()
+    except RuntimeError as error:
+        return str(error)
+read()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    errors = pool.map(error, range(3))
+assert all("spawn" in error for error in errors), errors
+"""
+    command = [sys.executable, "-c", code, tmp_path / "a.png"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+    assert not (tmp_path / "b.jpg").exists()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import logging
 import re
 import struct
-import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +18,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from srgan_tf.errors import ImageError, install_command
 from srgan_tf.formats import containers, ifd
 from srgan_tf.formats.containers import Parts
+from srgan_tf.formats.libvips import LOCK, check_process, to_array
 
 _MAGIC = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
 _MAGIC |= {b"GIF8": "GIF", b"RIFF": "WebP"}
@@ -54,13 +53,6 @@ _MESSAGE_PREFIX = re.compile(
 _SEEKS = re.compile(r"^source: bad seek .*\n?", re.MULTILINE)
 _CMYK_PROFILE, _SRGB_PROFILE = "cmyk", "srgb"  # libvips' own
 
-# libvips has one error message for all threads, and `_check_end` causes one for a sound JPEG.
-_LOCK = threading.Lock()
-# With its cache libvips would return a file's old pixels after it has changed.
-pyvips.cache_set_max(0)
-# Damage is raised as an error; a warning would repeat it, or name that of _check_end's copies.
-logging.getLogger("pyvips").setLevel(logging.ERROR)
-
 
 def decode(data: bytes) -> tuple[np.ndarray, Parts]:
     """Decode a file to pixels as in `srgan_tf.images.Photo`, without applying the orientation.
@@ -73,8 +65,9 @@ def decode(data: bytes) -> tuple[np.ndarray, Parts]:
         raise ImageError(
             "not a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC image" if data else "an empty file"
         )
+    check_process()
     try:
-        with _LOCK:
+        with LOCK:
             return _DECODERS[kind](data)
     except (ImageError, MemoryError):
         raise
@@ -326,12 +319,6 @@ def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
 def _to_array(image: pyvips.Image) -> np.ndarray:
     _check_size(image.width, image.height)
     return to_array(image)
-
-
-def to_array(image: pyvips.Image) -> np.ndarray:
-    """Return an image's pixels as [H, W] or [H, W, C]."""
-    pixels = image.numpy()  # a scalar for one grey pixel
-    return pixels.reshape(image.height, image.width, *pixels.shape[2:])
 
 
 def _decode_gif(data: bytes) -> tuple[np.ndarray, Parts]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from srgan_tf import images
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import DEFAULT_QUALITY, first_line
+from srgan_tf.formats.libvips import check_process, to_array
 from srgan_tf.inference import OUT_OF_MEMORY, PRECISIONS
 from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size
@@ -331,7 +332,8 @@ def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
     if not invisible.any() or invisible.all():
         return pixels
     places = np.where(invisible, 0, np.arange(1, invisible.size + 1).reshape(invisible.shape))
-    nearest = pyvips.Image.new_from_array(places.astype(np.int32)).fill_nearest().numpy() - 1
+    check_process()
+    nearest = to_array(pyvips.Image.new_from_array(places.astype(np.int32)).fill_nearest()) - 1
     filled = pixels.reshape(-1, pixels.shape[2])[nearest]
     filled[..., -1] = pixels[..., -1]
     return filled
