@@ -167,7 +167,7 @@ def test_served_files_and_headers(tmp_path):
 def test_models_listed(site):
     models = json.loads((site / "models.json").read_text())
     assert [(model["name"], model["radius"]) for model in models] == [
-        (MODEL, 14),
+        (MODEL, 16),
         ("tiny", 10),
     ]
     for model in models:
