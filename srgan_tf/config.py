@@ -18,6 +18,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    NonNegativeFloat,
+    PositiveFloat,
     Tag,
     ValidationError,
     model_validator,
@@ -149,6 +151,7 @@ GeneratorConfig = Annotated[
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+GreyLevels = Annotated[float, Field(ge=0, le=255)]
 
 
 class _Range(_Section):
@@ -168,7 +171,7 @@ class BlurConfig(_Range):
 
     probability: Probability = 0.5
     """Probability that a pass blurs."""
-    sigma: tuple[float, float] = Field((0.05, 0.7))
+    sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.05, 0.7)
     """Range of the Gaussian's standard deviation, in pixels of the smaller of the pass' input and
     output."""
     anisotropy: float = Field(1.4, ge=1)
@@ -182,7 +185,7 @@ class NoiseConfig(_Range):
 
     probability: Probability = 0.5
     """Probability that a pass adds noise."""
-    sigma: tuple[float, float] = Field((0.0, 15.0))
+    sigma: tuple[GreyLevels, GreyLevels] = (0.0, 15.0)
     """Range of the standard deviation, in grey levels; low values are drawn more often. For Poisson
     noise it is the deviation at mid-grey."""
     poisson: Probability = 0.0
@@ -210,7 +213,7 @@ class DegradationPass(_Range):
 
     probability: Probability = 1.0
     """Probability of this pass; ignored for the last one, which always happens."""
-    size: tuple[float, float] = (0.4, 1.0)
+    size: tuple[PositiveFloat, PositiveFloat] = (0.4, 1.0)
     """Range of the side to resize to, as a share of HR's; ignored for the last pass, which resizes
     to LR."""
     filters: tuple[ResizeFilter, ...] = Field(

@@ -157,7 +157,12 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if folder is None:
-        print(f"Stopped; continue with --resume --out {shlex.quote(str(out))}", file=sys.stderr)
+        # Without it, a folder of several phases is all of its recipe's.
+        chosen = f" --stage {stage}" if stage is not None and len(phases) > 1 else ""
+        print(
+            f"Stopped; continue with --resume{chosen} --out {shlex.quote(str(out))}",
+            file=sys.stderr,
+        )
         return STOPPED
     if not distribution.is_chief():
         return 0

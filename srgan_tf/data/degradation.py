@@ -47,7 +47,7 @@ def degrade(
     for earlier_pass in earlier:
         if rng.random() < earlier_pass.probability:
             factor = rng.uniform(*earlier_pass.size)
-            shape = [round(side * factor) for side in hr.shape[:2]]
+            shape = [max(1, round(side * factor)) for side in hr.shape[:2]]
             image = _apply(earlier_pass, image, shape, rng)
     return _apply(last, image, [side // scale for side in hr.shape[:2]], rng)
 

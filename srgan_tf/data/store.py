@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from srgan_tf.files import atomic_folder, is_file
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
 
+_MIN_SIDE = 32
+"""Smallest side of a photo, on which SSIM can be computed at every scale."""
 _FORMAT = 2
 """Version of the files in the cache, which is part of their folders' names."""
 
@@ -99,18 +102,19 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
 
     Returns:
         (training photos, held-out photos), without those that have a side of fewer than `hr_crop`
-        pixels.
+        or 32 pixels.
 
     Raises:
         UserError: no photo is large enough.
     """
     order = sorted(store.names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
     held_out = set(order[: min(config.validation_photos, len(order) // 5) or 1])
-    large = [i for i, shape in enumerate(store.shapes) if min(shape[:2]) >= config.hr_crop]
+    least = max(config.hr_crop, _MIN_SIDE)
+    large = [i for i, shape in enumerate(store.shapes) if min(shape[:2]) >= least]
     if not large:
         raise UserError(
-            f"{config.source}: no photo has sides of at least {config.hr_crop} pixels; give larger "
-            "photos or lower data.hr_crop"
+            f"{config.source}: no photo has sides of at least {least} pixels; give larger photos"
+            + (" or lower data.hr_crop" if least > _MIN_SIDE else "")
         )
     train = [i for i in large if store.names[i] not in held_out]
     validate = [i for i in large if store.names[i] in held_out]
@@ -127,13 +131,18 @@ def open_store(source: PhotoSource) -> PhotoStore:
     """
     key = hashlib.sha256(f"{_FORMAT}\0{source.cache_key}".encode()).hexdigest()[:24]
     folder = cache_folder() / "photos" / key
-    if not is_file(folder / "index.json"):
+    exists = is_file(folder / "index.json")
+    try:
+        store = read_store(folder)
+    except (OSError, ValueError, KeyError, TypeError):
         try:
+            if exists:  # damaged
+                shutil.rmtree(folder, ignore_errors=True)
             _decode(source, folder)
         except OSError as error:
             if not is_file(folder / "index.json"):  # otherwise another process was first
                 raise cache_error(folder, error) from error
-    store = read_store(folder)
+        store = read_store(folder)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     for name, reason in index["skipped"]:
         warnings.warn(f"{name}: skipped, {reason}", stacklevel=2)

@@ -27,10 +27,12 @@ class Checkpoints:
 
     Attributes:
         state: the variables that training changes, by key.
+        average_only: whether the restored checkpoint has only the moving average, of which a run
+            can be finished, but not continued.
     """
 
     def __init__(self, folder: Path, trainer, keep: int):
-        self.folder = folder
+        self.folder, self.average_only = folder, False
         self._step = trainer.optimizer.iterations
         # Variables, as TensorFlow does not track Keras layers in lists.
         self.state = training_state(trainer)
@@ -105,11 +107,11 @@ class Checkpoints:
     def _restore_arrays(self, path: Path) -> None:
         with np.load(path) as arrays:
             values = dict(arrays)
-        average_only = not any(key.startswith("generator/") for key in values)
-        if average_only:  # a finished run, see the runner's --average-only
+        self.average_only = not any(key.startswith("generator/") for key in values)
+        if self.average_only:  # see the runner's --average-only
             names = [key for key in values if key.startswith("average/")]
             values |= {key.replace("average", "generator"): values[key] for key in names}
-        keys = self.state.keys() & values.keys() if average_only else self.state
+        keys = self.state.keys() & values.keys() if self.average_only else self.state
         for key in keys:
             self.state[key].assign(values[key])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,17 +30,25 @@ _GPU = re.compile("cuda|cudnn|cublas|nccl", re.IGNORECASE)
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Replace TensorFlow's errors on memory and lost workers by errors with a remedy.
+    """Replace errors on memory, full disks and lost workers by errors with a remedy.
 
     TensorFlow detects a lost worker after about 10 s. Other errors pass unchanged.
 
     Raises:
+        UserError: the disk is full.
         OutOfMemoryError: a step needs more memory than the device has.
         WorkerLostError: another worker died.
     """
     try:
         yield
-    except tf.errors.ResourceExhaustedError as error:
+    except (tf.errors.ResourceExhaustedError, OSError) as error:
+        if _is_full_disk(error):
+            raise UserError(
+                f"the disk is full ({first_line(error)}); training stopped. Free some space and "
+                "continue with --resume"
+            ) from error
+        if isinstance(error, OSError):
+            raise
         raise OutOfMemoryError(
             f"out of memory ({first_line(error)}); training stopped. Lower data.batch_size or "
             "data.hr_crop, or use more devices"
@@ -51,6 +60,12 @@ def translate_errors() -> Iterator[None]:
             f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
             "again with --resume to continue from the chief's newest checkpoint"
         ) from error
+
+
+def _is_full_disk(error: tf.errors.OpError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return os.strerror(errno.ENOSPC) in error.message
 
 
 def _is_worker_error(error: tf.errors.OpError) -> bool:

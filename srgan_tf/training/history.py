@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from srgan_tf.errors import UserError
 from srgan_tf.files import sha256
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
@@ -14,11 +15,21 @@ _INHERITED = ("name", "phase", "stage", "steps", "recipe", "data", "sessions")
 
 
 def read_history(folder: Path) -> dict[str, Any]:
-    """Read a run folder's `history.json`, which runs of an earlier version don't have."""
+    """Read a run folder's `history.json`, which runs of an earlier version don't have.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = folder / HISTORY_FILE
     try:
-        return json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {"sessions": []}
+    except ValueError as error:
+        raise UserError(
+            f"{file}: damaged ({error}); delete it to continue without what it records: earlier "
+            "sessions, and the weights and photos that the run began with"
+        ) from None
 
 
 def read_card(weights: Path) -> dict[str, Any]:

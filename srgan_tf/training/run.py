@@ -14,12 +14,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from srgan_tf.config import PREVIOUS, Config, GanConfig, Phase, PretrainConfig, write_config
+from srgan_tf.config import (
+    PREVIOUS,
+    Config,
+    GanConfig,
+    Phase,
+    PretrainConfig,
+    read_config,
+    write_config,
+)
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.errors import UserError, install_command
-from srgan_tf.files import atomic_write, sha256, write_json
+from srgan_tf.files import atomic_write, make_writable_folder, sha256, write_json
 from srgan_tf.losses import VGG_LOSSES, ContentLosses, check_vgg_weights
 from srgan_tf.models import ARCHITECTURES, DISCRIMINATORS, Generator, LumaGenerator
 from srgan_tf.models.layers import synchronize
@@ -247,6 +255,13 @@ def prepare(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if resumed and (folder / CONFIG_FILE).exists():
+        own = read_config(folder / CONFIG_FILE).generator
+        if own != config.generator:
+            raise UserError(
+                f"{folder}: the run's generator is {own.model_dump()}, not "
+                f"{config.generator.model_dump()}; start a new run with another --out"
+            )
     config = resolve_precision(config, folder / CONFIG_FILE if resumed else None)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
@@ -258,8 +273,13 @@ def prepare(
         checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, trainer, config.checkpoints_kept)
     if resumed and checkpoints.restore():
         print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+        if checkpoints.average_only and checkpoints.step < phase.section.steps:
+            raise UserError(
+                f"{folder}: a run with --average-only can be finished, with "
+                f"--steps {checkpoints.step}, but not continued"
+            )
     elif chief:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_writable_folder(folder)
         write_json(folder / HISTORY_FILE, history)
         checkpoints.save()
     broadcast(strategy, checkpoints.state.values())

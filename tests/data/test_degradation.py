@@ -136,3 +136,23 @@ def test_equal_seeds_give_equal_lr(seed, shape):
     found, again = (degrade(hr, 4, config, np.random.default_rng(seed)) for _ in range(2))
     assert found.shape == (shape[0] // 4, shape[1] // 4, 3) and found.dtype == np.uint8
     np.testing.assert_array_equal(found, again)
+
+
+def test_an_earlier_pass_leaves_at_least_one_pixel():
+    tiny = DegradationPass(size=(0.001, 0.001), filters=BICUBIC)
+    assert degraded(earlier=[tiny]).shape == degraded().shape
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        (DegradationPass, {"size": (0.0, 0.5)}),
+        (DegradationPass, {"size": (-1.0, -0.5)}),
+        (NoiseConfig, {"sigma": (-1.0, 5.0)}),
+        (NoiseConfig, {"sigma": (0.0, 1e38)}),
+        (BlurConfig, {"sigma": (-1.0, 1.0)}),
+    ],
+)
+def test_sizes_are_positive_and_deviations_not_negative(section, values):
+    with pytest.raises(ValueError, match=r"greater than|less than"):
+        section(**values)

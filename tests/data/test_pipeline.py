@@ -205,7 +205,7 @@ def test_a_batch_that_does_not_divide_by_the_replicas_is_refused():
 
 @given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 2**32 - 1))
 def test_photos_are_trained_on_or_held_out_but_never_both(count, wanted, seed):
-    store = make_store(*[(16, 16)] * count)
+    store = make_store(*[(32, 32)] * count)
     config = DataConfig(validation_photos=wanted, hr_crop=16)
     training, held_out = (photos.names for photos in split_photos(store, config, seed))
     again = tuple(photos.names for photos in split_photos(store, config, seed))
@@ -217,8 +217,17 @@ def test_photos_are_trained_on_or_held_out_but_never_both(count, wanted, seed):
         assert len(held_out) == max(1, min(wanted, count // 5))
 
 
+def test_photos_too_small_to_measure_are_left_out():
+    photos = make_store((31, 60), (40, 40), (32, 32))
+    config = DataConfig(hr_crop=16)
+    training, held_out = split_photos(photos, config, 0)
+    assert {*training.names, *held_out.names} == {"1.png", "2.png"}
+    with pytest.raises(UserError, match="no photo has sides of at least 32 pixels; give larger"):
+        split_photos(make_store((31, 60)), config, 0)
+
+
 def test_another_seed_holds_out_other_photos():
-    store = make_store(*[(16, 16)] * 100)
+    store = make_store(*[(32, 32)] * 100)
     assert split_photos(store, CONFIG, 0)[1].names != split_photos(store, CONFIG, 1)[1].names
 
 

@@ -138,3 +138,13 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
     monkeypatch.setenv("SRGAN_TF_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set SRGAN_TF_CACHE=DIR to move it"):
         open_store(source(PHOTOS))
+
+
+@pytest.mark.parametrize("damage", ["pixels.u8", "index.json"])
+def test_a_damaged_cache_is_decoded_again(cache, damage):
+    expected = np.array(open_store(source(PHOTOS))[1])
+    (file,) = cache.glob(f"*/{damage}")
+    file.write_bytes(file.read_bytes()[:1])
+    again = source(PHOTOS)
+    np.testing.assert_array_equal(open_store(again)[1], expected)
+    assert again.photos.times == 1

@@ -229,6 +229,35 @@ def test_sigterm_while_a_batch_is_made_keeps_the_step_and_resume_finishes_the_ru
         assert json.loads((out / "card.json").read_text())["steps"] == step + 3
 
 
+def test_a_stopped_stage_is_continued_by_its_message(train, tmp_path):
+    phase = {**TINY["gan"], "steps": 100_000, "start_from": None}
+    path = write_recipe(tmp_path, {**TINY, "gan": [phase, phase], "checkpoint_every": 1})
+    out = tmp_path / "run"
+    process = start(["train.py"], "--config", path, "--stage", "gan", "--out", out)
+    wait_for_checkpoint(process, out / "gan-1")
+    process.terminate()
+    _, err = finish(process, 130)
+    assert f"continue with --resume --stage gan --out {out}" in err
+
+
+def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_path):
+    out = tmp_path / "run"
+    words = ["--stage", "pretrain", "--config", recipe, "--out", out]
+    assert train(*words, "--steps", 1)[0] == 0
+    code, _, err = train(*words, "--resume", "--set", "generator.filters=16")
+    assert code == 2 and "the run's generator is" in err and "'filters': 16" in err
+
+    state = final_state(out)
+    names = {name.partition("/.")[0]: name for name in state}
+    kept = {key: state[name] for key, name in names.items() if key.startswith("average/")}
+    for file in (out / "checkpoints").iterdir():
+        file.unlink()
+    step = {"optimizer/0": state[names["optimizer/0"]]}
+    np.savez(out / "checkpoints" / "step-1.npz", **kept, **step)
+    code, _, err = train(*words, "--resume", "--steps", 2)
+    assert code == 2 and "--steps 1, but not continued" in err
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     recipe, train, tmp_path
 ):
@@ -248,6 +277,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
         ("pretrain", ["--data", "nowhere"], "nowhere: no such folder"),
         ("pretrain", ["--set", "pretrain.start_from=srresnet-msee"], "did you mean srresnet-mse?"),
         ("pretrain", ["--steps", "0"], "pretrain.steps"),
+        ("pretrain", ["--out", "/dev/null/run"], "/dev/null/run: can't be written to"),
         ("gan", ["--set", "gan.start_from=previous"], "runs/tiny/pretrain: no such weights"),
     ],
 )

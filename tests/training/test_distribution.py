@@ -1,5 +1,6 @@
 """TF_CONFIG and errors of workers; tests/e2e/test_workers.py runs several workers."""
 
+import errno
 import json
 
 import pytest
@@ -82,6 +83,21 @@ def test_errors_of_a_gpu_are_not_a_lost_worker(monkeypatch, workers):
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     with (
         pytest.raises(distribution.OutOfMemoryError, match=r"OOM when .*Lower data.batch_size"),
+        distribution.translate_errors(),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, "events.v2; No space left on device"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_full_disk_is_not_called_memory(error):
+    with (
+        pytest.raises(UserError, match=r"the disk is full .*No space.*--resume"),
         distribution.translate_errors(),
     ):
         raise error

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from srgan_tf.errors import UserError
 from srgan_tf.training.history import ancestry, read_history
 
 DIGEST = hashlib.sha256(b"weights").hexdigest()
@@ -34,3 +35,9 @@ def test_a_card_of_other_weights_does_not_count(card, tmp_path):
 
 def test_a_run_of_an_earlier_version_has_no_history(tmp_path):
     assert read_history(tmp_path) == {"sessions": []}
+
+
+def test_a_damaged_history_is_named(tmp_path):
+    (tmp_path / "history.json").write_text("{")
+    with pytest.raises(UserError, match=r"history\.json: damaged .* delete it to continue"):
+        read_history(tmp_path)
