@@ -83,7 +83,7 @@ def load_batches(
         while waiting:
             yield take()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
         memory.unlink()
         memory.close()
 

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from srgan_tf.data.crops import validation_crops
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write, sha256, write_json
+from srgan_tf.files import atomic_write, first_line, make_writable_folder, sha256, write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.training.schedule import learning_rate
 
@@ -181,7 +182,7 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
         names: paths of the photos in the folder.
 
     Raises:
-        UserError: a photo is missing.
+        UserError: a photo is missing or damaged.
     """
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -192,10 +193,20 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
 
     def photos() -> Iterator[tuple[str, np.ndarray | Exception]]:
         for name in names:
-            yield name, np.asarray(Image.open(folder / name).convert("RGB"))
+            try:
+                pixels = np.asarray(Image.open(folder / name).convert("RGB"))
+            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+                raise UserError(
+                    f"{folder / name}: can't be read ({first_line(error)}); replace it with the "
+                    "photo with which the step was exported"
+                ) from None
+            yield name, pixels
 
-    key = "\0".join(["runner", str(folder.resolve()), *names])
-    return open_store(PhotoSource(str(folder), key, len(names), photos))
+    key = ["runner", str(folder.resolve())]
+    for name in names:
+        status = (folder / name).stat()
+        key += [name, str(status.st_size), str(status.st_mtime_ns)]
+    return open_store(PhotoSource(str(folder), "\0".join(key), len(names), photos))
 
 
 def validation_pairs(held_out: PhotoStore, config) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -243,12 +254,52 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(saved, key=lambda path: int(path.stem.rpartition("-")[2]))
 
 
-def wait_for(run: Path) -> Path:
-    """Wait until another run has ended, and return its newest checkpoint."""
+def prepare_folder(out: Path) -> None:
+    """Create the run folder if needed.
+
+    Raises:
+        UserError: the folder contains a run's checkpoints, or can't be written to.
+    """
+    if any((out / "checkpoints").glob("step-*")):
+        raise UserError(
+            f"{out}: contains a run; choose another --out, or delete it. srgan train --resume "
+            "continues it"
+        )
+    for folder in (out, out / "checkpoints"):
+        make_writable_folder(folder)
+
+
+def has_ended(run: Path) -> bool:
+    """Return whether another run of this module has ended; False if it has not begun.
+
+    Raises:
+        UserError: `srgan train` trained it.
+    """
     history = run / "history.json"
-    while not (history.exists() and json.loads(history.read_text(encoding="utf-8"))["ended"]):
+    if not history.exists():
+        return False
+    content = json.loads(history.read_text(encoding="utf-8"))
+    if "ended" not in content:
+        raise UserError(
+            f"{run}: trained by srgan train, but --start-from and --after need a run of "
+            "srgan_tf.training.jax_runner; to start from these weights, export the step with "
+            f"--set PHASE.start_from={run}"
+        )
+    return content["ended"]
+
+
+def wait_for(run: Path) -> Path:
+    """Wait until another run has ended, and return its newest checkpoint.
+
+    Raises:
+        UserError: `srgan train` trained it, or it has no checkpoint.
+    """
+    while not has_ended(run):
         time.sleep(0.2)
-    return checkpoints(run)[-1]
+    saved = checkpoints(run)
+    if not saved:
+        raise UserError(f"{run}: has ended, but contains no checkpoint step-N.npz")
+    return saved[-1]
 
 
 def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
@@ -271,12 +322,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Train until all steps are done, the time is over, or a signal comes.
 
     Raises:
-        UserError: the portable step or its photos are missing.
+        UserError: the portable step, its photos or another run can't be used, or the run folder
+            contains a run or can't be written to.
         SystemExit: a log is not finite.
     """
     started = time.monotonic()
+    out = arguments.out
+    for other in (arguments.after, arguments.start_from):
+        if other is not None:
+            has_ended(other)  # refuses runs of srgan train before compiling
+    prepare_folder(out)
     training = Training(arguments.step)
-    plan, config, out = training.plan, training.config, arguments.out
+    plan, config = training.plan, training.config
     store = open_photos(arguments.data, plan["names"])
     if store.fingerprint != plan["fingerprint"]:
         print(
@@ -313,7 +370,8 @@ def run(arguments: argparse.Namespace) -> None:
         available_cores(),
     )
     print(f"Training on {training.device.device_kind}; compiling took {compiled:.0f} s", flush=True)
-    with tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
+    # Closed also after an error, as the processes that load batches would be left otherwise.
+    with closing(batches), tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
         first = time.monotonic()
         for lr, hr in batches:
             logs = training.update(lr, hr)
@@ -349,8 +407,6 @@ def run(arguments: argparse.Namespace) -> None:
                 _write_history(training, out, rows, time.monotonic() - started, ends)
             if ends:
                 break
-    batches.close()
-    os._exit(0)  # without waiting for prefetched batches
 
 
 def validation_psnr(training: Training, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:

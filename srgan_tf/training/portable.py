@@ -19,7 +19,7 @@ from srgan_tf.data.pipeline import to_pair
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write, write_json, write_text
+from srgan_tf.files import atomic_write, make_writable_folder, write_json, write_text
 from srgan_tf.training.checkpoints import training_state
 from srgan_tf.training.history import ancestry
 from srgan_tf.training.jax_runner import (
@@ -47,7 +47,8 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
         folder: created if needed.
 
     Raises:
-        UserError: the recipe can't be exported, or names something that is missing or invalid.
+        UserError: the recipe can't be exported, or names something that is missing or invalid, or
+            the folder can't be written to.
     """
     if config.precision == "auto":
         raise UserError(
@@ -59,6 +60,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
             "generator.architecture: drcn's training step can't be exported, as its loss depends "
             "on the number of steps; train without --export-step"
         )
+    make_writable_folder(folder)
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     start = find_start(config, phase, {})
@@ -67,7 +69,6 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     trainer = build_trainer(config, phase.section, weights)
     draws = _draw_discriminator(trainer, config.seed)
 
-    folder.mkdir(parents=True, exist_ok=True)
     batch, crop, scale = config.data.batch_size, config.data.hr_crop, config.generator.scale
     lr = tf.TensorSpec([batch, crop // scale, crop // scale, 3], tf.uint8)
     hr = tf.TensorSpec([batch, crop, crop, 3], tf.uint8)

@@ -54,7 +54,8 @@ def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
     assert train(*words, "--export-step", tmp_path / "step")[0] == 0
     ours = tmp_path / "jax"
     module = ["-m", "srgan_tf.training.jax_runner"]
-    printed, _ = finish(start(module, tmp_path / "step", "--data", photos, "--out", ours))
+    printed, errors = finish(start(module, tmp_path / "step", "--data", photos, "--out", ours))
+    assert "resource_tracker" not in errors
     assert "warning" not in printed  # the photos' pixels are the same
     with np.load(ours / "checkpoints" / f"step-{STEPS}.npz") as arrays:
         found = dict(arrays)

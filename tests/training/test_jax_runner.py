@@ -1,13 +1,20 @@
 """Parts of the portable step that need no JAX; tests/e2e/test_portable_step.py trains with it."""
 
+import argparse
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from srgan_tf.config import read_config
 from srgan_tf.errors import UserError
+from srgan_tf.recipes import find_recipe
 from srgan_tf.training import jax_runner
-from srgan_tf.training.portable import _compress_values
+from srgan_tf.training.portable import _compress_values, write_portable_step
 
 
 @pytest.fixture
@@ -66,3 +73,160 @@ def test_a_folder_without_a_step_is_refused(tmp_path):
     pytest.importorskip("jax")
     with pytest.raises(UserError, match=r"no plan\.json"):
         jax_runner.Training(tmp_path)
+
+
+def test_a_changed_photo_is_decoded_again(cache, tmp_path):
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "red").save(photo)
+    before = jax_runner.open_photos(tmp_path, ["a.png"])
+    Image.new("RGB", (8, 8), "blue").save(photo)
+    os.utime(photo, ns=(0, 1))  # the clock of the file system may be coarse
+    after = jax_runner.open_photos(tmp_path, ["a.png"])
+    assert after[0][0, 0].tolist() == [0, 0, 255]
+    assert after.fingerprint != before.fingerprint
+
+
+def test_a_damaged_photo_is_named(cache, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:4000])
+    with pytest.raises(UserError, match=r"a\.png: can't be read \(.*truncated.*\); replace it"):
+        jax_runner.open_photos(tmp_path, ["a.png"])
+
+
+class FakeTraining:
+    """Two steps on batches that are not used."""
+
+    def __init__(self, folder):
+        self.plan = {
+            "config": {
+                "seed": 0,
+                "name": "fake",
+                "generator": {"scale": 4},
+                "data": {"batch_size": 1},
+                "pretrain": {"steps": 2},
+                "validate_every": 1,
+                "checkpoint_every": 1,
+            },
+            "stage": "pretrain",
+            "phase": "pretrain",
+            "place": 0,
+            "batch_seed": 0,
+            "parents": [],
+            "step": {"logs": ["loss"]},
+            "fingerprint": "",
+            "names": [],
+            "photos": [],
+            "held_out": [],
+        }
+        self.config = jax_runner.namespace(self.plan["config"])
+        self.section = self.config.pretrain
+        self.device = argparse.Namespace(device_kind="none")
+        self.step = 0
+
+    def state(self):
+        return {"optimizer/0": np.int64(self.step)}
+
+    def update(self, lr, hr):
+        self.step += 1
+        return [0.0 if lr else np.nan]
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Run the runner without JAX and photos; return what happened to the batches."""
+
+    def run(out, lr=1, after=None, start_from=None):
+        events = []
+
+        def load_batches(*_):
+            try:
+                while True:
+                    events.append("batch")
+                    yield lr, None
+            finally:
+                events.append("closed")
+
+        class Store:
+            fingerprint, open = "", None
+
+            def subset(self, indices):
+                return self
+
+        monkeypatch.setattr(jax_runner, "Training", FakeTraining)
+        monkeypatch.setattr(jax_runner, "open_photos", lambda *_: Store())
+        monkeypatch.setattr(jax_runner, "validation_pairs", lambda *_: [])
+        monkeypatch.setattr(jax_runner, "validation_psnr", lambda *_: 20.0)
+        monkeypatch.setattr(jax_runner, "load_batches", load_batches)
+        monkeypatch.setattr(jax_runner.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(jax_runner.os, "_exit", lambda code: events.append("exit"))
+        arguments = argparse.Namespace(
+            step=tmp_path,
+            data=tmp_path,
+            out=out,
+            minutes=None,
+            average_only=False,
+            after=after,
+            start_from=start_from,
+        )
+        try:
+            jax_runner.run(arguments)
+        except SystemExit as error:
+            events.append(str(error))
+        return events
+
+    return run
+
+
+def test_a_run_ends_without_leaving_processes(train, tmp_path):
+    assert train(tmp_path / "run") == ["batch", "batch", "closed"]  # no exit with an open pool
+    assert json.loads((tmp_path / "run" / "history.json").read_text())["ended"]
+    *events, error = train(tmp_path / "diverged", lr=0)
+    assert events == ["batch", "closed"] and "loss is not finite" in error
+
+
+@pytest.mark.parametrize("name", ["step-6.npz", "step-6.index"])
+def test_a_folder_with_checkpoints_is_refused(train, tmp_path, name):
+    old = tmp_path / "run" / "checkpoints" / name
+    old.parent.mkdir(parents=True)
+    old.touch()
+    with pytest.raises(UserError, match=r"run: contains a run; choose another --out"):
+        train(tmp_path / "run")
+    assert [path.name for path in old.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("file", ["run", "run/checkpoints"])
+def test_a_folder_that_cannot_be_created_is_refused_before_training(
+    train, tmp_path, file, monkeypatch
+):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    monkeypatch.setattr(FakeTraining, "update", None)
+    with pytest.raises(UserError, match=rf"{file}: can't be written to"):
+        train(tmp_path / "run")
+
+
+def test_an_export_to_a_folder_that_cannot_be_created_is_refused_before_decoding(tmp_path):
+    (tmp_path / "file").touch()
+    overrides = ["precision=float32", f"data.source={tmp_path / 'none'}"]
+    config = read_config(find_recipe(Path("quickstart")), overrides)
+    with pytest.raises(UserError, match=r"file: can't be written to"):
+        write_portable_step(config, config.phases()[0], tmp_path / "file")
+
+
+@pytest.mark.parametrize("option", ["after", "start_from"])
+def test_another_run_that_tensorflow_trained_is_refused(train, tmp_path, option):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "history.json").write_text(json.dumps({"phase": "pretrain", "sessions": []}))
+    with pytest.raises(UserError, match=r"other: trained by srgan train.*PHASE\.start_from="):
+        train(tmp_path / "run", **{option: other})
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_without_a_checkpoint_is_refused(train, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "history.json").write_text(json.dumps({"ended": True}))
+    with pytest.raises(UserError, match=r"other: has ended, but contains no checkpoint"):
+        train(tmp_path / "run", start_from=other)
