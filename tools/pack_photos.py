@@ -3,33 +3,63 @@
     python tools/pack_photos.py PHOTOS OUT --scale 0.6 --quality 90
 
 Each photo is downscaled (Lanczos) by the scale, but not to sides below --min-side pixels, and saved
-as JPEG with full chroma under the same relative name. FOLDER=SCALE sets the scale of a subfolder.
-Training on OUT is training on sharper, smaller photos: note it on the card.
+as JPEG with full chroma under the same relative name; with a.jpg and a.png, the latter becomes
+a.png.jpg. FOLDER=SCALE sets the scale of a subfolder. Photos that can't be read are named and
+skipped. Training on OUT is training on sharper, smaller photos: note it on the card.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from srgan_tf.data.sources import open_source
-from srgan_tf.files import atomic_write
+from srgan_tf.files import atomic_write, first_line
 
 
-def pack(name_and_pixels, out: Path, scales: dict[str, float], arguments) -> int:
+def readable(
+    photos: Iterable[tuple[str, np.ndarray | Exception]],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each photo's result name and pixels; print why the others are skipped."""
+    taken = set()
+    for name, pixels in photos:
+        if isinstance(pixels, Exception):
+            print(f"skipped {name}: {first_line(pixels)}", file=sys.stderr)
+            continue
+        result = PurePath(name).with_suffix(".jpg").as_posix()
+        while result in taken:
+            name += ".jpg"
+            result = name
+        taken.add(result)
+        yield result, pixels
+
+
+def scale_of(name: str, scales: dict[str, float], default: float) -> float:
+    """Return the scale of the first folder that contains the photo."""
+    parent = PurePath(name).parent
+    return next((s for folder, s in scales.items() if parent.is_relative_to(folder)), default)
+
+
+def pack(
+    photo: tuple[str, np.ndarray],
+    out: Path,
+    scales: dict[str, float],
+    arguments: argparse.Namespace,
+) -> int:
     """Write one photo and return the size of its file."""
-    name, pixels = name_and_pixels
-    if isinstance(pixels, Exception):
-        return 0
+    name, pixels = photo
     image = Image.fromarray(pixels)
-    scale = next((s for folder, s in scales.items() if name.startswith(folder)), arguments.scale)
+    scale = scale_of(name, scales, arguments.scale)
     scale = min(1.0, max(scale, arguments.min_side / min(image.size)))
     size = tuple(max(1, round(side * scale)) for side in image.size)
-    path = out / Path(name).with_suffix(".jpg")
+    path = out / name
     # A progressive file is written at once: Pillow's buffer must hold it.
     ImageFile.MAXBLOCK = 3 * image.width * image.height
     small = image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
@@ -56,10 +86,10 @@ def main() -> None:
         sizes = list(
             pool.map(
                 partial(pack, out=arguments.out, scales=scales, arguments=arguments),
-                source.photos(),
+                readable(source.photos()),
             )
         )
-    print(f"{sum(size > 0 for size in sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
+    print(f"{len(sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
 
 
 if __name__ == "__main__":

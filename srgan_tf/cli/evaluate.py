@@ -94,7 +94,10 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
 
 
 def _list(value: str) -> list[str]:
-    return [part for part in value.split(",") if part]
+    parts = [part for part in value.split(",") if part]
+    if not parts:
+        raise argparse.ArgumentTypeError(f"{value!r} names nothing")
+    return parts
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -132,7 +135,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(failure, file=sys.stderr)
     if not scores.entries:
         return 1
-    write_report(
+    not_shown = write_report(
         scores,
         arguments.out,
         arguments.scale,
@@ -140,5 +143,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         notes,
         shlex.join(["srgan", *sys.argv[1:]]),
     )
+    for failure in not_shown:
+        print(failure, file=sys.stderr)
     print(f"Done: {arguments.out}/report.md, report.html, results.json")
-    return 1 if scores.failures else 0
+    return 1 if scores.failures or not_shown else 0

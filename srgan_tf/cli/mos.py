@@ -191,6 +191,7 @@ examples:
 
 def _create(arguments: argparse.Namespace) -> int:
     _require_extra()
+    from srgan_tf.mos.database import MAX_INVITATIONS
     from srgan_tf.mos.design import PAPER_SETS
 
     sets = _names(arguments.sets, "--sets")
@@ -204,8 +205,10 @@ def _create(arguments: argparse.Namespace) -> int:
             )
         methods, paths = {name: list(PAPER_SETS[name]) for name in sets}, {}
     invitations = 0 if arguments.open else arguments.invitations
-    if invitations < 1 and not arguments.open:
-        raise UserError("--invitations must be at least 1; --open needs no invitations")
+    if not arguments.open and not 1 <= invitations <= MAX_INVITATIONS:
+        raise UserError(
+            f"--invitations must be from 1 to {MAX_INVITATIONS}; --open needs no invitations"
+        )
     consent = _CONSENT
     if arguments.consent:
         try:

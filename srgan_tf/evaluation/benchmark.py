@@ -129,6 +129,20 @@ def evaluate(
     return results
 
 
+def read_result(score: Score, image: BenchmarkImage, method: Method) -> np.ndarray:
+    """Return the enlarged image of a result, which is computed again if its file is damaged.
+
+    Raises:
+        ImageError: it can't be computed again or written.
+    """
+    try:
+        return read_photo(score.file)
+    except ImageError:
+        sr = method.enlarge(image, *image.load())
+        write_image(score.file, sr)
+        return sr
+
+
 def _evaluate_image(
     image: BenchmarkImage, methods: list[Method], metrics: list[Metric], bar: tqdm
 ) -> tuple[list[Score], list[str]]:
@@ -169,9 +183,10 @@ class _ImageScorer:
         if missing:
             writable_cache("evaluation")
             lr, hr = self._load()
-            if is_file(picture):
+            try:
                 sr = read_photo(picture)
-            else:
+            except ImageError:  # missing or damaged: computed again
+                known, missing = {}, metrics
                 sr = method.enlarge(image, lr, hr)
                 write_image(picture, sr)
             for metric in missing:

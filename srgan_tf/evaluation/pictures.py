@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from srgan_tf.data.sources import read_photo
-from srgan_tf.evaluation.benchmark import Scores
+from srgan_tf.evaluation.benchmark import Scores, read_result
 from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import MISSING, format_value
@@ -20,20 +19,21 @@ _COLUMNS = 5
 
 
 def choose_images(scores: Scores, names: list[str] | None = None) -> list[BenchmarkImage]:
-    """Return the images to show.
+    """Return the images to show, without those that have no scores.
 
     Args:
         names: as `SET/NAME`; None for the image of each set on which the methods' PSNR differs
             most, with every degradation.
     """
+    scored = {(score.set, score.image) for score in scores.entries}
+    groups = [[i for i in group if (i.set, i.name) in scored] for group in scores.sets.values()]
     if names is not None:
-        wanted = set(names)
-        return [i for group in scores.sets.values() for i in group if i.full_name in wanted]
+        return [image for group in groups for image in group if image.full_name in names]
     chosen: dict[str, str] = {}
-    for images in scores.sets.values():
+    for images in filter(None, groups):
         most = max(images, key=lambda image: _spread(scores, image))
         chosen.setdefault(most.clean_set, most.name)
-    return [i for group in scores.sets.values() for i in group if i.name == chosen[i.clean_set]]
+    return [image for group in groups for image in group if image.name == chosen[image.clean_set]]
 
 
 def _spread(scores: Scores, image: BenchmarkImage) -> float:
@@ -58,6 +58,9 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
 
     Returns:
         uint8 [H, W, 3].
+
+    Raises:
+        ImageError: the image or a result can't be read.
     """
     lr, hr = image.load()
     side = min(_TILE // _ZOOM, *hr.shape[:2])
@@ -68,7 +71,7 @@ def contact_sheet(scores: Scores, image: BenchmarkImage) -> np.ndarray:
     for method in scores.methods:
         score = scores.at(image.set, image.name, method.name)
         if score is not None:
-            sr = read_photo(score.file)[top : top + side, left : left + side]
+            sr = read_result(score, image, method)[top : top + side, left : left + side]
             tiles.append((method.label, score.values, sr))
     # HR takes two by two tiles.
     cell_width, cell_height = _TILE + _GAP, _TILE + _GAP + 3 * line

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from srgan_tf.data.sources import read_photo
-from srgan_tf.evaluation.benchmark import Scores, installed_versions
+from srgan_tf.errors import ImageError
+from srgan_tf.evaluation.benchmark import Scores, installed_versions, read_result
 from srgan_tf.evaluation.degradations import CLEAN
 from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.pictures import contact_sheet
@@ -37,7 +37,7 @@ def write_report(
     images: list[BenchmarkImage],
     notes: list[str],
     command: str,
-) -> None:
+) -> list[str]:
     """Write a report.
 
     Args:
@@ -47,19 +47,31 @@ def write_report(
         images: for the contact sheets and the slider.
         notes: sentences to print below the tables.
         command: the command line.
+
+    Returns:
+        Messages on images that could not be shown.
     """
-    write_json(folder / "results.json", _results(scores, scale, command), indent=1)
+    shown, sheets, failures = [], [], []
+    for image in images:
+        try:
+            sheet = contact_sheet(scores, image)
+        except ImageError as error:
+            failures.append(f"{image.full_name}: not shown: {error}")
+            continue
+        shown.append(image)
+        sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
+        write_image(sheets[-1], sheet)
+    results = _results(scores, scale, command)
+    results["failures"] += failures
+    write_json(folder / "results.json", results, indent=1)
     grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
-    sheets = []
-    for image in images:
-        sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
-        write_image(sheets[-1], contact_sheet(scores, image))
     notes = [_protocol(scores, scale), *notes]
     command = escape_non_utf8(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
     write_text(folder / "report.md", markdown + "\n")
-    write_text(folder / "report.html", _html(scores, grids, plots, images, notes, command) + "\n")
+    write_text(folder / "report.html", _html(scores, grids, plots, shown, notes, command) + "\n")
+    return failures
 
 
 def _results(scores: Scores, scale: int, command: str) -> dict:
@@ -97,7 +109,7 @@ def _results(scores: Scores, scale: int, command: str) -> dict:
             }
             for score in scores.entries
         ],
-        "failures": scores.failures,
+        "failures": list(scores.failures),
     }
 
 
@@ -148,7 +160,7 @@ def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str)
     for image in images:
         found = [(m, scores.at(image.set, image.name, m.name)) for m in scores.methods]
         pictures[image.full_name] = {
-            method.label: _data_url(Image.fromarray(read_photo(score.file)), "JPEG")
+            method.label: _data_url(Image.fromarray(read_result(score, image, method)), "JPEG")
             for method, score in found
             if score is not None
         }
@@ -158,7 +170,8 @@ def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str)
         tables="\n".join(f'<div class="wide">{grid.to_html()}</div>' for grid in grids),
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
         plots="\n".join(
-            f'<img src="{_data_url(Image.open(file), "PNG")}" alt="{file.stem}">' for file in plots
+            f'<img src="{_data_url(Image.open(file), "PNG")}" alt="{html.escape(file.stem)}">'
+            for file in plots
         ),
         pictures=json.dumps(pictures).replace("</", "<\\/"),
     )

@@ -47,6 +47,8 @@ class BenchmarkImage:
     @property
     def clean_set(self) -> str:
         """Name of the set without the degradation."""
+        if self.degradation == CLEAN:
+            return self.set
         return self.set.removesuffix(f"-{self.degradation.name}")
 
     @cached_property
@@ -106,7 +108,8 @@ def open_sets(
         degradations: of LR; each set is returned with each, as SET-DEGRADATION unless clean.
 
     Raises:
-        UserError: no such folder or set, no image in it, or an LR version is missing.
+        UserError: no such folder or set, no image in it, an LR version is missing, or two images
+            of a set or two of the returned sets have the same name.
     """
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
@@ -117,12 +120,22 @@ def open_sets(
     for name in names or []:
         if name not in present:
             raise UserError(f"{data / name}: no such set; use one of {', '.join(present)}")
-    return {
-        images[0].set: images
-        for name in names or present
-        for degradation in degradations
-        for images in [_open_set(data / name, scale, degradation)]
-    }
+    sets: dict[str, list[BenchmarkImage]] = {}
+    for name in dict.fromkeys(names or present):
+        for degradation in dict.fromkeys(degradations):
+            images = _open_set(data / name, scale, degradation)
+            label = images[0].set
+            if label in sets:
+                raise UserError(
+                    f"{label}: stands for {_origin(sets[label][0])} and for {_origin(images[0])}; "
+                    "rename a set's folder, or choose others with --sets or --degrade"
+                )
+            sets[label] = images
+    return sets
+
+
+def _origin(image: BenchmarkImage) -> str:
+    return f"the set {image.clean_set} with {image.degradation.name} LR"
 
 
 def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[BenchmarkImage]:
@@ -142,5 +155,11 @@ def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[Benchm
 def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = sorted(p for p in folder.iterdir() if is_image_name(p.name) and is_file(p))
-    return {escape_non_utf8(file.stem): file for file in files}
+    images: dict[str, Path] = {}
+    for file in sorted(p for p in folder.iterdir() if is_image_name(p.name) and is_file(p)):
+        other = images.setdefault(escape_non_utf8(file.stem), file)
+        if other != file:
+            raise UserError(
+                f"{folder}: {other.name} and {file.name} have the same name; rename or remove one"
+            )
+    return images

@@ -16,8 +16,8 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method, open_methods
 from srgan_tf.evaluation.sets import open_sets
-from srgan_tf.files import atomic_folder
-from srgan_tf.mos.database import Database
+from srgan_tf.files import atomic_folder, is_folder, make_writable_folder
+from srgan_tf.mos.database import MAX_INVITATIONS, Database
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
 from srgan_tf.resize import bicubic_downscale
@@ -61,11 +61,16 @@ def create(
         scale: of the super-resolution, 2, 4 or 8.
 
     Raises:
-        UserError: a set, image or method is missing, or the design is impossible.
+        UserError: a set, image or method is missing, the design is impossible, or the folder can't
+            be created.
         ImageError: an image can't be read.
     """
-    if folder.exists():
+    if is_folder(folder) is not None:
         raise UserError(f"{folder}: exists already; give a new folder")
+    if repeats is not None and repeats < 0:
+        raise UserError(f"repeats must be at least 0, not {repeats}")
+    if invitations > MAX_INVITATIONS:
+        raise UserError(f"invitations must be at most {MAX_INVITATIONS}, not {invitations}")
     images = open_sets(data, list(methods), scale)
     names = list(dict.fromkeys(name for listed in methods.values() for name in listed))
     opened = _open_methods(names, paths, scale)
@@ -90,6 +95,7 @@ def create(
 
     if database is not None:
         Database(database, "").check_empty()
+    make_writable_folder(folder.parent)
     with atomic_folder(folder, mode=0o700) as temporary:
         (temporary / IMAGES).mkdir()
         versions: list[Version] = []

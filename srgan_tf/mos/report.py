@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from srgan_tf.errors import UserError
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
-from srgan_tf.files import atomic_write, write_json, write_text
+from srgan_tf.files import atomic_write, make_writable_folder, write_json, write_text
 from srgan_tf.markdown import markdown_table
 from srgan_tf.mos import codebook
 from srgan_tf.mos.analysis import (
@@ -61,7 +61,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
         excluded: numbers of raters to exclude, except from ratings.csv and ratings.json.
 
     Raises:
-        UserError: there are no ratings, or no such rater.
+        UserError: there are no ratings, no such rater, or the folder can't be written to.
     """
     database = study.open_database()
     try:
@@ -86,6 +86,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     ]
     if not ratings:
         raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
+    make_writable_folder(folder)
     results = analyse(study.design, ratings, excluded)
     write_text(folder / "report.md", to_markdown(study.design, results, _dates(rows)))
     write_json(folder / "results.json", _as_json(results), indent=1)

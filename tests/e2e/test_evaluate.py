@@ -10,7 +10,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from srgan_tf import cli
-from srgan_tf.evaluation import benchmark
+from srgan_tf.errors import ImageError
+from srgan_tf.evaluation import benchmark, report
 from srgan_tf.evaluation.methods import Bicubic
 from srgan_tf.models import ESPCN
 
@@ -178,6 +179,35 @@ def test_results_are_cached(evaluate, tmp_path, monkeypatch):
     assert results(tmp_path)["images"] == before
 
 
+@pytest.mark.parametrize("damage", [b"", b"no image", None])
+def test_a_damaged_result_in_the_cache_is_computed_again(evaluate, tmp_path, monkeypatch, damage):
+    assert evaluate("--methods", "bicubic")[0] == 0
+    before = results(tmp_path)["images"]
+    pictures = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*.png")}
+    assert len(pictures) == 3
+
+    def spoil(folder):
+        for path, data in pictures.items():
+            path.write_bytes(data[: len(data) // 2] if damage is None else damage)
+            if folder:
+                path.with_suffix(".json").write_bytes(damage or b"{")
+
+    spoil(True)  # the scores have to be computed
+    code, stderr = evaluate("--methods", "bicubic")
+    assert code == 0, stderr
+    assert {path: path.read_bytes() for path in pictures} == pictures
+
+    spoil(False)  # only what is shown is needed
+    enlarged = []
+    enlarge = Bicubic.enlarge
+    monkeypatch.setattr(Bicubic, "enlarge", lambda *a: enlarged.append(a) or enlarge(*a))
+    code, stderr = evaluate("--methods", "bicubic")
+    assert code == 0, stderr
+    assert results(tmp_path)["images"] == before
+    assert len(enlarged) == 2
+    assert sum(path.read_bytes() == data for path, data in pictures.items()) == 2
+
+
 def test_a_changed_photo_is_measured_again(evaluate, data, tmp_path):
     assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
     before = results(tmp_path)["means"]
@@ -185,6 +215,37 @@ def test_a_changed_photo_is_measured_again(evaluate, data, tmp_path):
     Image.open(path).rotate(180).save(path)
     assert evaluate("--methods", "bicubic", "--sets", "Own")[0] == 0
     assert results(tmp_path)["means"] != before
+
+
+def test_photos_that_can_t_be_read_are_named_and_not_shown(evaluate, data, tmp_path):
+    for path in ("Own/HR/img_0.png", "Set5/HR/img_1.png"):
+        (data / path).write_bytes(b"no image")
+    for more in ([], ["--images", "Own/img_0,Set5/img_0,Set5/img_1"]):
+        code, stderr = evaluate("--methods", "nearest,bicubic", *more)
+        assert code == 1
+        assert stderr.count("Own/HR/img_0.png: ") == stderr.count("Set5/HR/img_1.png: ") == 2
+        assert len(results(tmp_path)["failures"]) == 4
+        sheets = [path.name for path in (tmp_path / "out" / "images").iterdir()]
+        assert sheets == ["Set5-img_0.jpg"]
+
+
+def test_an_image_that_can_t_be_read_any_more_is_not_shown(evaluate, tmp_path, monkeypatch):
+    def fail(scores, image):
+        raise ImageError("img_0.png: is gone")
+
+    monkeypatch.setattr(report, "contact_sheet", fail)
+    code, stderr = evaluate("--methods", "bicubic", "--sets", "Own")
+    message = "Own/img_0: not shown: img_0.png: is gone"
+    assert code == 1 and message in stderr
+    assert results(tmp_path)["failures"] == [message]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_names_are_escaped_in_the_page(evaluate, data, tmp_path):
+    (data / "Own").rename(data / 'a"<b>')
+    assert evaluate("--methods", "bicubic", "--sets", 'a"<b>')[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'alt="bars-a&quot;&lt;b&gt;"' in page
 
 
 def test_a_missing_result_is_named_and_the_rest_is_done(evaluate, tmp_path):
@@ -213,6 +274,8 @@ def test_an_out_that_can_t_be_written_is_found_before_the_work(evaluate, tmp_pat
         (["--jobs", "0"], "at least 1"),
         (["--vgg", "nowhere.h5"], "nowhere.h5: no such file"),
         (["--lpips", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["--degrade", ","], "--degrade: ',' names nothing"),
+        (["--degrade", ""], "--degrade: '' names nothing"),
         (["--degrade", "clean,jpg75"], "jpg75: no such degradation, did you mean jpeg75?"),
     ],
 )

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mos.helpers import served
+from mos.conftest import draw_from
+from mos.helpers import make_study, served
 from PIL import Image
 
 from srgan_tf import cli, weights
+from srgan_tf.evaluation.methods import Nearest
+from srgan_tf.mos import report
 from srgan_tf.mos.study import Study
 
 
@@ -98,6 +101,8 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
         (["--calibration-images", 5], "2 calibration images, not 5"),
         (["--ratings-per-rater", 50], "not 50"),
         (["--invitations", 0], "--open needs no"),
+        (["--invitations", 100_000], "--invitations must be from 1 to 10000"),
+        (["--repeats", -1], "repeats must be at least 0, not -1"),
         (["--database", "mysql://a/b"], "mysql: unsupported"),
         (["--consent", tmp_path / "none.txt"], "none.txt: can't be read"),
     ]:
@@ -105,6 +110,38 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
         assert code == 2 and words in shown, shown
     assert create(srgan, data, tmp_path / "there")[0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_folders_that_can_t_be_written_to_are_found_before_the_work(
+    srgan, data, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    for study in (tmp_path / "file" / "study", Path("/proc/study")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Nearest, "enlarge", None)
+            code, shown = create(srgan, data, study)
+        assert code == 2 and f"{study.parent}: can't be written to" in shown, shown
+
+    study = tmp_path / "study"
+    make_study(study)
+    rate_all(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "analyse", None)
+        code, shown = srgan("report", study, "--out", tmp_path / "file")
+    assert code == 2 and "file: can't be written to" in shown, shown
+    code, shown = srgan("report", study)
+    assert code == 0, shown
+
+
+def rate_all(folder):
+    """Let one rater rate every version."""
+    study = Study(folder)
+    database = study.open_database()
+    database.join("key", "Ada", None, draw_from(study.design))
+    rater = database.rater("key").id
+    while trial := database.trial(rater):
+        assert database.rate(rater, trial.token, trial.attempt, 3)
+    database.close()
 
 
 @pytest.mark.slow

@@ -65,6 +65,27 @@ def test_a_set_is_there_with_each_degradation(tmp_path):
     assert degraded.digest != clean.digest
 
 
+def test_two_sets_of_one_name_are_refused(tmp_path):
+    for name in ("A", "A-jpeg20", "A-clean"):
+        save(tmp_path / name / "HR" / "a.png", 8, 8)
+    kinds = [CLEAN, parse_degradation("jpeg20")]
+    with pytest.raises(UserError, match=r"A-jpeg20: .*set A with jpeg20.*set A-jpeg20 with clean"):
+        open_sets(tmp_path, None, 4, kinds)
+    assert list(open_sets(tmp_path, ["A-jpeg20", "A"], 4)) == ["A-jpeg20", "A"]
+    twice = open_sets(tmp_path, ["A", "A-clean", "A"], 4, kinds + kinds)
+    assert list(twice) == ["A", "A-jpeg20", "A-clean", "A-clean-jpeg20"]
+    assert twice["A-clean"][0].clean_set == twice["A-clean-jpeg20"][0].clean_set == "A-clean"
+
+
+@pytest.mark.parametrize("folder", ["HR", "LRx4"])
+def test_two_images_of_one_name_are_refused(tmp_path, folder):
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8)
+    save(tmp_path / "A" / folder / "a.png", 8, 8)
+    save(tmp_path / "A" / folder / "a.jpg", 8, 8)
+    with pytest.raises(UserError, match=rf"{folder}: a\.jpg and a\.png have the same name"):
+        open_sets(tmp_path, None, 4)
+
+
 def test_the_noise_is_that_of_the_file_s_name(tmp_path):
     for name in "ab":
         save(tmp_path / "A" / "HR" / f"{name}.png", 8, 8)
