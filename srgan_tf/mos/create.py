@@ -69,6 +69,8 @@ def create(
         raise UserError(f"{folder}: exists already; give a new folder")
     if repeats is not None and repeats < 0:
         raise UserError(f"repeats must be at least 0, not {repeats}")
+    if calibration_images < 1:
+        raise UserError(f"calibration images must be at least 1, not {calibration_images}")
     if invitations > MAX_INVITATIONS:
         raise UserError(f"invitations must be at most {MAX_INVITATIONS}, not {invitations}")
     images = open_sets(data, list(methods), scale)

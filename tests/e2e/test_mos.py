@@ -103,6 +103,7 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
         (["--invitations", 0], "--open needs no"),
         (["--invitations", 100_000], "--invitations must be from 1 to 10000"),
         (["--repeats", -1], "repeats must be at least 0, not -1"),
+        (["--calibration-images", 0], "calibration images must be at least 1, not 0"),
         (["--database", "mysql://a/b"], "mysql: unsupported"),
         (["--consent", tmp_path / "none.txt"], "none.txt: can't be read"),
     ]:
