@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from srgan_tf.errors import UserError
 from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, suppress_native_output
@@ -100,12 +100,16 @@ def _open_closed_streams() -> None:
 
 
 def _close_broken_streams() -> None:
-    """Discard unread output, which Python would try to flush again at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            discard_output(stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Discard output that can't be written, which Python would try to flush again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def to_path(text: str) -> Path:

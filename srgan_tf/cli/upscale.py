@@ -16,6 +16,7 @@ from srgan_tf.cli.common import (
     add_model_options,
     add_output_options,
     add_size_options,
+    discard_output,
     output,
     prepare_tensorflow,
     result_size,
@@ -132,8 +133,7 @@ def _print_file(path: Path) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Python would try again to write the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
         raise UserError(f"stdout: can't be written ({first_line(error)})") from None
 
 

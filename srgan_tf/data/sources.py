@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from srgan_tf.data.store import PhotoSource
+from srgan_tf.data.store import PhotoSource, files_key
 from srgan_tf.errors import UserError
 from srgan_tf.files import READ_SUFFIXES, escape_non_utf8, find_images, first_line, is_folder
 from srgan_tf.images import read_image
@@ -72,12 +71,7 @@ def _read_files(root: Path, files: list[Path]):
 
 
 def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        line = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(os.fsencode(line))
-    return PhotoSource(name, digest.hexdigest(), len(files), lambda: _read_files(root, files))
+    return PhotoSource(name, files_key(root, files), len(files), lambda: _read_files(root, files))
 
 
 def _open_folder(name: str) -> PhotoSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 import zlib
@@ -119,6 +120,16 @@ def split_photos(store: PhotoStore, config: DataConfig, seed: int) -> tuple[Phot
     train = [i for i in large if store.names[i] not in held_out]
     validate = [i for i in large if store.names[i] in held_out]
     return store.subset(train or large), store.subset(validate or large[:1])
+
+
+def files_key(root: Path, files: list[Path]) -> str:
+    """Return a hash of files' names relative to a folder, sizes and modification times."""
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        line = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(os.fsencode(line))
+    return digest.hexdigest()
 
 
 def open_store(source: PhotoSource) -> PhotoStore:

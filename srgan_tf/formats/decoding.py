@@ -101,7 +101,7 @@ def _reason(error: Exception) -> str:
 def _decode_png(data: bytes) -> tuple[np.ndarray, Parts]:
     parts = containers.read_png(data)
     image = pyvips.Image.pngload_buffer(parts.stream, fail_on="warning", unlimited=True)
-    return _to_array(image), parts
+    return _checked_array(image), parts
 
 
 def _decode_jpeg(data: bytes) -> tuple[np.ndarray, Parts]:
@@ -154,7 +154,7 @@ def _decode_webp(data: bytes) -> tuple[np.ndarray, Parts]:
     image = pyvips.Image.webpload_buffer(parts.stream, fail_on="warning")
     frames = image.get("n-pages") if image.get_typeof("n-pages") else 1
     _check_frames(frames)
-    return _to_array(image), parts
+    return _checked_array(image), parts
 
 
 def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
@@ -162,7 +162,7 @@ def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
     _check_frames(image.get("n-pages"))
     parts = _parts_of_heif(image, data)
     try:
-        return _to_array(image), parts
+        return _checked_array(image), parts
     except pyvips.Error:
         if kind != "HEIC":
             raise
@@ -229,7 +229,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
             ) from None
         if photometric == _CMYK:
             image = pyvips.Image.new_from_array(pixels, interpretation="cmyk")
-            pixels = _to_array(_to_srgb(_with_profile(image, parts.icc), parts))
+            pixels = _checked_array(_to_srgb(_with_profile(image, parts.icc), parts))
         if photometric == _LAB:
             parts.icc = b""
         if photometric == 0 and pixels.dtype == np.uint16:
@@ -239,7 +239,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
     image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
     if compression in _DEFLATE:
         _check_deflated(data, page)
-    return _to_array(_channels(image, page, parts)), parts
+    return _checked_array(_channels(image, page, parts)), parts
 
 
 def _check_deflated(data: bytes, page: ifd.Directory) -> None:
@@ -316,7 +316,7 @@ def _to_srgb(image: pyvips.Image, parts: Parts) -> pyvips.Image:
     )
 
 
-def _to_array(image: pyvips.Image) -> np.ndarray:
+def _checked_array(image: pyvips.Image) -> np.ndarray:
     _check_size(image.width, image.height)
     return to_array(image)
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from srgan_tf.data.crops import validation_crops
 from srgan_tf.data.loader import available_cores, load_batches
-from srgan_tf.data.store import PhotoSource, PhotoStore, open_store
+from srgan_tf.data.store import PhotoSource, PhotoStore, files_key, open_store
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line, make_writable_folder, sha256, write_json
 from srgan_tf.metrics import psnr_y
@@ -202,11 +202,9 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
                 ) from None
             yield name, pixels
 
-    key = ["runner", str(folder.resolve())]
-    for name in names:
-        status = (folder / name).stat()
-        key += [name, str(status.st_size), str(status.st_mtime_ns)]
-    return open_store(PhotoSource(str(folder), "\0".join(key), len(names), photos))
+    files = files_key(folder, [folder / name for name in names])
+    key = f"runner\0{folder.resolve()}\0{files}"
+    return open_store(PhotoSource(str(folder), key, len(names), photos))
 
 
 def validation_pairs(held_out: PhotoStore, config) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -255,14 +255,15 @@ def prepare(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    own = None
     if resumed and (folder / CONFIG_FILE).exists():
-        own = read_config(folder / CONFIG_FILE).generator
-        if own != config.generator:
+        own = read_config(folder / CONFIG_FILE)
+        if own.generator != config.generator:
             raise UserError(
-                f"{folder}: the run's generator is {own.model_dump()}, not "
+                f"{folder}: the run's generator is {own.generator.model_dump()}, not "
                 f"{config.generator.model_dump()}; start a new run with another --out"
             )
-    config = resolve_precision(config, folder / CONFIG_FILE if resumed else None)
+    config = resolve_precision(config, own)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the number of "

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from srgan_tf.config import Config, PretrainConfig, write_config
+from srgan_tf.config import Config, PretrainConfig
 from srgan_tf.training import precision
 
 
@@ -28,10 +28,9 @@ def test_auto_measures_this_machine():
     assert precision.resolve_precision(config).precision in ("float32", "mixed_bfloat16")
 
 
-def test_a_resumed_run_keeps_its_precision(monkeypatch, tmp_path):
-    resumed = tmp_path / "config.yaml"
+def test_a_resumed_run_keeps_its_precision(monkeypatch):
     recipe = Config(name="a", precision="auto", pretrain=PretrainConfig())
     for chosen in ("float32", "mixed_bfloat16"):
-        write_config(recipe.model_copy(update={"precision": chosen}), resumed)
+        resumed = recipe.model_copy(update={"precision": chosen})
         monkeypatch.setattr(precision, "_seconds", lambda dtype: pytest.fail("measured again"))
         assert precision.resolve_precision(recipe, resumed).precision == chosen
