@@ -7,12 +7,15 @@ import platform
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from filelock import FileLock, Timeout
 
 from srgan_tf.config import (
     PREVIOUS,
@@ -54,11 +57,12 @@ from srgan_tf.weights import (
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
+LOCK_FILE = ".lock"
 
 
 @dataclass
 class Run:
-    """A phase that is ready to train, see `prepare`.
+    """A phase that is ready to train, see `open_run`.
 
     Attributes:
         config: the recipe, with the precision resolved.
@@ -200,39 +204,41 @@ def train_phase(
         UserError: the recipe or the arguments name something that is missing or invalid.
         TrainingDivergedError: a loss or gradient was not finite.
     """
-    run = prepare(config, phase, folder, start, strategy)
-    if not is_chief():
-        train_remaining(run, None)
+    with open_run(config, phase, folder, start, strategy) as run:
+        if not is_chief():
+            train_remaining(run, None)
+            return run.finished
+        card = read_card(folder / GENERATOR_FILE)
+        if run.finished and card.get("steps") == run.checkpoints.step:
+            print(f"{folder}: already finished", file=sys.stderr)
+            return True
+        validation = Validation(
+            run.trainer.ema_generator,
+            validation_pairs(run.held_out, config.data, config.generator.scale, config.seed),
+            tf.summary.create_file_writer(str(folder / "logs")),
+            folder / "validation.png",
+        )
+        train_remaining(run, validation)
+        if run.finished:
+            validation.measure(run.checkpoints.step)
+            save_generator(run.trainer.ema_generator, folder / GENERATOR_FILE)
+            write_json(folder / CARD_FILE, make_card(run, validation.scores))
+        validation.writer.close()
         return run.finished
-    card = read_card(folder / GENERATOR_FILE)
-    if run.finished and card.get("steps") == run.checkpoints.step:
-        print(f"{folder}: already finished", file=sys.stderr)
-        return True
-    validation = Validation(
-        run.trainer.ema_generator,
-        validation_pairs(run.held_out, config.data, config.generator.scale, config.seed),
-        tf.summary.create_file_writer(str(folder / "logs")),
-        folder / "validation.png",
-    )
-    train_remaining(run, validation)
-    if run.finished:
-        validation.measure(run.checkpoints.step)
-        save_generator(run.trainer.ema_generator, folder / GENERATOR_FILE)
-        write_json(folder / CARD_FILE, make_card(run, validation.scores))
-    validation.writer.close()
-    return run.finished
 
 
-def prepare(
+@contextmanager
+def open_run(
     config: Config,
     phase: Phase,
     folder: Path,
     start: str | None,
     strategy: tf.distribute.Strategy,
-) -> Run:
+) -> Iterator[Run]:
     """Open the photos, build the models, and restore or initialize their state.
 
-    Arguments and errors are those of `train_phase`.
+    The run folder is locked against other trainings until the block ends. Arguments and errors are
+    those of `train_phase`.
     """
     chief = is_chief()
     resumed = chief and has_checkpoints(folder)
@@ -272,30 +278,47 @@ def prepare(
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
         checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, trainer, config.checkpoints_kept)
-    if resumed and checkpoints.restore():
-        print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
-        if checkpoints.average_only and checkpoints.step < phase.section.steps:
-            raise UserError(
-                f"{folder}: a run with --average-only can be finished, with "
-                f"--steps {checkpoints.step}, but not continued"
-            )
-    elif chief:
-        make_writable_folder(folder)
-        write_json(folder / HISTORY_FILE, history)
-        checkpoints.save()
-    broadcast(strategy, checkpoints.state.values())
-    if chief:
-        write_config(config, folder / CONFIG_FILE)
-    return Run(
-        config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
-    )
+    with _lock(folder) if chief else nullcontext():
+        if resumed and checkpoints.restore():
+            print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+            if checkpoints.average_only and checkpoints.step < phase.section.steps:
+                raise UserError(
+                    f"{folder}: a run with --average-only can be finished, with "
+                    f"--steps {checkpoints.step}, but not continued"
+                )
+        elif chief:
+            write_json(folder / HISTORY_FILE, history)
+            checkpoints.save()
+        broadcast(strategy, checkpoints.state.values())
+        if chief:
+            write_config(config, folder / CONFIG_FILE)
+        yield Run(
+            config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
+        )
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Create a run folder if needed, and lock it against other trainings.
+
+    Raises:
+        UserError: the folder can't be written to, or is locked.
+    """
+    make_writable_folder(folder)
+    try:
+        with FileLock(folder / LOCK_FILE, blocking=False):
+            yield
+    except Timeout:
+        raise UserError(
+            f"{folder}: another training uses this folder; stop it first, or give another --out"
+        ) from None
 
 
 def train_remaining(run: Run, validation: Validation | None) -> None:
     """Train a run's remaining steps, or until a signal comes.
 
     Args:
-        run: see `prepare`.
+        run: see `open_run`.
         validation: on the chief; None on other workers.
     """
     config, first = run.config, run.checkpoints.step

@@ -203,6 +203,8 @@ def test_sigterm_while_a_batch_is_made_keeps_the_step_and_resume_finishes_the_ru
     slow = ["train", *words, "--steps", "100000", "--set", "checkpoint_every=1"]
     process = start(["-c", SLOW_BATCHES], *slow)
     wait_for_checkpoint(process, out)
+    code, _, err = train(*words, "--resume")
+    assert code == 2 and f"{out}: another training uses this folder" in err
     process.terminate()
     _, err = finish(process, 130)
     assert "--resume" in err
