@@ -59,7 +59,7 @@ def write_report(
             failures.append(f"{image.full_name}: not shown: {error}")
             continue
         shown.append(image)
-        sheets.append(folder / "images" / f"{image.set}-{image.name}.jpg")
+        sheets.append(folder / "images" / image.set / f"{image.name}.jpg")
         write_image(sheets[-1], sheet)
     results = _results(scores, scale, command)
     results["failures"] += failures
@@ -151,8 +151,9 @@ def _markdown(folder: Path, grids: list[Grid], plots, sheets, notes, command: st
 
 
 def _link(folder: Path, file: Path) -> str:
-    name = re.sub(r"([\[\]\\])", r"\\\1", file.stem)
-    return f"![{name}]({urllib.parse.quote(file.relative_to(folder).as_posix())})"
+    path = file.relative_to(folder).as_posix()
+    name = re.sub(r"([\[\]\\])", r"\\\1", path)
+    return f"![{name}]({urllib.parse.quote(path)})"
 
 
 def _html(scores: Scores, grids: list[Grid], plots, images, notes, command: str) -> str:

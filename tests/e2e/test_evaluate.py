@@ -61,7 +61,8 @@ def test_the_report_has_tables_plots_and_images(evaluate, model, tmp_path):
     files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
     assert files >= {"results.json", "report.md", "report.html"}
     assert files >= {"plots/bars-Set5.png", "plots/bars-Own.png"}
-    assert len([f for f in files if f.startswith("images/")]) == 2
+    assert len([f for f in files if f.startswith("images/Set5/")]) == 1
+    assert len([f for f in files if f.startswith("images/Own/")]) == 1
 
     found = results(tmp_path)
     assert found["sets"] == {
@@ -225,8 +226,8 @@ def test_photos_that_can_t_be_read_are_named_and_not_shown(evaluate, data, tmp_p
         assert code == 1
         assert stderr.count("Own/HR/img_0.png: ") == stderr.count("Set5/HR/img_1.png: ") == 2
         assert len(results(tmp_path)["failures"]) == 4
-        sheets = [path.name for path in (tmp_path / "out" / "images").iterdir()]
-        assert sheets == ["Set5-img_0.jpg"]
+        images = tmp_path / "out" / "images"
+        assert list(images.rglob("*.*")) == [images / "Set5" / "img_0.jpg"]
 
 
 def test_an_image_that_can_t_be_read_any_more_is_not_shown(evaluate, tmp_path, monkeypatch):
