@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -228,6 +229,11 @@ def first_line(error: BaseException) -> str:
     # libvips keeps its message in `detail`.
     text = str(getattr(error, "detail", error))
     return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether there is no space left, on the disk or in the user's quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def make_writable_folder(folder: Path) -> None:

@@ -12,10 +12,17 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, suppress_native_output
+from srgan_tf.files import (
+    DEFAULT_QUALITY,
+    FORMATS,
+    Output,
+    first_line,
+    is_disk_full,
+    suppress_native_output,
+)
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
 from srgan_tf.weights import DEFAULT_MODEL
@@ -60,6 +67,13 @@ def run(
     except BrokenPipeError:
         _close_broken_streams()
         sys.exit(_UNREAD)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        _close_broken_streams()
+        place = "stdout or a temporary file" if error.filename is None else error.filename
+        print(f"error: {place}: can't be written ({first_line(error)})", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("Stopped", file=sys.stderr)
         sys.exit(STOPPED)
@@ -103,13 +117,9 @@ def _close_broken_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
-            discard_output(stream)
-
-
-def discard_output(stream: TextIO) -> None:
-    """Discard output that can't be written, which Python would try to flush again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError:
+            # Python would try to write it again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def to_path(text: str) -> Path:

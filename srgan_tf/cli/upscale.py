@@ -16,7 +16,6 @@ from srgan_tf.cli.common import (
     add_model_options,
     add_output_options,
     add_size_options,
-    discard_output,
     output,
     prepare_tensorflow,
     result_size,
@@ -121,20 +120,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
             print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
         if arguments.out == _PIPE and not failed:
-            _print_file(jobs[0][1])
+            sys.stdout.buffer.write(jobs[0][1].read_bytes())
+            sys.stdout.buffer.flush()
     return 1 if failed else 0
-
-
-def _print_file(path: Path) -> None:
-    """Copy a file to stdout."""
-    try:
-        sys.stdout.buffer.write(path.read_bytes())
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        discard_output(sys.stdout)
-        raise UserError(f"stdout: can't be written ({first_line(error)})") from None
 
 
 def _open_upscaler(arguments: argparse.Namespace, size: Size) -> Upscaler:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import first_line
+from srgan_tf.files import first_line, is_disk_full
 
 
 class WorkerLostError(RuntimeError):
@@ -64,7 +64,7 @@ def translate_errors() -> Iterator[None]:
 
 def _is_full_disk(error: tf.errors.OpError | OSError) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return is_disk_full(error)
     return os.strerror(errno.ENOSPC) in error.message
 
 

@@ -279,11 +279,20 @@ def test_from_stdin_to_stdout(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
 def test_a_full_disk_behind_stdout(tmp_path):
     source = photo(tmp_path / "a.png")
-    command = [*PROGRAM, "upscale", source, "-o", "-", "--model", "srgan-mobile"]
-    with Path("/dev/full").open("wb") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert run.returncode == 2
-    assert run.stderr == "error: stdout: can't be written (No space left on device)\n"
+    message = "stdout or a temporary file: can't be written (No space left on device)"
+    prints = """
+import argparse
+from srgan_tf.cli import common
+common.run(argparse.ArgumentParser(), [], lambda arguments: print("Done"))
+"""
+    for command in (
+        [*PROGRAM, "upscale", source, "-o", "-", "--model", "srgan-mobile"],
+        [sys.executable, "-c", prints],
+    ):
+        with Path("/dev/full").open("wb") as full:
+            run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert run.returncode == 2
+        assert run.stderr.endswith(f"error: {message}\n") and "Traceback" not in run.stderr
 
 
 def test_results_in_a_format_that_cannot_be_written(srgan, tmp_path):
