@@ -408,7 +408,7 @@ class Config(_Section):
     """A phase of adversarial training, or a list of them."""
     checkpoint_every: int = Field(500, ge=1)
     """Number of steps between checkpoints."""
-    checkpoints_kept: int = Field(3, ge=1)
+    checkpoints_kept: int = Field(3, ge=2)
     """Number of checkpoints kept, the newest."""
     validate_every: int = Field(500, ge=1)
     """Number of steps between validations."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
 BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
 """Weights of R, G and B in Y of BT.601, to which `BLACK` is added."""
 BLACK = 16.0
+_MOST_DB = 100.0
 
 
 def luma(images: np.ndarray, border: int = 0) -> np.ndarray:
@@ -39,6 +41,11 @@ def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> np.ndarray:
     mse = np.mean((luma(a, border) - luma(b, border)) ** 2, axis=(-2, -1))
     with np.errstate(divide="ignore"):
         return 10.0 * np.log10(255.0**2 / mse)
+
+
+def mean_psnr(values: Iterable[np.ndarray | float]) -> float:
+    """Return the mean of PSNR in dB, each value at most 100: equal images have an infinite one."""
+    return float(np.mean([min(float(value), _MOST_DB) for value in values]))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> np.ndarray:

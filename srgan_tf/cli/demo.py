@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow
+from srgan_tf.cli.common import import_tensorflow, to_path
 from srgan_tf.errors import UserError
 
 
@@ -35,7 +35,7 @@ them it uses one. WebGPU needs HTTPS.""",
         "srgan-mobile-photo, the larger generators for photos, and two for clean pictures)",
     )
     parser.add_argument(
-        "--export", type=Path, metavar="DIR", help="write the page to DIR instead of serving it"
+        "--export", type=to_path, metavar="DIR", help="write the page to DIR instead of serving it"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"

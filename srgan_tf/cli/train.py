@@ -83,7 +83,7 @@ With TF_CONFIG set, this process is one of several workers: see docs/multi_worke
     )
     parser.add_argument(
         "--export-step",
-        type=Path,
+        type=to_path,
         metavar="DIR",
         help="do not train, but write the training step for srgan_tf.training.jax_runner, which "
         "trains with JAX and without TensorFlow",
@@ -132,9 +132,11 @@ def _train(arguments: argparse.Namespace) -> int:
     from srgan_tf.training import distribution
     from srgan_tf.training.loop import TrainingDivergedError
     from srgan_tf.training.portable import write_portable_step
-    from srgan_tf.training.run import default_folder, train
+    from srgan_tf.training.run import default_folder, has_checkpoints, train
 
     out = arguments.out or default_folder(config, phases[0].name if len(phases) == 1 else None)
+    if arguments.resume and len(phases) == 1 and has_checkpoints(out / phases[0].name):
+        out /= phases[0].name  # --out is the folder of all phases
     if arguments.export_step is not None:
         if len(phases) > 1:
             names = ", ".join(phase.name for phase in phases)

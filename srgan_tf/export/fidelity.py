@@ -13,7 +13,7 @@ from srgan_tf.data.sources import open_source
 from srgan_tf.errors import UserError
 from srgan_tf.images import to_levels
 from srgan_tf.inference.engine import Engine
-from srgan_tf.metrics import psnr_y
+from srgan_tf.metrics import mean_psnr, psnr_y
 from srgan_tf.resize import bicubic_downscale
 
 # In HR pixels: Set5 fits, and the slowest mode takes a minute.
@@ -196,7 +196,7 @@ def _mean_psnr(
     photos: Sequence[ReferencePhoto], results: Sequence[np.ndarray], scale: int
 ) -> float:
     pairs = zip(photos, results, strict=True)
-    return float(np.mean([psnr_y(result, photo.hr, scale) for photo, result in pairs]))
+    return mean_psnr(psnr_y(result, photo.hr, scale) for photo, result in pairs)
 
 
 def _is_held_out(index: int) -> bool:

@@ -69,11 +69,18 @@ class Checkpoints:
             )
             return False
 
-    def discard(self, step: int) -> None:
-        """Delete the checkpoint of a step, if it exists and is not the only one."""
-        if len(self._manager.checkpoints) > 1:
+    def discard(self, step: int) -> bool:
+        """Delete the checkpoint of a step, if it exists and is not the only one.
+
+        Returns:
+            Whether there is a checkpoint of another step.
+        """
+        paths = find_checkpoints(self.folder)
+        others = [path for path in paths if path.stem != f"step-{step}"]
+        if others:
             for file in self.folder.glob(f"step-{step}.*"):
                 file.unlink(missing_ok=True)
+        return bool(others)
 
     def restore(self) -> bool:
         """Restore the newest readable checkpoint, with a warning on each damaged one.

@@ -9,9 +9,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import tensorflow as tf
 
+from srgan_tf.config import Precision
 from srgan_tf.errors import UserError
 from srgan_tf.files import first_line, is_disk_full
 
@@ -191,6 +193,14 @@ def check_equal(strategy: tf.distribute.Strategy, text: str, name: str) -> None:
 
     if float(gathered()) > 1.0:
         raise UserError(f"the workers have different {name}; give each worker the same ones")
+
+
+def from_chief(strategy: tf.distribute.Strategy, precision: Precision) -> Precision:
+    """Return the chief's precision, which it may have measured, on all workers."""
+    precisions = get_args(Precision)
+    index = tf.Variable(float(precisions.index(precision)))
+    broadcast(strategy, [index])
+    return precisions[int(index.numpy())]
 
 
 def broadcast(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:

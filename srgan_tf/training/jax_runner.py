@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from srgan_tf.data.crops import validation_crops
@@ -31,7 +31,7 @@ from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, files_key, open_store
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line, make_writable_folder, sha256, write_json
-from srgan_tf.metrics import psnr_y
+from srgan_tf.metrics import mean_psnr, psnr_y
 from srgan_tf.training.schedule import learning_rate
 
 PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
@@ -175,7 +175,7 @@ class Training:
 
 
 def open_photos(folder: Path, names: list[str]) -> PhotoStore:
-    """Decode photos to RGB, without applying the EXIF orientation.
+    """Decode photos to upright RGB.
 
     Args:
         folder: of the photos.
@@ -194,7 +194,8 @@ def open_photos(folder: Path, names: list[str]) -> PhotoStore:
     def photos() -> Iterator[tuple[str, np.ndarray | Exception]]:
         for name in names:
             try:
-                pixels = np.asarray(Image.open(folder / name).convert("RGB"))
+                upright = ImageOps.exif_transpose(Image.open(folder / name))
+                pixels = np.asarray(upright.convert("RGB"))
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
                 raise UserError(
                     f"{folder / name}: can't be read ({first_line(error)}); replace it with the "
@@ -370,7 +371,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"Training on {training.device.device_kind}; compiling took {compiled:.0f} s", flush=True)
     # Closed also after an error, as the processes that load batches would be left otherwise.
     with closing(batches), tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
-        first = time.monotonic()
+        first, saved = time.monotonic(), training.step
         for lr, hr in batches:
             logs = training.update(lr, hr)
             bar.update(1)
@@ -389,28 +390,49 @@ def run(arguments: argparse.Namespace) -> None:
                 first = time.monotonic()
             over = arguments.minutes and time.monotonic() - started > 60 * arguments.minutes
             ends = bool(step >= training.section.steps or over or stop)
-            if ends or step % config.validate_every == 0:
+            saves = ends or step % config.checkpoint_every == 0
+            validates = ends or step % config.validate_every == 0
+            # A step's losses are those of the state before it, as in `srgan_tf.training.loop`.
+            if saves or validates or step == saved + 1:
                 row = dict(zip(plan["step"]["logs"], map(float, logs), strict=True))
-                row = {"step": step, **row}
-                row["psnr"] = validation_psnr(training, pairs)
+                check_finite(row, step, out)
+            if validates:
+                row = {"step": step, **row, "psnr": validation_psnr(training, pairs)}
                 rows.append(row)
                 print(json.dumps({k: round(v, 5) for k, v in row.items()}), flush=True)
-                if bad := [name for name, value in row.items() if not np.isfinite(value)]:
-                    raise SystemExit(
-                        f"error: step {step}: {', '.join(bad)} is not finite; training stopped. "
-                        f"Earlier checkpoints are in {out / 'checkpoints'}"
-                    )
-            if ends or step % config.checkpoint_every == 0:
+            if saves:
+                saved = step
                 save(training, out, average_only=ends and arguments.average_only)
                 _write_history(training, out, rows, time.monotonic() - started, ends)
             if ends:
                 break
 
 
+def check_finite(logs: dict[str, float], step: int, out: Path) -> None:
+    """Stop if a log of step number `step`, from 1, is not finite.
+
+    A checkpoint of the state before the step is deleted if a loss is not finite, as that state is
+    bad.
+
+    Raises:
+        SystemExit: a log is not finite.
+    """
+    bad = [name for name, value in logs.items() if not np.isfinite(value)]
+    if not bad:
+        return
+    if any("norm" not in name for name in bad):
+        (out / "checkpoints" / f"step-{step - 1}.npz").unlink(missing_ok=True)
+    left = checkpoints(out)
+    raise SystemExit(
+        f"error: step {step}: {', '.join(bad)} is not finite; training stopped. "
+        + (f"The last good state is {left[-1]}" if left else "No state was saved before it")
+    )
+
+
 def validation_psnr(training: Training, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """Return the mean PSNR on Y of the moving average on (lr, hr) pairs, in dB."""
     border = training.config.generator.scale
-    return float(np.mean([psnr_y(hr, training.enlarge(lr[None])[0], border) for lr, hr in pairs]))
+    return mean_psnr(psnr_y(hr, training.enlarge(lr[None])[0], border) for lr, hr in pairs)
 
 
 def _write_history(training: Training, out: Path, rows: list, seconds: float, ended: bool) -> None:

@@ -18,7 +18,7 @@ from srgan_tf.training.validation import Validation
 
 
 class TrainingDivergedError(RuntimeError):
-    """A loss or gradient was not finite; the newest checkpoint has a good state."""
+    """A loss or gradient was not finite."""
 
 
 class StopOnSignal:
@@ -144,12 +144,15 @@ def check_finite(logs: dict[str, float], step: int, checkpoints: Checkpoints) ->
     bad = [name for name, value in logs.items() if not math.isfinite(value)]
     if not bad:
         return
-    if any("norm" not in name for name in bad):
-        # A step's losses are those of the state before it: the checkpoint of that state is bad.
-        checkpoints.discard(step - 1)
+    advice = (
+        f"The last good state is in {checkpoints.folder}: continue from it with --resume and a "
+        "lower learning rate"
+    )
+    # A step's losses are those of the state before it: the checkpoint of that state is bad.
+    if any("norm" not in name for name in bad) and not checkpoints.discard(step - 1):
+        advice = f"No good state is left in {checkpoints.folder}: start again with another --out"
     raise TrainingDivergedError(
-        f"step {step}: {', '.join(bad)} is not finite; training stopped. The last good state is in "
-        f"{checkpoints.folder}: continue from it with --resume and a lower learning rate"
+        f"step {step}: {', '.join(bad)} is not finite; training stopped. {advice}"
     )
 
 

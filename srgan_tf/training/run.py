@@ -40,6 +40,7 @@ from srgan_tf.training.distribution import (
     check_equal,
     create_strategy,
     describe_devices,
+    from_chief,
     is_chief,
 )
 from srgan_tf.training.history import HISTORY_FILE, ancestry, read_card, read_history
@@ -240,6 +241,17 @@ def open_run(
     The run folder is locked against other trainings until the block ends. Arguments and errors are
     those of `train_phase`.
     """
+    with _lock(folder) if is_chief() else nullcontext():
+        yield _prepare(config, phase, folder, start, strategy)
+
+
+def _prepare(
+    config: Config,
+    phase: Phase,
+    folder: Path,
+    start: str | None,
+    strategy: tf.distribute.Strategy,
+) -> Run:
     chief = is_chief()
     resumed = chief and has_checkpoints(folder)
     weights = find_generator(start) if chief and not resumed and start is not None else None
@@ -264,12 +276,12 @@ def open_run(
     own = None
     if resumed and (folder / CONFIG_FILE).exists():
         own = read_config(folder / CONFIG_FILE)
-        if own.generator != config.generator:
-            raise UserError(
-                f"{folder}: the run's generator is {own.generator.model_dump()}, not "
-                f"{config.generator.model_dump()}; start a new run with another --out"
-            )
     config = resolve_precision(config, own)
+    if own is not None:
+        _check_same_models(own, config, phase.name, folder)
+    config = config.model_copy(update={"precision": from_chief(strategy, config.precision)})
+    recipe = config.model_dump_json(exclude={"data": {"source"}, "vgg": True})
+    check_equal(strategy, recipe, "recipes (--config, --set)")
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise UserError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of the number of "
@@ -278,36 +290,71 @@ def open_run(
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
         checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, trainer, config.checkpoints_kept)
-    with _lock(folder) if chief else nullcontext():
-        if resumed and checkpoints.restore():
-            print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
-            if checkpoints.average_only and checkpoints.step < phase.section.steps:
-                raise UserError(
-                    f"{folder}: a run with --average-only can be finished, with "
-                    f"--steps {checkpoints.step}, but not continued"
-                )
-        elif chief:
-            write_json(folder / HISTORY_FILE, history)
-            checkpoints.save()
-        broadcast(strategy, checkpoints.state.values())
-        if chief:
-            write_config(config, folder / CONFIG_FILE)
-        yield Run(
-            config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
-        )
+    if resumed and checkpoints.restore():
+        print(f"Resumed from step {checkpoints.step}", file=sys.stderr)
+        if checkpoints.average_only and checkpoints.step < phase.section.steps:
+            raise UserError(
+                f"{folder}: a run with --average-only can be finished, with "
+                f"--steps {checkpoints.step}, but not continued"
+            )
+    elif chief:
+        write_json(folder / HISTORY_FILE, history)
+        checkpoints.save()
+    broadcast(strategy, checkpoints.state.values())
+    if chief:
+        write_config(config, folder / CONFIG_FILE)
+    return Run(
+        config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
+    )
+
+
+def _check_same_models(own: Config, config: Config, phase: str, folder: Path) -> None:
+    """Raise UserError if a resumed run's checkpoints don't fit the recipe.
+
+    Args:
+        own: the run's recipe.
+        config: the recipe to continue with.
+        phase: the run's.
+        folder: the run folder.
+    """
+
+    def models(recipe: Config) -> dict[str, Any]:
+        found: dict[str, Any] = {"generator": recipe.generator.model_dump()}
+        for each in recipe.phases():
+            if each.name == phase and isinstance(each.section, GanConfig):
+                found[f"{phase}.discriminator"] = each.section.discriminator.model_dump()
+        return found
+
+    before, now = models(own), models(config)
+    if "mixed_float16" in (own.precision, config.precision):  # it has a loss scale to restore
+        before["precision"], now["precision"] = own.precision, config.precision
+    for key in before.keys() & now.keys():
+        if before[key] != now[key]:
+            raise UserError(
+                f"{folder}: the run's {key} is {before[key]}, not {now[key]}; start a new run with "
+                "another --out"
+            )
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Create a run folder if needed, and lock it against other trainings.
 
+    A new folder that the block leaves empty is removed.
+
     Raises:
         UserError: the folder can't be written to, or is locked.
     """
+    file, is_new = folder / LOCK_FILE, not folder.exists()
     make_writable_folder(folder)
     try:
-        with FileLock(folder / LOCK_FILE, blocking=False):
-            yield
+        with FileLock(file, blocking=False):
+            try:
+                yield
+            finally:
+                if is_new and list(folder.iterdir()) == [file]:
+                    file.unlink()
+                    folder.rmdir()
     except Timeout:
         raise UserError(
             f"{folder}: another training uses this folder; stop it first, or give another --out"

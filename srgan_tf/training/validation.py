@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.images import to_levels, write_image
-from srgan_tf.metrics import psnr_y, ssim_y
+from srgan_tf.metrics import mean_psnr, psnr_y, ssim_y
 from srgan_tf.resize import bicubic_upscale
 
 
@@ -44,7 +44,7 @@ class Validation:
             if index == 0:
                 bicubic = bicubic_upscale(to_levels(lr.numpy()), self.scale)
                 row = np.concatenate([bicubic, sr, hr], axis=2)
-        self.scores = {"psnr": float(np.mean(psnr)), "ssim": float(np.mean(ssim))}
+        self.scores = {"psnr": mean_psnr(psnr), "ssim": float(np.mean(ssim))}
         write_image(self.picture, row[0])
         with self.writer.as_default(step):
             tf.summary.scalar("validation/psnr", self.scores["psnr"])

@@ -241,6 +241,10 @@ def test_a_stopped_stage_is_continued_by_its_message(train, tmp_path):
     _, err = finish(process, 130)
     assert f"continue with --resume --stage gan --out {out}" in err
 
+    words = ["--config", path, "--stage", "gan-1", "--resume", "--out", out]  # not out/gan-1
+    code, _, err = train(*words, "--set", "gan.discriminator.filters=4")
+    assert code == 2 and f"{out}/gan-1: the run's gan-1.discriminator is" in err
+
 
 def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_path):
     out = tmp_path / "run"
@@ -248,6 +252,8 @@ def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_pat
     assert train(*words, "--steps", 1)[0] == 0
     code, _, err = train(*words, "--resume", "--set", "generator.filters=16")
     assert code == 2 and "the run's generator is" in err and "'filters': 16" in err
+    code, _, err = train(*words, "--resume", "--set", "precision=mixed_float16")
+    assert code == 2 and "the run's precision is float32, not mixed_float16" in err
 
     state = final_state(out)
     names = {name.partition("/.")[0]: name for name in state}

@@ -1,5 +1,7 @@
 """`python train.py` with several workers, as processes on this machine."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +16,8 @@ from test_train import (
     wait_for_checkpoint,
     write_recipe,
 )
+
+from srgan_tf.cli.train import _free_port
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +44,22 @@ def test_two_workers_give_the_weights_of_one(recipe, tmp_path):
         assert out.count("Done:") == 1
     for stage in ("pretrain", "gan"):
         assert_same_weights(tmp_path / "2" / stage, tmp_path / "1" / stage)
+
+
+def test_workers_with_different_recipes_are_told_so(recipe, tmp_path):
+    with contextlib.ExitStack() as sockets:
+        addresses = [f"localhost:{_free_port(sockets)}" for _ in range(2)]
+    processes = []
+    for index, steps in enumerate((8, 9)):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = COMPARABLE | {"TF_CONFIG": json.dumps(task)}
+        words = ["--config", recipe, "--stage", "pretrain", "--out", tmp_path / "run"]
+        words += ["--set", "precision=auto", "--steps", steps]
+        processes.append(start(["train.py"], *words, env=environment))
+    for process in processes:
+        _, err = finish(process, 2)
+        assert "the workers have different recipes (--config, --set)" in err
+    assert not (tmp_path / "run").exists()
 
 
 def workers_of(process):

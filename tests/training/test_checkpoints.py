@@ -9,7 +9,7 @@ from srgan_tf.config import PretrainConfig
 from srgan_tf.errors import UserError
 from srgan_tf.losses import ContentLosses
 from srgan_tf.models import SRResNet
-from srgan_tf.training.checkpoints import Checkpoints
+from srgan_tf.training.checkpoints import Checkpoints, find_checkpoints
 from srgan_tf.training.loop import TrainingDivergedError, check_finite
 from srgan_tf.training.run import has_checkpoints
 from srgan_tf.training.trainers import Pretrainer
@@ -191,5 +191,11 @@ def test_divergence_leaves_the_last_good_state_as_the_newest(trainer, tmp_path, 
 def test_the_only_checkpoint_is_never_discarded(trainer, tmp_path):
     checkpoints = Checkpoints(tmp_path, trainer, keep=1)
     checkpoints.save()
-    checkpoints.discard(checkpoints.step)
+    assert not checkpoints.discard(checkpoints.step)
     assert checkpoints.restore()
+    earlier = tmp_path / "step-0.npz"  # the runner's
+    np.savez(earlier)
+    advance(trainer, 1)
+    checkpoints.save()
+    assert checkpoints.discard(checkpoints.step)
+    assert find_checkpoints(tmp_path) == [earlier]

@@ -104,7 +104,7 @@ class FakeTraining:
                 "name": "fake",
                 "generator": {"scale": 4},
                 "data": {"batch_size": 1},
-                "pretrain": {"steps": 2},
+                "pretrain": {"steps": 3},
                 "validate_every": 1,
                 "checkpoint_every": 1,
             },
@@ -129,14 +129,17 @@ class FakeTraining:
 
     def update(self, lr, hr):
         self.step += 1
-        return [0.0 if lr else np.nan]
+        return [np.nan if self.step > lr else 0.0]
 
 
 @pytest.fixture
 def train(monkeypatch, tmp_path):
-    """Run the runner without JAX and photos; return what happened to the batches."""
+    """Run the runner without JAX and photos; return what happened to the batches.
 
-    def run(out, lr=1, after=None, start_from=None):
+    The loss of the step after number `lr` is not finite.
+    """
+
+    def run(out, lr=9, after=None, start_from=None):
         events = []
 
         def load_batches(*_):
@@ -179,10 +182,24 @@ def train(monkeypatch, tmp_path):
 
 
 def test_a_run_ends_without_leaving_processes(train, tmp_path):
-    assert train(tmp_path / "run") == ["batch", "batch", "closed"]  # no exit with an open pool
+    assert train(tmp_path / "run") == [
+        "batch",
+        "batch",
+        "batch",
+        "closed",
+    ]  # no exit with an open pool
     assert json.loads((tmp_path / "run" / "history.json").read_text())["ended"]
     *events, error = train(tmp_path / "diverged", lr=0)
     assert events == ["batch", "closed"] and "loss is not finite" in error
+
+
+def test_a_state_that_is_not_finite_is_deleted(train, tmp_path):
+    for good, left in ((1, []), (2, ["step-1.npz"])):
+        out = tmp_path / f"{good}"
+        *_, error = train(out, lr=good)
+        assert f"step {good + 1}: loss is not finite" in error
+        assert ("step-1.npz" in error) == bool(left)
+        assert [path.name for path in (out / "checkpoints").iterdir()] == left
 
 
 @pytest.mark.parametrize("name", ["step-6.npz", "step-6.index"])

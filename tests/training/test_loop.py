@@ -68,6 +68,7 @@ class Steps:
 
     def discard(self, step):
         self.discarded.append(step)
+        return True
 
     def measure(self, step):
         self.measured.append(step)
@@ -106,6 +107,13 @@ def test_no_state_that_is_not_finite_is_kept(monkeypatch, bad_from, saved):
         steps.run(monkeypatch)
     assert steps.saved == saved
     assert (6 in steps.discarded) == (bad_from == 7)
+
+
+def test_a_run_without_a_good_state_says_so(monkeypatch):
+    steps = Steps(bad_from=1)
+    monkeypatch.setattr(steps, "discard", lambda step: False)
+    with pytest.raises(TrainingDivergedError, match="No good state is left in runs"):
+        steps.run(monkeypatch)
 
 
 def test_a_signal_stops_after_the_step_and_saves(monkeypatch):
