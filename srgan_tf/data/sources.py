@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
+import os
 import warnings
 from pathlib import Path
 
@@ -71,7 +73,13 @@ def _read_files(root: Path, files: list[Path]):
 
 
 def _files_source(name: str, root: Path, files: list[Path]) -> PhotoSource:
-    return PhotoSource(name, files_key(root, files), len(files), lambda: _read_files(root, files))
+    key = files_key(root, files)
+    # So that photos which could not be read are tried again once that may have changed.
+    if any(path.suffix.lower() in (".heic", ".heif") for path in files):
+        key += f"\0pillow-heif {importlib.util.find_spec('pillow_heif') is not None}"
+    if unreadable := [path for path in files if not os.access(path, os.R_OK)]:
+        key += f"\0unreadable {files_key(root, unreadable)}"
+    return PhotoSource(name, key, len(files), lambda: _read_files(root, files))
 
 
 def _open_folder(name: str) -> PhotoSource:

@@ -1,5 +1,6 @@
 """Photos from folders, scikit-image's samples and tensorflow-datasets."""
 
+import importlib.util
 import os
 import uuid
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_a_tilde_is_expanded(tmp_path, monkeypatch):
     save(tmp_path / "photos" / "a.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_source("~/photos").count == 1
+
+
+def test_photos_are_tried_again_once_they_may_be_readable(tmp_path, monkeypatch):
+    save(tmp_path / "a.png")
+    before = open_source(str(tmp_path)).cache_key
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert open_source(str(tmp_path)).cache_key != before
+    monkeypatch.undo()
+    (tmp_path / "b.heic").touch()
+    keys = set()
+    for spec in (None, object()):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
+        keys.add(open_source(str(tmp_path)).cache_key)
+    assert len(keys) == 2
 
 
 def test_a_broken_file_yields_its_error_and_the_others_are_read(tmp_path):
