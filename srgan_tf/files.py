@@ -204,10 +204,10 @@ def sha256(path: Path) -> str:
 
 
 class TensorFlowPath:
-    """A path to a folder without glob characters, which TensorFlow would expand.
+    """A path to a folder without glob characters, which TensorFlow would expand, or backslashes.
 
     Args:
-        folder: created if needed; a path with one of `[ ] * ?` is replaced by a link.
+        folder: created if needed; a path with one of `[ ] * ? \\` is replaced by a link.
 
     Attributes:
         path: the path to pass to TensorFlow, valid while this object lives.

@@ -45,7 +45,7 @@ def psnr_y(a: np.ndarray, b: np.ndarray, border: int) -> np.ndarray:
 
 def mean_psnr(values: Iterable[np.ndarray | float]) -> float:
     """Return the mean of PSNR in dB, each value at most 100: equal images have an infinite one."""
-    return float(np.mean([min(float(value), _MOST_DB) for value in values]))
+    return float(np.mean([np.minimum(value, _MOST_DB) for value in values]))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray, border: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan_tf.metrics import luma, psnr_y, ssim_y
+from srgan_tf.metrics import luma, mean_psnr, psnr_y, ssim_y
 
 
 def noisy_pair(noise: float, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +85,8 @@ def test_ssim_refuses_images_smaller_than_its_window():
     assert ssim_y(a[:, :19], a[:, :19], 4).shape == (2,)
     with pytest.raises(ValueError, match="at least 19 pixels"):
         ssim_y(a[:, :18], a[:, :18], 4)
+
+
+def test_equal_images_do_not_make_a_mean_infinite():
+    assert mean_psnr([np.array([30.0]), np.array([32.0])]) == 31.0
+    assert mean_psnr([30.0, np.inf]) == 65.0

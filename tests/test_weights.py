@@ -18,6 +18,7 @@ from srgan_tf.weights import (
     GENERATOR_FILE,
     find_generator,
     find_litert,
+    generator_title,
     load_generator,
     released,
 )
@@ -51,6 +52,19 @@ def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
     generator.save(file)
     (tmp_path / CARD_FILE).write_text("{}")
     assert find_generator(file) == find_generator(str(tmp_path)) == file
+
+
+def test_titles(release, tmp_path, generator):
+    assert generator_title("srresnet-mse") == "srresnet-mse"
+    files = {"a/b.keras": "b", "runs/mine/gan-2/generator.keras": "mine-gan-2"}
+    files |= {"runs/gan/pretrain/generator.keras": "gan-pretrain", "own/generator.keras": "own"}
+    for name, title in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        generator.save(file)
+        assert generator_title(file) == title
+        if file.name == GENERATOR_FILE:
+            assert generator_title(str(file.parent)) == title
 
 
 def test_the_error_of_a_missing_name_suggests_the_nearest(release):

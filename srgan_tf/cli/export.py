@@ -129,12 +129,13 @@ def _export(arguments: argparse.Namespace) -> int:
         require_litert()
     generator = weights.load_generator(arguments.weights)
     require_exportable(generator)
-    name = _name(arguments.weights, weights.released())
+    name = weights.generator_title(arguments.weights)
     out = arguments.out or Path("exports") / name
 
     calibration = []
     calibrated = not set(modes).isdisjoint(tflite.CALIBRATED)
-    held_out = calibrated and arguments.photos == arguments.calibration
+    sources = {Path(source).resolve() for source in (arguments.photos, arguments.calibration)}
+    held_out = calibrated and len(sources) == 1
     if calibrated:
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
     engine = KerasEngine(generator)
@@ -241,16 +242,6 @@ def _tolerances(texts: list[str], defaults: dict) -> dict:
                 f"{', '.join(tolerances)}"
             ) from None
     return tolerances
-
-
-def _name(source: str, released: list[str]) -> str:
-    """Return the released name, the file's stem, or RUN-STAGE for a run folder runs/RUN/STAGE."""
-    if source in released:
-        return source
-    path = Path(source).resolve()
-    if path.is_file():
-        return path.stem if path.stem != "generator" else _name(str(path.parent), [])
-    return f"{path.parent.name}-{path.name}" if path.name in ("pretrain", "gan") else path.name
 
 
 def _size_in_bytes(path: Path) -> int:

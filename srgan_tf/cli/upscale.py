@@ -166,6 +166,8 @@ def _plan_piped(inputs: list[Path], out: Path, options: Output, scratch: Path) -
     if len(inputs) > 1:
         raise UserError("- is for one photo, on stdin or stdout: give one input")
     (source,) = inputs
+    if out != _PIPE:
+        _check_name(out, options)
     if source == _PIPE:
         if out != _PIPE and out.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(f"{out}: a photo on stdin has no name: give a file name as OUT")
@@ -183,6 +185,14 @@ def _plan_piped(inputs: list[Path], out: Path, options: Output, scratch: Path) -
         return source, out
     suffix = source.suffix.lower() if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
     return source, scratch / options.name(f"stdout{suffix}")
+
+
+def _check_name(out: Path, options: Output) -> None:
+    """Raise UserError if a result's file name contradicts the options."""
+    if options.suffix:
+        raise UserError(f"--suffix is for results in a folder, but {out} is a file: give a folder")
+    if options.name(out.name) != out.name:
+        raise UserError(f"{out}: the file's extension does not match --format {options.format}")
 
 
 def _plan(
@@ -204,8 +214,7 @@ def _plan(
     if out.suffix.lower() in IMAGE_SUFFIXES and not out_is_folder:
         if len(inputs) > 1 or folders[inputs[0]]:
             raise UserError(f"{out}: a file for several results; give a folder as OUT")
-        if options.name(out.name) != out.name:
-            raise UserError(f"{out}: the suffix does not match --format {options.format}")
+        _check_name(out, options)
         jobs = [(inputs[0], out)]
     elif out_is_folder is False or (
         out.suffix.lower() in (*READ_SUFFIXES, ".gif") and not out_is_folder

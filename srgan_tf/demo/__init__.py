@@ -57,7 +57,7 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
 
 def _write_model(folder: Path, name: str, cache: Path) -> dict:
     """Export a generator, unless it is cached, and return its entry in models.json."""
-    from srgan_tf.weights import find_generator
+    from srgan_tf.weights import find_generator, generator_title
 
     weights = find_generator(name)
     digest = sha256(weights)[:16]
@@ -66,7 +66,7 @@ def _write_model(folder: Path, name: str, cache: Path) -> dict:
     if not entry.is_file():
         _export(name, weights, cached)
     model = json.loads(entry.read_text(encoding="utf-8"))
-    title = weights.parent.name if weights.stem == "generator" else weights.stem
+    title = generator_title(name)
     files = {}
     for accelerator, mode in MODES.items():
         # A file's name changes with its content, so that browsers may cache it.

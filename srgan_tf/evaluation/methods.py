@@ -18,6 +18,7 @@ from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
+from srgan_tf.inference.engine import saved_model_folder
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import own_generator, released, released_generator
@@ -58,8 +59,8 @@ class Method(ABC):
         note: a remark for the report; may be empty.
     """
 
-    def __init__(self, name: str, label: str | None = None):
-        self.name, self.label = name, label or LABELS.get(name, name)
+    def __init__(self, name: str):
+        self.name, self.label = name, LABELS.get(name, name)
         self.note = ""
 
     @property
@@ -149,7 +150,10 @@ class Model(Method):
         with self._opening:
             if self._upscaler is None:
                 with suppress_native_output():
-                    self._upscaler = Upscaler(self.weights, engine="tensorflow")
+                    # Released names are evaluated as Keras models.
+                    is_litert = self.weights.suffix == ".tflite"
+                    engine = "litert" if is_litert else "tensorflow"
+                    self._upscaler = Upscaler(self.weights, engine=engine)
             return self._upscaler
 
     def cache_key(self, image):
@@ -280,8 +284,6 @@ def _open_path(name: str, path: Path) -> Method:
         raise UserError(f"{name}: this name is taken; use another in NAME=PATH")
     if not path.exists():
         raise UserError(f"{name}: {path}: no such model or folder of results")
-    if weights := own_generator(path):
-        return Model(name, weights)
-    if any(path.glob("saved_model.pb")) or any(path.glob("*/saved_model.pb")):
-        return Model(name, path)
+    if model := own_generator(path) or saved_model_folder(path):
+        return Model(name, model)
     return Folder(name, path)

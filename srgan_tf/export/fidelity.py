@@ -21,7 +21,9 @@ _MAX_SIDE = 512
 # In LR pixels.
 _MIN_SIDE = 8
 _CALIBRATION_SIDE = 192
+_CALIBRATION_CROPS = 24
 _CALIBRATION_BATCH = 8
+_CALIBRATION_CENTRE = 1024  # in HR pixels
 _PANEL = 160
 _MAGNIFY = 16
 
@@ -78,27 +80,34 @@ class ReferencePhoto:
     reference: np.ndarray
 
 
-def calibration_photos(
-    source: str, scale: int, held_out: bool, count: int = 24
-) -> list[np.ndarray]:
-    """Return batches of LR crops, float32 [N, h, w, 3] in [0, 1], taken evenly from all photos.
+def calibration_photos(source: str, scale: int, held_out: bool) -> list[np.ndarray]:
+    """Return 24 LR crops from 12 to 24 photos at equal distances, or all if there are fewer.
 
     Args:
         source: see `srgan_tf.data.sources.open_source`.
         scale: ratio of HR's side to LR's.
         held_out: exclude the photos that `reference_photos(..., held_out=True)` returns.
-        count: number of crops.
+
+    Returns:
+        Batches, float32 [N, h, w, 3] in [0, 1].
 
     Raises:
         UserError: no such source, or no photo is large enough.
     """
-    photos = [
+    usable = (
         hr
         for index, (_, hr) in enumerate(open_source(source).photos())
         if isinstance(hr, np.ndarray)
         and min(hr.shape[:2]) >= _CALIBRATION_SIDE
         and not (held_out and _is_held_out(index))
-    ]
+    )
+    photos: list[np.ndarray] = []
+    stride = 1
+    for index, hr in enumerate(usable):
+        if index % stride == 0:
+            photos.append(central_crop(hr, (_CALIBRATION_CENTRE,) * 2).copy())
+        if len(photos) > _CALIBRATION_CROPS:
+            photos, stride = photos[::2], 2 * stride
     if not photos:
         raise UserError(
             f"{source}: no photo of at least {_CALIBRATION_SIDE}×{_CALIBRATION_SIDE} pixels to "
@@ -106,12 +115,12 @@ def calibration_photos(
         )
     rng = np.random.default_rng(0)
     crops = []
-    for index in range(count):
+    for index in range(_CALIBRATION_CROPS):
         hr = photos[index % len(photos)]
         top, left = (int(rng.integers(side - _CALIBRATION_SIDE + 1)) for side in hr.shape[:2])
         crops.append(hr[top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE])
     lr = bicubic_downscale(np.stack(crops), scale) / np.float32(255)
-    return [lr[start : start + _CALIBRATION_BATCH] for start in range(0, count, _CALIBRATION_BATCH)]
+    return list(lr.reshape(-1, _CALIBRATION_BATCH, *lr.shape[1:]))
 
 
 def reference_photos(
@@ -206,7 +215,7 @@ def _is_held_out(index: int) -> bool:
 def _centre(hr: np.ndarray, scale: int, size: tuple[int, int] | None) -> np.ndarray | None:
     """Return a photo's centre, of `size` times the scale if given; None if it is too small."""
     wanted = (scale * size[0], scale * size[1]) if size else (_MAX_SIDE, _MAX_SIDE)
-    centre = central_crop(hr, wanted, scale)
+    centre = central_crop(hr, wanted, scale).copy()  # so that the photo is not kept
     smallest = wanted if size else (scale * _MIN_SIDE,) * 2
     large = all(side >= least for side, least in zip(centre.shape, smallest, strict=False))
     return centre if large else None

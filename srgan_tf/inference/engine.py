@@ -80,7 +80,7 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
         if engine == "tensorflow":
             raise UserError(f"{model}: a .tflite model runs on LiteRT, not on TensorFlow")
         return _litert(path)
-    folder = _saved_model_folder(path)
+    folder = saved_model_folder(path)
     if folder is None and engine != "tensorflow" and precision == "float32":
         released = find_litert(model)
         wants_tensorflow = engine == "auto" and (tile_batch_size > 1 or _tensorflow_has_gpu())
@@ -168,7 +168,7 @@ def _tensorflow_has_gpu() -> bool:
     return gpu and not hidden and importlib.util.find_spec("tensorflow") is not None
 
 
-def _saved_model_folder(path: Path) -> Path | None:
+def saved_model_folder(path: Path) -> Path | None:
     """Return a SavedModel's folder: the path or its subfolder of the highest version, or None."""
     try:
         if (path / "saved_model.pb").is_file():

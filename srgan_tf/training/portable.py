@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from srgan_tf.config import Config, Phase, write_config
+from srgan_tf.config import Config, Phase
 from srgan_tf.data.pipeline import to_pair
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
@@ -29,7 +29,7 @@ from srgan_tf.training.jax_runner import (
     VALIDATION_FILE,
     draw_uniform,
 )
-from srgan_tf.training.run import CONFIG_FILE, build_trainer, find_start
+from srgan_tf.training.run import build_trainer, find_start
 from srgan_tf.weights import find_generator
 
 DRAWN_SIZE = 100_000
@@ -90,7 +90,6 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     arrays, descriptions = _compress_values(variables, draws)
     with atomic_write(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    write_config(config, folder / CONFIG_FILE)
     plan = {
         "phase": phase.name,
         "stage": phase.stage,

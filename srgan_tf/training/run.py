@@ -376,7 +376,8 @@ def train_remaining(run: Run, validation: Validation | None) -> None:
     def save() -> None:
         if validation is None:
             return
-        run.checkpoints.save()
+        if not run.checkpoints.save():
+            return
         session = {
             "device": describe_devices(run.strategy),
             "first_step": first,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,23 @@ def own_generator(path: str | Path) -> Path | None:
     return next(
         (file for file in (Path(path) / GENERATOR_FILE, Path(path)) if file.is_file()), None
     )
+
+
+def generator_title(name: str | Path) -> str:
+    """Return a name for a generator's exports.
+
+    Returns:
+        The released name; a file's stem; the name of a run folder, RUN-PHASE for runs/RUN/PHASE.
+    """
+    file = own_generator(name)
+    if file is None:
+        return str(name)
+    file = file.resolve()
+    if file.name != GENERATOR_FILE:
+        return file.stem
+    folder = file.parent
+    is_phase = re.fullmatch(r"(pretrain|gan)(-\d+)?", folder.name)
+    return f"{folder.parent.name}-{folder.name}" if is_phase else folder.name
 
 
 def load_generator(name: str | Path, precision: str = "float32") -> Generator:

@@ -134,14 +134,3 @@ def test_wrong_requests(run, tmp_path, monkeypatch, arguments, words):
     code, _, errors = run(*arguments)
     assert code == 2 and len(errors) == 1 and words in errors[0]
     assert not list(tmp_path.iterdir())
-
-
-def test_names(weights, tmp_path):
-    released = ["srresnet-mse"]
-    run_folder = tmp_path / "runs" / "mine" / "gan"
-    run_folder.mkdir(parents=True)
-    (run_folder / "generator.keras").touch()
-    assert export._name("srresnet-mse", released) == "srresnet-mse"
-    assert export._name(str(weights), released) == "tiny"
-    assert export._name(str(run_folder), released) == "mine-gan"
-    assert export._name(str(run_folder / "generator.keras"), released) == "mine-gan"

@@ -354,6 +354,10 @@ def test_a_format_that_contradicts_a_name(srgan, tmp_path):
     source = photo(tmp_path / "a.png")
     code, lines = srgan(source, "-o", tmp_path / "b.jpg", "--format", "png")
     assert code == 2 and "--format png" in lines[0]
+    code, lines = srgan(source, "-o", tmp_path / "b.png", "--suffix=-x")
+    assert code == 2 and "--suffix is for results in a folder" in lines[0]
+    code, lines = srgan("-", "-o", tmp_path / "b.png", "--format", "jpg")
+    assert code == 2 and "--format jpg" in lines[0]
     photo(tmp_path / "a.jpg")
     code, lines = srgan(source, tmp_path / "a.jpg", "-o", tmp_path / "out", "--format", "webp")
     assert code == 2 and "would both be written" in lines[0]

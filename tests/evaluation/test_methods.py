@@ -14,6 +14,7 @@ from srgan_tf.evaluation.methods import LABELS, Folder, Model, default_methods, 
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.models import SRResNet
 from srgan_tf.resize import bicubic_upscale
+from srgan_tf.weights import released_generator
 
 RNG = np.random.default_rng(0)
 LR = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -66,6 +67,12 @@ def test_a_model_enlarges_and_is_known_by_its_weights(release, image, tmp_path):
     assert isinstance(filed, Model) and filed.name == filed.label == "mine"
     assert named.cache_key(image) == filed.cache_key(image) == named.details["sha256"]
     assert named.enlarge(image, LR, HR).shape == (24, 32, 3)
+
+
+def test_an_exported_model_enlarges(image):
+    path = released_generator("srgan-mobile").with_suffix(".tflite")
+    (model,), _ = open_methods([f"mine={path}"], 4)
+    assert model.enlarge(image, LR, HR).shape == (24, 32, 3)
 
 
 def test_a_name_is_the_release_whatever_the_current_folder_contains(

@@ -1,10 +1,13 @@
 """Comparison of exported models with the Keras model."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from srgan_tf import cli
+from srgan_tf.data.store import PhotoSource
 from srgan_tf.errors import UserError
 from srgan_tf.export import fidelity
 from srgan_tf.export.fidelity import TOLERANCES, ReferencePhoto, Tolerance, compare
@@ -67,6 +70,20 @@ def test_photos_are_held_out_from_calibration(generator, tmp_path):
     levels = {round(float(level) * 255) for batch in calibration for level in batch[:, 0, 0, 0]}
     assert levels == {0, 40, 120, 160}
     assert {batch.shape for batch in calibration} == {(8, 96, 96, 3)}
+
+
+def test_calibration_uses_photos_at_equal_distances(tmp_path, monkeypatch):
+    photos = [np.full((192, 200, 3), level, np.uint8) for level in range(100)]
+    for number in (24, 25, 100):
+        named = [(str(level), photo) for level, photo in enumerate(photos[:number])]
+        source = PhotoSource("photos", "key", number, partial(iter, named))
+        monkeypatch.setattr(fidelity, "open_source", lambda name, source=source: source)
+        batches = fidelity.calibration_photos("photos", 2, held_out=False)
+        levels = np.rint(np.concatenate(batches)[:, 0, 0, 0] * 255).astype(int)
+        assert len(levels) == 24
+        distances = np.diff(np.unique(levels))
+        assert set(distances) == {{24: 1, 25: 2, 100: 8}[number]}
+        assert np.unique(levels)[-1] > number - 9
 
 
 def test_photos_fit_the_scale(generator, tmp_path):

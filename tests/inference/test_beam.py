@@ -19,7 +19,7 @@ from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
 from srgan_tf import Upscaler, images  # noqa: E402
-from srgan_tf.errors import UserError  # noqa: E402
+from srgan_tf.errors import ImageError, UserError  # noqa: E402
 from srgan_tf.files import Output  # noqa: E402
 from srgan_tf.inference.beam import pipeline, storage  # noqa: E402
 from srgan_tf.inference.beam.job import Summary, read_failures, upscale_batch  # noqa: E402
@@ -135,14 +135,15 @@ def test_failures_are_recorded_with_their_reasons(run, tmp_path):
     assert "failures.jsonl" not in files(out) and read_failures(str(out)) == []
 
 
-def test_a_photo_without_memory_for_its_result_fails_alone(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), ImageError("not enough memory in TMPDIR")])
+def test_a_photo_without_memory_for_its_result_fails_alone(run, tmp_path, monkeypatch, error):
     photo(tmp_path / "in" / "large.png", 30, 30)
     photo(tmp_path / "in" / "small.png")
     upscale_all = Upscaler.upscale_all
 
     def limited(self, photos):
         if any(len(pixels) == 30 for pixels in photos):
-            raise MemoryError
+            raise error
         return upscale_all(self, photos)
 
     monkeypatch.setattr(Upscaler, "upscale_all", limited)

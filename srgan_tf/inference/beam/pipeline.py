@@ -96,12 +96,13 @@ class UpscaleHandler(ModelHandler):
     def run_inference(
         self, batch: Sequence[Job], model: _Model, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Job | tuple[Job, str]]:
-        """Return the jobs with their results, or (job, reason) if memory is not enough."""
+        """Return the jobs with their results, or (job, reason) if memory or TMPDIR is too small."""
         try:
             with model.lock:
                 enlarged = model.upscaler.upscale_all([job.photo.pixels for job in batch])
-        except MemoryError:
-            return [(job, OUT_OF_MEMORY) for job in batch]
+        except (MemoryError, ImageError) as error:
+            reason = str(error) if isinstance(error, ImageError) else OUT_OF_MEMORY
+            return [(job, reason) for job in batch]
         return [
             replace(job, photo=replace(job.photo, pixels=pixels))
             for job, pixels in zip(batch, enlarged, strict=True)
