@@ -1,4 +1,4 @@
-"""Files: finding images, names of results, atomic writes, and native output to stderr."""
+"""Files: finding images, names of results, and atomic writes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import json
 import os
 import secrets
 import stat
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,10 +26,6 @@ DEFAULT_QUALITY = 95
 _PARTIAL = ".partial-"
 # "._": AppleDouble files, in which macOS keeps metadata on foreign file systems.
 _NO_IMAGE_PREFIXES = ("._", _PARTIAL)
-
-# A program that prints the suppressed output when its stdin closes: when this process has died.
-_BUFFER = "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"
-_STDERR_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -248,36 +241,3 @@ def make_writable_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{folder}: can't be written to ({first_line(error)})") from None
-
-
-@contextmanager
-def suppress_native_output() -> Iterator[None]:
-    """Suppress the output that native code writes to the process' stderr.
-
-    If the process dies within the block, the output is printed. The output of other threads is
-    suppressed too: for commands, not for library functions.
-    """
-    with _STDERR_LOCK:
-        try:
-            buffer = subprocess.Popen(
-                [sys.executable, "-ISc", _BUFFER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # so that Ctrl-C does not reach it
-            )
-        except OSError:  # no process can be started: let the output through
-            yield
-            return
-        assert buffer.stdin is not None
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        with buffer.stdin:
-            terminal = os.dup(2)
-            os.dup2(buffer.stdin.fileno(), 2)
-            try:
-                yield
-            finally:
-                os.dup2(terminal, 2)
-                os.close(terminal)
-                buffer.kill()
-                buffer.wait()

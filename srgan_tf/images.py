@@ -120,6 +120,25 @@ def read_image(path: Path) -> Photo:
     return Photo(pixels, icc_profile, dpi, metadata, "; ".join(parts.notes))
 
 
+def read_photo(path: Path) -> np.ndarray:
+    """Decode a file to uint8 RGB [H, W, 3], with the EXIF orientation applied.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    return to_rgb(read_image(path).pixels)
+
+
+def to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """Convert uint8 or uint16 [H, W] or [H, W, 1 to 4] to uint8 [H, W, 3], dropping alpha."""
+    if pixels.dtype.itemsize == 2:
+        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+    if pixels.ndim == 2 or pixels.shape[-1] < 3:
+        grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+        return np.stack([grey] * 3, axis=-1)
+    return pixels[..., :3]
+
+
 def has_alpha(pixels: np.ndarray) -> bool:
     """Return whether the last of an image's channels is alpha."""
     return pixels.ndim == 3 and pixels.shape[2] in (2, 4)

@@ -1,14 +1,11 @@
-"""Finding photos, writing files, and messages of native code."""
+"""Finding photos and writing files."""
 
 import os
 import stat
-import subprocess
-import sys
-import threading
+from pathlib import Path
 
 import pytest
 
-from srgan_tf import files
 from srgan_tf.errors import UserError
 from srgan_tf.files import (
     Output,
@@ -62,7 +59,7 @@ def test_the_folder_of_results_is_skipped_by_any_spelling(tmp_path, monkeypatch,
     (tmp_path / "link").symlink_to("in")
     (tmp_path / "in" / "other").symlink_to("out")
     monkeypatch.chdir(tmp_path)
-    assert found(tmp_path / "in", results=files.Path(spelling)) == (["a.png"], [])
+    assert found(tmp_path / "in", results=Path(spelling)) == (["a.png"], [])
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, locked_folders):
@@ -96,7 +93,7 @@ def test_a_file_has_the_umasks_mode_where_chmod_fails(tmp_path, monkeypatch, uma
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chmod", refuse)
-    monkeypatch.setattr(files.Path, "chmod", refuse)
+    monkeypatch.setattr(Path, "chmod", refuse)
     before = os.umask(umask)
     try:
         with atomic_write(tmp_path / "a.txt") as temporary:
@@ -128,33 +125,6 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path):
         assert not folder.exists()
     assert list(folder.parent.rglob("*")) == [folder, folder / "b"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-HOLD = "import os\nfrom srgan_tf.files import suppress_native_output as hold\n"
-
-
-@pytest.mark.parametrize(
-    ("end", "code", "shown"),
-    [("pass", 0, b"after\n"), ("os._exit(3)", 3, b"fatal\n"), ("os.abort()", -6, b"fatal\n")],
-)
-def test_native_output_is_printed_if_the_process_dies(end, code, shown):
-    program = f"{HOLD}with hold():\n  os.write(2, b'fatal\\n')\n  {end}\nos.write(2, b'after\\n')"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    assert (run.returncode, run.stderr) == (code, shown)
-
-
-def test_stderr_is_restored_after_several_threads_suppressed_it(capfd):
-    def hold():
-        with files.suppress_native_output():
-            os.write(2, b"held back\n")
-
-    threads = [threading.Thread(target=hold) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    os.write(2, b"shown\n")
-    assert capfd.readouterr().err == "shown\n"
 
 
 def test_tensorflow_gets_no_glob_characters(tmp_path):

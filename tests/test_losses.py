@@ -11,8 +11,8 @@ from PIL import Image, ImageFilter
 from scipy import signal
 from skimage.metrics import peak_signal_noise_ratio
 
-from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import UserError
+from srgan_tf.images import read_photo
 from srgan_tf.losses import (
     PERCEPTUAL_LAYERS,
     PIXEL_LOSSES,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srgan_tf import resize
-from srgan_tf.data.sources import read_photo
+from srgan_tf.images import read_photo
 from srgan_tf.metrics import psnr_y, ssim_y
 from srgan_tf.resize import (
     bicubic_downscale,

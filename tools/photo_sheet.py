@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from srgan_tf import Upscaler
-from srgan_tf.data.sources import read_photo
 from srgan_tf.files import atomic_write
+from srgan_tf.images import read_photo
 
 GAP, LABEL = 4, 18
 

@@ -1,11 +1,12 @@
-"""Add a finished run's generator to the released weights, with scores on the benchmark sets.
+"""Add a finished run's generator to the released weights, with scores and a LiteRT model.
 
     python tools/release.py RUN_DIR --data DIR
 
 A release of the same name is replaced only by one with a higher PSNR on the same held-out photos,
 or with --replace; the benchmark sets are not used for selection. DIR contains SET/HR/*.png and
 SET/LRx4/*.png. The card gets PSNR and SSIM on Y, without a border of `scale` pixels, of the
-upscaler's PNG files, the training curves and the weights' SHA-256.
+upscaler's PNG files, the training curves and the weights' SHA-256. `srgan upscale` runs the LiteRT
+model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from release_litert import write_litert
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
@@ -133,12 +135,13 @@ def main() -> None:
     strip_folders(card)
     if arguments.note:
         card["note"] = arguments.note
-    card["command"] = "python tools/release.py RUN_DIR --data DIR"
     print(json.dumps(card["scores"], indent=2))
 
     with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
     write_json(card_file, card)
+    if card["recipe"]["generator"]["architecture"] in ("srresnet", "ecbsr"):
+        write_litert(card["name"])
     print(f"Released {target}")
 
 

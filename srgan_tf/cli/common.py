@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import (
-    DEFAULT_QUALITY,
-    FORMATS,
-    Output,
-    first_line,
-    is_disk_full,
-    suppress_native_output,
-)
+from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, first_line, is_disk_full
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
+from srgan_tf.native_output import suppress_native_output
 from srgan_tf.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:

@@ -10,12 +10,8 @@ from pathlib import Path
 from srgan_tf.cli.common import import_tensorflow, path_or_name, to_path
 from srgan_tf.errors import UserError
 from srgan_tf.export import MODES
-from srgan_tf.files import (
-    atomic_write,
-    make_writable_folder,
-    suppress_native_output,
-    write_json,
-)
+from srgan_tf.files import atomic_write, make_writable_folder, write_json
+from srgan_tf.native_output import suppress_native_output
 from srgan_tf.weights import DEFAULT_MODEL
 
 SAVED_MODEL = "saved-model"

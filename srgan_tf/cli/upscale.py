@@ -31,8 +31,8 @@ from srgan_tf.files import (
     first_line,
     is_file,
     is_folder,
-    suppress_native_output,
 )
+from srgan_tf.native_output import suppress_native_output
 
 if TYPE_CHECKING:
     from srgan_tf.inference.size import Size

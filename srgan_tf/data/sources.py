@@ -14,7 +14,7 @@ import numpy as np
 from srgan_tf.data.store import PhotoSource, files_key
 from srgan_tf.errors import UserError
 from srgan_tf.files import READ_SUFFIXES, escape_non_utf8, find_images, first_line, is_folder
-from srgan_tf.images import read_image
+from srgan_tf.images import read_photo, to_rgb
 
 SAMPLES = (
     "astronaut.png",
@@ -42,25 +42,6 @@ def open_source(name: str) -> PhotoSource:
     if name.startswith("tfds:"):
         return _open_tfds(name.removeprefix("tfds:"))
     return _open_folder(name)
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """Decode a file to uint8 RGB [H, W, 3], with the EXIF orientation applied.
-
-    Raises:
-        ImageError: see `srgan_tf.images.read_image`.
-    """
-    return _to_rgb(read_image(path).pixels)
-
-
-def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Convert uint8 or uint16 [H, W] or [H, W, 1 to 4] to uint8 [H, W, 3], dropping alpha."""
-    if pixels.dtype.itemsize == 2:
-        pixels = np.rint(pixels / 257.0).astype(np.uint8)
-    if pixels.ndim == 2 or pixels.shape[-1] < 3:
-        grey = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return np.stack([grey] * 3, axis=-1)
-    return pixels[..., :3]
 
 
 def _read_files(root: Path, files: list[Path]):
@@ -134,7 +115,7 @@ def _open_tfds(name: str) -> PhotoSource:
     def photos():
         dataset = builder.as_dataset(split="train", shuffle_files=False)
         for index, example in enumerate(tfds.as_numpy(dataset)):
-            yield f"{builder.info.full_name}/train/{index}", _to_rgb(example[feature])
+            yield f"{builder.info.full_name}/train/{index}", to_rgb(example[feature])
 
     train = builder.info.splits["train"]
     identity = (builder.data_path, builder.info.full_name, train.num_examples, train.num_bytes)

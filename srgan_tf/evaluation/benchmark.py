@@ -15,13 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from srgan_tf.cache import cache_folder, writable_cache
-from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.methods import Method
 from srgan_tf.evaluation.metrics import METRICS, Metric
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.files import first_line, is_file, write_text
-from srgan_tf.images import write_image
+from srgan_tf.images import read_photo, write_image
 
 # Part of every cache key: increase it when the code changes results.
 _REVISION = 2

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import escape_non_utf8, is_image_name, sha256, suppress_native_output
+from srgan_tf.files import escape_non_utf8, is_image_name, sha256
+from srgan_tf.images import read_photo
 from srgan_tf.inference.engine import saved_model_folder
 from srgan_tf.inference.upscaler import Upscaler
+from srgan_tf.native_output import suppress_native_output
 from srgan_tf.resize import bicubic_upscale
 from srgan_tf.weights import own_generator, released, released_generator
 

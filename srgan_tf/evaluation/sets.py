@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.evaluation.degradations import CLEAN, Degradation
 from srgan_tf.files import escape_non_utf8, is_file, is_image_name
+from srgan_tf.images import read_photo
 from srgan_tf.resize import bicubic_downscale
 
 _USUAL_ORDER = ("Set5", "Set14", "BSD100")

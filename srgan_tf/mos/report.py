@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from srgan_tf.errors import UserError
+from srgan_tf.evaluation.methods import LABELS
 from srgan_tf.evaluation.paper import TABLE_1, TABLE_2, Table
 from srgan_tf.files import atomic_write, make_writable_folder, write_json, write_text
 from srgan_tf.markdown import markdown_table
@@ -28,7 +29,6 @@ from srgan_tf.mos.analysis import (
 from srgan_tf.mos.design import SCORE_LABELS, Design
 from srgan_tf.mos.study import Study
 
-_LABELS = dict(TABLE_2.columns) | dict(TABLE_1.columns)
 Opinions = Mapping[str, Mapping[str, Opinion]]
 
 
@@ -322,4 +322,4 @@ def _signed(value: float) -> str:
 
 
 def _label(method: str) -> str:
-    return _LABELS.get(method, method)
+    return LABELS.get(method, method)

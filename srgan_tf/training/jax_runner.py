@@ -311,6 +311,8 @@ def parents_of(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
         "sha256": sha256(checkpoint),
         "name": config["name"],
         "phase": history["phase"],
+        "stage": history["phase"].partition("-")[0],
+        "steps": history["sessions"][-1]["last_step"],
         "recipe": config,
         "sessions": history["sessions"],
     }

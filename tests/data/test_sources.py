@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srgan_tf.data import sources
-from srgan_tf.data.sources import open_source, read_photo
+from srgan_tf.data.sources import open_source
 from srgan_tf.errors import UserError
+from srgan_tf.images import read_photo
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 20, 3), np.uint8)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from srgan_tf.data.sources import read_photo
 from srgan_tf.errors import UserError
 from srgan_tf.evaluation.benchmark import evaluate
 from srgan_tf.evaluation.methods import open_methods
@@ -19,6 +18,7 @@ from srgan_tf.evaluation.metrics import (
     open_metrics,
 )
 from srgan_tf.evaluation.sets import open_sets
+from srgan_tf.images import read_photo
 
 
 def test_vgg54_is_the_distance_of_keras_features_of_the_centre(shared):

@@ -25,13 +25,14 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from srgan_tf.errors import ImageError
-from srgan_tf.files import Output, atomic_write, suppress_native_output
+from srgan_tf.files import Output, atomic_write
 from srgan_tf.inference import OUT_OF_MEMORY
 from srgan_tf.inference.beam import storage
 from srgan_tf.inference.beam.progress import DONE, FOUND, mark
 from srgan_tf.inference.beam.storage import Input
 from srgan_tf.inference.size import Size
 from srgan_tf.inference.tiles import DEFAULT_TILE
+from srgan_tf.native_output import suppress_native_output
 from srgan_tf.weights import DEFAULT_MODEL
 
 # TensorFlow takes seconds to import; if it is needed, workers import it when they load the model.
