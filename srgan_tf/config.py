@@ -477,7 +477,7 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, *_YAML_ERRORS) as error:
         raise UserError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict):
@@ -488,6 +488,22 @@ def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = []
+        for each, _ in node.value:
+            if each.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(each, deep=True)
+            if key in keys:
+                problem = f"the key {key} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, each.start_mark)
+            keys.append(key)
+        return super().construct_mapping(node, deep)
 
 
 def write_config(config: Config, path: str | Path) -> None:

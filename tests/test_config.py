@@ -247,6 +247,16 @@ def test_a_folder_or_a_binary_file_is_refused(tmp_path):
     assert "not a readable YAML file" in error_of(tmp_path / "binary.yaml")
 
 
+def test_a_key_that_is_given_twice_is_refused_but_may_override_a_merged_one(tmp_path):
+    path = tmp_path / "a.yaml"
+    text = "name: a\nbase: &base {steps: 1}\npretrain:\n  <<: *base\n  steps: 2\n"
+    path.write_text(text.replace("base: &base", "pretrain: &base") + "gan: {steps: 3}\n")
+    assert "the key pretrain is given twice" in error_of(path)
+    path.write_text("name: a\npretrain: &base {steps: 1}\ngan:\n  <<: *base\n  steps: 2\n")
+    config = read_config(path)
+    assert (config.pretrain.steps, config.gan.steps) == (1, 2)
+
+
 # Nearly valid text: keys and values of recipes, and YAML's special forms.
 KEYS = st.sampled_from(
     ["name", "seed", "data", "data.source", "pretrain.steps", "gan.ema", "gan-1.ema", "gan", "a.b"]

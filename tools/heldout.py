@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,6 +26,7 @@ from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import open_store, split_photos
+from srgan_tf.errors import UserError
 from srgan_tf.files import write_json
 from srgan_tf.metrics import psnr_y
 from srgan_tf.resize import bicubic_downscale
@@ -86,4 +88,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

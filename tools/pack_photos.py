@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from srgan_tf.data.sources import open_source
+from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line
 
 
@@ -81,7 +82,15 @@ def main() -> None:
     parser.add_argument("--quality", type=int, default=90)
     arguments = parser.parse_args()
     scales = {folder: float(scale) for folder, scale in (s.split("=") for s in arguments.scales)}
-    source = open_source(arguments.photos)
+    if Path(arguments.photos).resolve() == arguments.out.resolve():
+        parser.error("OUT is PHOTOS, whose files would be replaced: give another folder")
+    try:
+        source = open_source(arguments.photos)
+    except UserError as error:
+        parser.error(str(error))
+    for folder in scales:
+        if not (Path(arguments.photos) / folder).is_dir():
+            parser.error(f"{folder}: no such folder in {arguments.photos}")
     with ProcessPoolExecutor() as pool:
         sizes = list(
             pool.map(

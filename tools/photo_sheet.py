@@ -8,6 +8,7 @@ A row shows the centre of a photo, or its part at --at NAME=X,Y, enlarged by eac
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,18 @@ def main() -> None:
     parser.add_argument("--quality", type=int, default=85)
     arguments = parser.parse_args()
 
+    if not arguments.photos.is_dir():
+        parser.error(f"{arguments.photos}: no such folder")
     files = {path.stem: path for path in sorted(arguments.photos.iterdir())}
     names = arguments.names.split(",") if arguments.names else list(files)
-    places = dict(place.split("=") for place in arguments.at)
+    if missing := [name for name in names if name not in files]:
+        parser.error(f"--names {missing[0]}: no such photo in {arguments.photos}")
+    places = {}
+    for place in arguments.at:
+        match = re.fullmatch(r"(.+)=(\d+),(\d+)", place)
+        if match is None:
+            parser.error(f"--at {place}: must be NAME=X,Y")
+        places[match[1]] = int(match[2]), int(match[3])
     models = arguments.models.split(",")
     upscalers = [Upscaler(model) for model in models]
     side = 4 * arguments.crop
@@ -45,7 +55,7 @@ def main() -> None:
         photo = read_photo(files[name])
         x, y = ((length - arguments.crop) // 2 for length in (photo.shape[1], photo.shape[0]))
         if name in places:
-            x, y = map(int, places[name].split(","))
+            x, y = places[name]
         bicubic = Image.fromarray(photo).resize(
             (4 * photo.shape[1], 4 * photo.shape[0]), Image.Resampling.BICUBIC
         )

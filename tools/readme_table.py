@@ -11,6 +11,7 @@ the two commands above.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import Counter
@@ -137,6 +138,9 @@ def _split(readme: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     readme = README.read_text(encoding="utf-8")
     try:
         write_text(README, replace(readme, table(rows_by_hand(readme), *read_results())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -114,7 +115,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from srgan_tf import weights
     from srgan_tf.export import fidelity, saved_model, tflite
     from srgan_tf.export.graph import require_exportable
-    from srgan_tf.inference.engine import open_engine, require_serving_api
+    from srgan_tf.inference.engine import open_engine, require_serving_api, tile_side
     from srgan_tf.inference.keras import KerasEngine
     from srgan_tf.inference.litert import require_litert
 
@@ -125,6 +126,9 @@ def _export(arguments: argparse.Namespace) -> int:
         require_litert()
     generator = weights.load_generator(arguments.weights)
     require_exportable(generator)
+    engine = KerasEngine(generator)
+    if SAVED_MODEL in modes:
+        tile_side(arguments.max_pixels or saved_model.MAX_PIXELS, engine.radius)
     name = weights.generator_title(arguments.weights)
     out = arguments.out or Path("exports") / name
 
@@ -134,7 +138,6 @@ def _export(arguments: argparse.Namespace) -> int:
     held_out = calibrated and len(sources) == 1
     if calibrated:
         calibration = fidelity.calibration_photos(arguments.calibration, generator.scale, held_out)
-    engine = KerasEngine(generator)
     photos = fidelity.reference_photos(arguments.photos, engine, held_out, size)
     make_writable_folder(out)
     rounded = tflite.rounded_graph(generator, calibration) if calibration else None
@@ -229,9 +232,10 @@ def _tolerances(texts: list[str], defaults: dict) -> dict:
     for text in texts:
         mode, _, value = text.partition("=")
         try:
-            tolerances[mode] = replace(
-                tolerances[mode], psnr_loss=float(value), max_difference=None
-            )
+            decibels = float(value)
+            if math.isnan(decibels):
+                raise ValueError
+            tolerances[mode] = replace(tolerances[mode], psnr_loss=decibels, max_difference=None)
         except (KeyError, ValueError):
             raise UserError(
                 f"--tolerance {text}: must be MODE=DB, such as int8=0.2, with one of "

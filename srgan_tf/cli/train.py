@@ -19,6 +19,8 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import escape_non_utf8
 
 SECONDS_TO_NOTICE = 60
+SECONDS_TO_STOP = 5
+_NOT_STARTED = (2, 128 + signal.SIGTERM)
 """Time for the other workers of `--workers` to notice that one has failed."""
 DEFAULT_RECIPES = {"pretrain": "srresnet_mse", "gan": "srgan_vgg54"}
 
@@ -214,16 +216,22 @@ def _run_workers(arguments: argparse.Namespace) -> int:
         environment = os.environ | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
         command = [sys.executable, *sys.orig_argv[1:]]
         workers.append(subprocess.Popen(command, env=environment))
-    # A worker that gets SIGTERM stops all; a terminal sends Ctrl-C to the workers itself.
+
+    def terminate(*_) -> None:
+        for worker in workers:
+            worker.terminate()
+
+    # A terminal sends Ctrl-C to the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: workers[0].terminate())
+    signal.signal(signal.SIGTERM, terminate)
     try:
         while any(worker.poll() is None for worker in workers):
             if any(worker.returncode for worker in workers):
                 break
             time.sleep(0.2)
-        # The other workers notice it and exit with a message.
-        deadline = time.monotonic() + SECONDS_TO_NOTICE
+        # The other workers notice it and exit with a message, unless they still wait for this one.
+        waits = any(worker.returncode in _NOT_STARTED for worker in workers)
+        deadline = time.monotonic() + (SECONDS_TO_STOP if waits else SECONDS_TO_NOTICE)
         for worker in workers:
             worker.wait(max(0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -232,7 +240,7 @@ def _run_workers(arguments: argparse.Namespace) -> int:
         for worker in workers:
             worker.kill()
     codes = [worker.wait() for worker in workers]
-    return next((abs(code) for code in codes if code), 0)
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def _free_port(sockets: ExitStack) -> int:

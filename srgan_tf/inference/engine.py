@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -69,7 +70,7 @@ def open_engine(
 
 
 def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) -> Engine:
-    if str(model).startswith(("http://", "https://", "grpc://")):
+    if re.match("(https?|grpc)://", str(model), re.IGNORECASE):
         if importlib.util.find_spec("requests") is None:
             raise UserError(f"{model}: needs requests: {install_command('serving')}")
         from srgan_tf.inference.server import ServerEngine
@@ -115,8 +116,18 @@ def require_serving_api() -> None:
 
 
 def tile_side(max_pixels: int, radius: int) -> int:
-    """Return the side of the largest tile that has at most `max_pixels` including its overlap."""
-    return max(1, math.isqrt(max_pixels) - 2 * radius)
+    """Return the side of the largest tile that has at most `max_pixels` including its overlap.
+
+    Raises:
+        UserError: no tile is that small.
+    """
+    side = math.isqrt(max_pixels) - 2 * radius
+    if side < 1:
+        raise UserError(
+            f"a SavedModel for at most {max_pixels} pixels can't enlarge photos in tiles: this "
+            f"generator needs --max-pixels of at least {(2 * radius + 1) ** 2} in srgan export"
+        )
+    return side
 
 
 def run_in_tiles(

@@ -15,14 +15,22 @@ from PIL import Image
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from srgan_tf.errors import UserError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import first_line
 from srgan_tf.inference.engine import require_serving_api, run_in_tiles, tile_side
 
 TIMEOUT, RETRIES = 60.0, 3
 _FIRST_PAUSE = 0.5
+_STRANGE = "the answer is not TensorFlow Serving's"
 _BUSY = (429, 502, 503, 504)
-_FORM = "http://HOST:8501/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retries=3 if you like"
+_FORM = (
+    "http://HOST:8501/NAME, https://HOST/NAME or grpc://HOST:8500/NAME, with ?timeout=60&retries=3 "
+    "if you like"
+)
+
+
+class AnswerError(UserError):
+    """A server's answer to one request is an error, or not that of a generator."""
 
 
 class ServerEngine:
@@ -38,7 +46,8 @@ class ServerEngine:
 
     Raises:
         UserError: an invalid URL, no answer, no such model, or a model that `srgan export` did not
-            write; also when enlarging fails.
+            write. Enlarging raises it if there is no answer, and ImageError if the answer is an
+            error.
     """
 
     batched = False
@@ -51,11 +60,26 @@ class ServerEngine:
         else:
             self._server = _RESTServer(address, timeout, retries)
         info = self._server.predict("info", {"request": np.zeros(1, np.int32)})
-        self.scale, self.radius = int(info["scale"][0]), int(info["radius"][0])
-        self.tile = tile_side(int(info["max_pixels"][0]), self.radius)
+        try:
+            self.scale, self.radius, max_pixels = (
+                int(info[key][0]) for key in ("scale", "radius", "max_pixels")
+            )
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise UserError(f"{url}: not a model that srgan export wrote") from None
+        self.tile = tile_side(max_pixels, self.radius)
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
-        return run_in_tiles(self._server.enlarge, lr, self.scale, self.tile, self.radius)
+        try:
+            return run_in_tiles(self._enlarge, lr, self.scale, self.tile, self.radius)
+        except AnswerError as error:
+            raise ImageError(str(error)) from None
+
+    def _enlarge(self, lr: np.ndarray) -> np.ndarray:
+        sr = self._server.enlarge(lr)
+        expected = (len(lr), self.scale * lr.shape[1], self.scale * lr.shape[2], 3)
+        if sr.shape != expected:
+            raise AnswerError(f"the server's result has shape {sr.shape}, not {expected}")
+        return sr
 
 
 class _Server(Protocol):
@@ -84,17 +108,25 @@ class _RESTServer:
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = self._post(signature, {key: value.tolist() for key, value in inputs.items()})
-        return {key: np.array(value) for key, value in outputs.items()}
+        try:
+            return {key: np.array(value) for key, value in outputs.items()}
+        except (AttributeError, ValueError):
+            raise AnswerError(f"{self._url}: {_STRANGE}") from None
 
     def enlarge(self, lr: np.ndarray) -> np.ndarray:
         levels = lr * 255.0
-        if np.abs(levels - np.rint(levels)).max() > 1e-3:
-            return np.array(self._post("serving_default", {"images": lr.tolist()}), np.float32)
-        png = io.BytesIO()
-        Image.fromarray(np.rint(levels[0]).astype(np.uint8)).save(png, "PNG")
-        (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png.getvalue())]})
-        with Image.open(io.BytesIO(base64.b64decode(content["b64"]))) as enlarged:
-            return np.asarray(enlarged)[None] / np.float32(255)
+        try:
+            if np.abs(levels - np.rint(levels)).max() > 1e-3:
+                return np.array(self._post("serving_default", {"images": lr.tolist()}), np.float32)
+            png = io.BytesIO()
+            Image.fromarray(np.rint(levels[0]).astype(np.uint8)).save(png, "PNG")
+            (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png.getvalue())]})
+            with Image.open(io.BytesIO(base64.b64decode(content["b64"]))) as enlarged:
+                return np.asarray(enlarged)[None] / np.float32(255)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise AnswerError(f"{self._url}: {_STRANGE}") from None
 
     def _post(self, signature: str, inputs: dict[str, Any]) -> Any:
         """Return the outputs; TensorFlow Serving omits the name of a single one."""
@@ -112,8 +144,8 @@ class _RESTServer:
                 return content["outputs"]
             problem = content["error"]
         except (ValueError, KeyError, TypeError):
-            problem = "the answer is not TensorFlow Serving's"
-        raise UserError(f"{self._url}: {answer.status_code}: {problem}")
+            problem = _STRANGE
+        raise AnswerError(f"{self._url}: {answer.status_code}: {problem}")
 
 
 class _GRPCServer:
@@ -151,13 +183,18 @@ class _GRPCServer:
                 return {key: tf.make_ndarray(value) for key, value in answer.outputs.items()}
             except grpc.RpcError as error:
                 if error.code() not in busy or attempt == self._retries:
+                    no_answer = (*busy, grpc.StatusCode.DEADLINE_EXCEEDED)
+                    kind = UserError if error.code() in no_answer else AnswerError
                     problem = f"{error.code().name}: {error.details()}"
-                    raise UserError(f"{self._address}: {problem}") from None
+                    raise kind(f"{self._address}: {problem}") from None
                 time.sleep(_FIRST_PAUSE * 2**attempt)
         raise AssertionError("unreachable")
 
     def enlarge(self, lr: np.ndarray) -> np.ndarray:
-        return self.predict("serving_default", {"images": lr})["enlarged"]
+        outputs = self.predict("serving_default", {"images": lr})
+        if "enlarged" not in outputs:
+            raise AnswerError(f"{self._address}: not a model that srgan export wrote")
+        return outputs["enlarged"]
 
 
 def _parse(url: str) -> tuple[str, float, int]:
@@ -167,10 +204,12 @@ def _parse(url: str) -> tuple[str, float, int]:
         options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
         timeout = float(options.pop("timeout", TIMEOUT))
         retries = int(options.pop("retries", RETRIES))
-        complete = bool(parts.hostname and parts.port and parts.path.strip("/"))
+        has_port = parts.port is not None or parts.scheme in ("http", "https")
+        complete = bool(parts.hostname and has_port and parts.path.strip("/"))
     except ValueError:
         complete = False
-    if not complete or options or timeout <= 0 or retries < 0:
+    # Infinity and NaN are no timeouts either.
+    if not complete or options or not 0 < timeout < 10**6 or retries < 0:
         raise UserError(f"{url}: the URL of a server's model must be {_FORM}")
     return f"{parts.scheme}://{parts.netloc}{parts.path}", timeout, retries
 

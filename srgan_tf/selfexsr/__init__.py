@@ -49,12 +49,14 @@ def upscale(
         >>> upscale(np.zeros((40, 32, 3), np.uint8)).shape
         (160, 128, 3)
     """
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"pixels must be a NumPy array, not {type(pixels).__name__}")
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
         raise ValueError(
             f"pixels must be uint8 [H, W] or [H, W, 3], not {pixels.dtype} {pixels.shape}"
         )
-    if scale not in range(2, 9):
-        raise ValueError(f"the scale must be 2 to 8, not {scale}")
+    if not isinstance(scale, int) or scale not in range(2, 9):
+        raise ValueError(f"the scale must be an integer from 2 to 8, not {scale}")
     size = pixels.shape[:2]
     if min(size) < MIN_SIDE:
         raise UserError(

@@ -52,14 +52,14 @@ def translate_errors() -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         raise OutOfMemoryError(
-            f"out of memory ({first_line(error)}); training stopped. Lower data.batch_size or "
+            f"out of memory ({_cause(error)}); training stopped. Lower data.batch_size or "
             "data.hr_crop, or use more devices"
         ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
         if num_workers() == 1 or not _is_worker_error(error):
             raise
         raise WorkerLostError(
-            f"another worker is gone ({first_line(error)}); training stopped. Start all workers "
+            f"another worker is gone ({_cause(error)}); training stopped. Start all workers "
             "again with --resume to continue from the chief's newest checkpoint"
         ) from error
 
@@ -68,6 +68,14 @@ def _is_full_disk(error: tf.errors.OpError | OSError) -> bool:
     if isinstance(error, OSError):
         return is_disk_full(error)
     return os.strerror(errno.ENOSPC) in error.message
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """Return the line of a message that states the cause, below headings on the graph."""
+    lines = [line.strip() for line in error.message.splitlines()]
+    headings = ("", "Graph execution error:", "<stack traces unavailable>")
+    causes = [s for s in lines if s not in headings and not s.startswith("Detected at node")]
+    return causes[0] if causes else type(error).__name__
 
 
 def _is_worker_error(error: tf.errors.OpError) -> bool:

@@ -51,6 +51,27 @@ def test_two_processes_give_the_results_of_upscale(weights, tmp_path):
 
 @pytest.mark.slow
 @needs_beam
+@pytest.mark.skipif(os.name != "posix", reason="needs process groups")
+def test_ctrl_c_prints_one_line(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for index in range(60):
+        images.write_image(source / f"{index}.png", pixels(3, np.uint8, 120, 120))
+    words = ["upscale-batch", source, "-o", out, "--model", "srgan-mobile", "--tile", 64]
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
+    while not list(out.glob("*.png")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert messages == "Stopped; run the same command again to continue\n"
+
+
+@pytest.mark.slow
+@needs_beam
 def test_a_killed_job_can_be_continued(tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     for index in range(60):

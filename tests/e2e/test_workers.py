@@ -62,6 +62,16 @@ def test_workers_with_different_recipes_are_told_so(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_wrong_request_ends_all_workers_at_once(recipe, tmp_path):
+    index = tmp_path / "run" / "checkpoints" / "step-1.index"
+    index.parent.mkdir(parents=True)
+    index.touch()
+    words = ["--stage", "pretrain", "--workers", "2"]
+    process = start_run(recipe, tmp_path / "run", *words)
+    _, err = process.communicate(timeout=45)  # less than SECONDS_TO_NOTICE
+    assert process.returncode == 2 and "contains a run" in err
+
+
 def workers_of(process):
     found = subprocess.run(
         ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True

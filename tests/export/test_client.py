@@ -1,6 +1,8 @@
 """The client, against a server with TensorFlow Serving's protocols."""
 
+import base64
 import contextlib
+import io
 import os
 import shutil
 import socket
@@ -9,10 +11,12 @@ import time
 
 import numpy as np
 import pytest
+import requests
+from PIL import Image
 from server import NAME, Server
 
 from srgan_tf import Upscaler
-from srgan_tf.errors import UserError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.inference import server as client
 from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.inference.server import ServerEngine
@@ -85,6 +89,9 @@ def test_an_unknown_model_and_a_refused_image(server, protocol):
     engine = ServerEngine(url(server, protocol))
     with pytest.raises(UserError, match="too large"):
         engine._server.enlarge(np.zeros((1, 60, 60, 3), np.float32))
+    engine.tile = 60
+    with pytest.raises(ImageError, match="too large"):
+        engine(np.zeros((1, 60, 60, 3), np.float32))
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
@@ -96,7 +103,9 @@ def test_no_server(scheme):
 @pytest.mark.parametrize(
     "wrong",
     [
-        "http://host/tiny",
+        "grpc://host/tiny",
+        "http://host:8501/tiny?timeout=nan",
+        "http://host:8501/tiny?timeout=inf",
         "http://host:8501",
         "grpc://host:port/tiny",
         "http://host:8501/tiny?timeout=soon",
@@ -107,6 +116,52 @@ def test_no_server(scheme):
 def test_errors_on_urls_have_the_right_form(wrong):
     with pytest.raises(UserError, match="http://HOST:8501/NAME"):
         ServerEngine(wrong)
+
+
+class Answer:
+    ok, status_code = True, 200
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def json(self):
+        return {"outputs": self.outputs}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [[1], "text", None, {"scale": 2}, {"scale": [2], "radius": [10]}, {"scale": [[]]}],
+)
+def test_a_server_of_another_model_is_refused(monkeypatch, outputs):
+    monkeypatch.setattr(requests.Session, "post", lambda *_, **__: Answer(outputs))
+    with pytest.raises(UserError, match=r"not TensorFlow Serving's|not a model that srgan export"):
+        ServerEngine("https://host/tiny")
+
+
+def png(*shape):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros(shape, np.uint8)).save(file, "PNG")
+    return {"b64": base64.b64encode(file.getvalue()).decode()}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [[], ["text"], [{"b64": "!"}], [{"b64": "aGVsbG8="}], [png(16, 18)], [png(9, 9, 3)], None],
+)
+def test_a_strange_answer_concerns_one_photo(monkeypatch, outputs):
+    info = Answer({"scale": [2], "radius": [10], "max_pixels": [3000]})
+    monkeypatch.setattr(requests.Session, "post", lambda *_, **__: info)
+    engine = ServerEngine("HTTPS://host/tiny")
+    monkeypatch.setattr(requests.Session, "post", lambda *_, **__: Answer(outputs))
+    with pytest.raises(ImageError, match=r"not TensorFlow Serving's|result has shape"):
+        engine(np.zeros((1, 8, 9, 3), np.float32))
+
+
+def test_a_model_for_too_few_pixels_is_refused(monkeypatch):
+    info = Answer({"scale": [2], "radius": [10], "max_pixels": [440]})
+    monkeypatch.setattr(requests.Session, "post", lambda *_, **__: info)
+    with pytest.raises(UserError, match="--max-pixels of at least 441"):
+        ServerEngine("http://host/tiny")
 
 
 def free_port():

@@ -475,6 +475,11 @@ def test_wrong_requests(run, tmp_path, monkeypatch):
     for place in ("in", "link", "."):
         with pytest.raises(UserError, match="the folder of the results"):
             run("in/a.png", out=place)
+    for place in ("texts/a.txt", "b.png"):
+        with pytest.raises(UserError, match=f"{place}: not a folder"):
+            run("in/a.png", out=place)
+    with pytest.raises(UserError, match=r"Beam's options: .*NoSuchRunner"):
+        upscale_batch(["in"], "out", Settings(), runner_options=["--runner=NoSuchRunner"])
     with pytest.raises(UserError, match="no such weights"):
         run("in", out=out, model="none")
     settings = Settings()

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
@@ -19,8 +20,9 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from srgan_tf import files
 from srgan_tf.errors import UserError
-from srgan_tf.files import READ_SUFFIXES, Output
+from srgan_tf.files import READ_SUFFIXES, Output, first_line
 from srgan_tf.inference.beam import storage
 from srgan_tf.inference.beam.pipeline import COUNTERS, FAILURES_FILE, Settings, build
 from srgan_tf.inference.beam.progress import progress_bar
@@ -29,6 +31,8 @@ _OUTPUT = Output()
 _PROCESSES = "multi_processing"
 # Starts a worker process of Beam's runner on this machine without its notices.
 _WORKER = f"{shlex.quote(sys.executable)} -m srgan_tf.inference.beam.worker"
+if os.name == "posix":
+    _WORKER = f"exec {_WORKER}"  # otherwise Ctrl-C would stop the shell that starts it
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,12 @@ def upscale_batch(
     out = storage.absolute(out)
     found = [storage.find(text, out) for text in inputs]
     scale = settings.open().scale
+    try:
+        pipeline = beam.Pipeline(runner, options)
+    except ValueError as error:
+        raise UserError(f"Beam's options: {first_line(error)}") from None
+    if storage.is_local(out):
+        _check_folder(Path(out))
 
     # The same request finds and removes the temporary files of a killed job.
     request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
@@ -101,7 +111,7 @@ def upscale_batch(
         with progress_bar(local) as tally:
             result = _run(
                 build(
-                    beam.Pipeline(runner, options),
+                    pipeline,
                     found,
                     out,
                     partial,
@@ -124,6 +134,14 @@ def upscale_batch(
         storage.delete(partial)
     megapixels = counts["pixels"] / 10**6
     return Summary(counts["enlarged"], counts["skipped"], counts["failures"], megapixels)
+
+
+def _check_folder(out: Path) -> None:
+    """Raise UserError unless the folder of the results exists or can be created."""
+    exists = files.is_folder(out)
+    if exists is False or (exists is None and out.suffix.lower() in READ_SUFFIXES):
+        raise UserError(f"{out}: not a folder; give a folder of results as OUT")
+    files.make_writable_folder(out)
 
 
 def read_failures(out: str) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from srgan_tf.errors import ImageError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import Output, atomic_write
 from srgan_tf.inference import OUT_OF_MEMORY
 from srgan_tf.inference.beam import storage
@@ -97,13 +97,14 @@ class UpscaleHandler(ModelHandler):
     def run_inference(
         self, batch: Sequence[Job], model: _Model, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Job | tuple[Job, str]]:
-        """Return the jobs with their results, or (job, reason) if memory or TMPDIR is too small."""
+        """Return the jobs with their results, or (job, reason): no memory, or a server's error."""
         try:
             with model.lock:
                 enlarged = model.upscaler.upscale_all([job.photo.pixels for job in batch])
-        except (MemoryError, ImageError) as error:
-            reason = str(error) if isinstance(error, ImageError) else OUT_OF_MEMORY
-            return [(job, reason) for job in batch]
+        except MemoryError:
+            return [(job, OUT_OF_MEMORY) for job in batch]
+        except (ImageError, UserError) as error:
+            return [(job, str(error)) for job in batch]
         return [
             replace(job, photo=replace(job.photo, pixels=pixels))
             for job, pixels in zip(batch, enlarged, strict=True)

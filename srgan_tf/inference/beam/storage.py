@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import mimetypes
 import os
 import re
@@ -113,17 +114,29 @@ def list_results(out: Input) -> Iterator[tuple[bytes, bytes]]:
             yield os.fsencode(path), os.fsencode(path)
 
 
-def absolute(path: str) -> str:
-    """Make a local path absolute, and remove the last slash of a path in storage.
+def _scheme(path: str) -> str | None:
+    """Return the scheme of a path in storage; None if it is local.
 
     Raises:
-        UserError: Beam has no filesystem for the scheme of this path.
+        UserError: Beam has no filesystem for this scheme.
     """
     try:
         scheme = FileSystems.get_scheme(path)
         FileSystems.get_filesystem(path)
     except ValueError as error:
         raise UserError(f"{path}: {first_line(error)}") from None
+    if scheme == "s3" and importlib.util.find_spec("boto3") is None:
+        raise UserError(f"{path}: needs boto3: pip install 'apache-beam[aws]'")
+    return scheme
+
+
+def absolute(path: str) -> str:
+    """Make a local path absolute, and remove the last slash of a path in storage.
+
+    Raises:
+        UserError: Beam has no filesystem for the scheme of this path.
+    """
+    scheme = _scheme(path)
     if scheme is not None:
         return path.rstrip("/")
     # Links are resolved, so that no result can replace an input, except for a photo's own name.
@@ -196,9 +209,10 @@ def upload(path: Path, partial: str, target: str) -> None:
 @contextmanager
 def local_model(model: str) -> Iterator[str | Path]:
     """Yield a model's name or path, which is a local copy if it is a file in storage."""
-    if re.match("(https?|grpc)://", model) or "://" not in model:
+    if re.match("(https?|grpc)://", model, re.IGNORECASE) or "://" not in model:
         yield model
         return
+    _scheme(model)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / f"model{suffix(model)}"
         try:

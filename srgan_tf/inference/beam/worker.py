@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 
@@ -15,6 +16,8 @@ def show_errors_only() -> logging.Handler:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches all processes of a terminal; the main one stops the job.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     show_errors_only()
     from apache_beam.runners.worker.sdk_worker_main import main
 
