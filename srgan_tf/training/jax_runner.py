@@ -133,13 +133,19 @@ class Training:
         self._values = {key: self._put(np.array(v), self.device) for key, v in values.items()}
 
     def start_from(self, checkpoint: Path) -> None:
-        """Set the generator and its moving average to the average in another run's checkpoint."""
+        """Set the generator and its moving average to the average in another run's checkpoint.
+
+        Raises:
+            UserError: it is of another generator.
+        """
         with np.load(checkpoint) as arrays:
-            for key in arrays.files:
-                part, _, index = key.partition("/")
-                if part == "average":
-                    for name in (f"generator/{index}", key):
-                        self._values[name] = self._put(np.array(arrays[key]), self.device)
+            average = {key: arrays[key] for key in arrays.files if key.startswith("average/")}
+        own = {key: value for key, value in self._values.items() if key.startswith("average/")}
+        if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in own.items()}:
+            raise UserError(f"{checkpoint}: not of the generator of this step")
+        for key, value in average.items():
+            for name in (key.replace("average", "generator"), key):
+                self._values[name] = self._put(np.array(value), self.device)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the variables that training changes, by the keys of `training_state`."""
@@ -293,6 +299,8 @@ def wait_for(run: Path) -> Path:
     Raises:
         UserError: `srgan train` trained it, or it has no checkpoint.
     """
+    if not has_ended(run):
+        print(f"Waiting for the run in {run} to end", flush=True)
     while not has_ended(run):
         time.sleep(0.2)
     saved = checkpoints(run)

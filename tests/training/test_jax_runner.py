@@ -247,3 +247,21 @@ def test_another_run_without_a_checkpoint_is_refused(train, tmp_path):
     (other / "history.json").write_text(json.dumps({"ended": True}))
     with pytest.raises(UserError, match=r"other: has ended, but contains no checkpoint"):
         train(tmp_path / "run", start_from=other)
+
+
+def test_another_runs_average_is_for_the_generator_and_its_average(tmp_path):
+    checkpoint = tmp_path / "step-1.npz"
+    training = object.__new__(jax_runner.Training)
+    training._put, training.device = (lambda value, device: value), None
+    training._values = {name: np.zeros(2) for name in ("average/0", "generator/0", "optimizer/0")}
+    np.savez(checkpoint, **{"average/0": np.ones(2), "optimizer/0": np.ones(2)})
+    training.start_from(checkpoint)
+    assert {key: value.max() for key, value in training._values.items()} == {
+        "average/0": 1,
+        "generator/0": 1,
+        "optimizer/0": 0,
+    }
+    for wrong in ({"average/0": np.ones(3)}, {"average/0": np.ones(2), "average/1": np.ones(2)}):
+        np.savez(checkpoint, **wrong)
+        with pytest.raises(UserError, match="not of the generator of this step"):
+            training.start_from(checkpoint)
