@@ -74,7 +74,7 @@ def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> s
     if different := set(names) ^ (results["methods"].keys() - {"hr"}):
         raise ValueError(f"only in one of table and results: {', '.join(sorted(different))}")
     speeds = {
-        json.dumps(cards[name]["recipe"]["generator"]): f"{seconds[REFERENCE] / value:.2g}"
+        network(cards[name]): f"{seconds[REFERENCE] / value:.2g}"
         for name, value in seconds.items()
     }
     published = {**TABLE_1.scores, **TABLE_2.scores}
@@ -84,13 +84,18 @@ def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> s
         if name in cards:
             time = training(cards[name])
             size = f"{cards[name]['parameters'] / 1e6:.2g} M"
-            speed = speeds.get(json.dumps(cards[name]["recipe"]["generator"]), "–")
+            speed = speeds.get(network(cards[name]), "–")
         means = [results["means"][each][name] for each in sets]
         scores = [" / ".join(format(m[key], f) for key, f in METRICS.items()) for m in means]
         paper = [published.get((each, name)) for each in sets]
         paper_psnr = " / ".join(f"{score.psnr:.2f}" if score else "–" for score in paper)
         complete.append([*row, time, size, speed, *scores, paper_psnr if any(paper) else ""])
     return markdown_table([*HEADER, *sets, "the paper's PSNR"], complete)
+
+
+def network(card: dict) -> tuple[str, int]:
+    """Return what identifies the network of a generator: architecture and parameters."""
+    return card["recipe"]["generator"]["architecture"], card["parameters"]
 
 
 def training(card: dict) -> str:
