@@ -74,8 +74,7 @@ def table(rows: list[list[str]], results: dict, cards: dict, seconds: dict) -> s
     if different := set(names) ^ (results["methods"].keys() - {"hr"}):
         raise ValueError(f"only in one of table and results: {', '.join(sorted(different))}")
     speeds = {
-        network(cards[name]): f"{seconds[REFERENCE] / value:.2g}"
-        for name, value in seconds.items()
+        network(cards[name]): f"{seconds[REFERENCE] / value:.2g}" for name, value in seconds.items()
     }
     published = {**TABLE_1.scores, **TABLE_2.scores}
     complete = []
