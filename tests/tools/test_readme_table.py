@@ -25,7 +25,8 @@ def phase(name, *sessions):
 
 
 def card(name, blocks, parameters, parents=(), sessions=()):
-    size = {"parameters": parameters, "recipe": {"generator": {"blocks": blocks}}}
+    generator = {"architecture": "srresnet", "blocks": blocks}
+    size = {"parameters": parameters, "recipe": {"generator": generator}}
     return {**phase(name, *sessions), **size, "parents": parents}
 
 
