@@ -127,7 +127,7 @@ def _export(arguments: argparse.Namespace) -> int:
     generator = weights.load_generator(arguments.weights)
     require_exportable(generator)
     engine = KerasEngine(generator)
-    if SAVED_MODEL in modes:
+    if SAVED_MODEL in modes:  # refuses a --max-pixels that is too small
         tile_side(arguments.max_pixels or saved_model.MAX_PIXELS, engine.radius)
     name = weights.generator_title(arguments.weights)
     out = arguments.out or Path("exports") / name

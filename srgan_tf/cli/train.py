@@ -19,9 +19,10 @@ from srgan_tf.errors import UserError
 from srgan_tf.files import escape_non_utf8
 
 SECONDS_TO_NOTICE = 60
-SECONDS_TO_STOP = 5
-_NOT_STARTED = (2, 128 + signal.SIGTERM)
 """Time for the other workers of `--workers` to notice that one has failed."""
+SECONDS_TO_STOP = 5
+"""The same if it may have failed before they joined, as they then wait for it."""
+_NOT_STARTED = (2, 128 + signal.SIGTERM)
 DEFAULT_RECIPES = {"pretrain": "srresnet_mse", "gan": "srgan_vgg54"}
 
 

@@ -70,7 +70,7 @@ def open_engine(
 
 
 def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) -> Engine:
-    if re.match("(https?|grpc)://", str(model), re.IGNORECASE):
+    if is_server_url(str(model)):
         if importlib.util.find_spec("requests") is None:
             raise UserError(f"{model}: needs requests: {install_command('serving')}")
         from srgan_tf.inference.server import ServerEngine
@@ -101,6 +101,11 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
     from srgan_tf.weights import load_generator
 
     return KerasEngine(load_generator(model, precision))
+
+
+def is_server_url(model: str) -> bool:
+    """Return whether a model is one on a server, see `srgan_tf.inference.server`."""
+    return re.match("(https?|grpc)://", model, re.IGNORECASE) is not None
 
 
 def require_tensorflow(purpose: str) -> None:

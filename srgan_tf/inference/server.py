@@ -123,9 +123,9 @@ class _RESTServer:
             (content,) = self._post("image_bytes", {"image_bytes": [_to_json(png.getvalue())]})
             with Image.open(io.BytesIO(base64.b64decode(content["b64"]))) as enlarged:
                 return np.asarray(enlarged)[None] / np.float32(255)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError):
             raise AnswerError(f"{self._url}: {_STRANGE}") from None
 
     def _post(self, signature: str, inputs: dict[str, Any]) -> Any:

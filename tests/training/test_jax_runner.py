@@ -182,12 +182,8 @@ def train(monkeypatch, tmp_path):
 
 
 def test_a_run_ends_without_leaving_processes(train, tmp_path):
-    assert train(tmp_path / "run") == [
-        "batch",
-        "batch",
-        "batch",
-        "closed",
-    ]  # no exit with an open pool
+    events = train(tmp_path / "run")
+    assert events == ["batch", "batch", "batch", "closed"]  # no exit with an open pool
     assert json.loads((tmp_path / "run" / "history.json").read_text())["ended"]
     *events, error = train(tmp_path / "diverged", lr=0)
     assert events == ["batch", "closed"] and "loss is not finite" in error

@@ -20,6 +20,7 @@ from apache_beam.io.filesystems import FileSystems
 from srgan_tf import files
 from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
+from srgan_tf.inference.engine import is_server_url
 
 _WILDCARD = re.compile(r"[*?[]")
 
@@ -209,7 +210,7 @@ def upload(path: Path, partial: str, target: str) -> None:
 @contextmanager
 def local_model(model: str) -> Iterator[str | Path]:
     """Yield a model's name or path, which is a local copy if it is a file in storage."""
-    if re.match("(https?|grpc)://", model, re.IGNORECASE) or "://" not in model:
+    if is_server_url(model) or "://" not in model:
         yield model
         return
     _scheme(model)
