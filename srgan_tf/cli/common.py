@@ -131,6 +131,16 @@ def path_or_name(text: str) -> str:
     return str(to_path(text)) if text[:1] in ("", "~") else text
 
 
+def names(text: str) -> list[str]:
+    """Split names that are separated by commas, for argparse's `type`."""
+    parts = [name.strip() for name in text.split(",")]
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be names separated by commas, none empty or given twice"
+        )
+    return parts
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add --model and the options of its use, for the commands that enlarge files."""
     parser.add_argument(

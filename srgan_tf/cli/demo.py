@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, to_path
+from srgan_tf.cli.common import import_tensorflow, names, to_path
 from srgan_tf.errors import UserError
 
 
@@ -30,6 +30,7 @@ them it uses one. WebGPU needs HTTPS.""",
     )
     parser.add_argument(
         "--models",
+        type=names,
         metavar="NAME|FILE,...",
         help="released names, .keras files or run folders, the first preselected (default: "
         "srgan-mobile-photo, the larger generators for photos, and two for clean pictures)",
@@ -66,16 +67,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write(folder: Path, wanted: str | None) -> None:
+def _write(folder: Path, models: list[str] | None) -> None:
     import_tensorflow()
     from srgan_tf import demo
     from srgan_tf.cache import cache_folder
     from srgan_tf.weights import released
 
-    if wanted is None:
-        names = [name for name in demo.MODELS if name in released()]
-    else:
-        names = list(dict.fromkeys(name for name in wanted.split(",") if name))
-    if not names:
-        raise UserError("--models is empty; give released names, .keras files or run folders")
-    demo.write_site(folder, names, cache_folder() / "demo")
+    if models is None:
+        models = [name for name in demo.MODELS if name in released()]
+    demo.write_site(folder, models, cache_folder() / "demo")

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
+from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
 from srgan_tf.errors import UserError
 from srgan_tf.files import make_writable_folder
 
@@ -53,15 +53,15 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         "--out", required=True, type=to_path, metavar="OUT", help="the report's folder"
     )
     parser.add_argument(
-        "--sets", type=_list, metavar="A,B", help="sets to use (default: all in DIR)"
+        "--sets", type=names, metavar="A,B", help="sets to use (default: all in DIR)"
     )
-    parser.add_argument("--methods", type=_list, metavar="A,B", help="see below (default: all)")
+    parser.add_argument("--methods", type=names, metavar="A,B", help="see below (default: all)")
     parser.add_argument(
         "--scale", type=int, choices=(2, 4, 8), default=4, help="HR's side over LR's (default: 4)"
     )
     parser.add_argument(
         "--degrade",
-        type=_list,
+        type=names,
         default=["clean"],
         metavar="A,B",
         help="degradations of LR, such as clean,jpeg75,noise5+jpeg75 (default: clean)",
@@ -83,7 +83,7 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
     )
     parser.add_argument(
         "--images",
-        type=_list,
+        type=names,
         metavar="SET/NAME,…",
         help="images to show (default: one per set, on which the methods differ most)",
     )
@@ -91,13 +91,6 @@ exit codes: 0 all done; 1 some images failed, each named on stderr; 2 the reques
         "--jobs", type=int, default=2, metavar="N", help="images processed at a time (default: 2)"
     )
     parser.set_defaults(command=_evaluate)
-
-
-def _list(value: str) -> list[str]:
-    parts = [part for part in value.split(",") if part]
-    if not parts:
-        raise argparse.ArgumentTypeError(f"{value!r} names nothing")
-    return parts
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -120,9 +113,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     notes = [*unavailable, *skipped]
     for note in notes:
         print(note, file=sys.stderr)
-    names = {image.full_name for images in sets.values() for image in images}
+    known = {image.full_name for images in sets.values() for image in images}
     for name in arguments.images or []:
-        if name not in names:
+        if name not in known:
             raise UserError(f"--images {name}: no such image; give it as SET/NAME")
 
     make_writable_folder(arguments.out)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, path_or_name, to_path
+from srgan_tf.cli.common import import_tensorflow, names, path_or_name, to_path
 from srgan_tf.errors import UserError
 from srgan_tf.export import MODES
 from srgan_tf.files import atomic_write, make_writable_folder, write_json
@@ -52,6 +52,7 @@ exit codes: 0 done; 1 a mode is outside its tolerance; 2 the request is wrong.""
     parser.add_argument("--tflite", action="store_true", help="write TensorFlow Lite models")
     parser.add_argument(
         "--quantize",
+        type=names,
         metavar="MODE,...",
         help=f"TensorFlow Lite models to write: {','.join(MODES)} (default: all)",
     )
@@ -207,11 +208,11 @@ def _modes(arguments: argparse.Namespace) -> list[str]:
         raise UserError("nothing to export: give --saved-model, --tflite or both")
     modes = [SAVED_MODEL] if arguments.saved_model else []
     if arguments.tflite:
-        wanted = MODES if arguments.quantize is None else arguments.quantize.split(",")
+        wanted = arguments.quantize or MODES
         for mode in wanted:
             if mode not in MODES:
                 raise UserError(f"--quantize: no mode {mode!r}; use one of {', '.join(MODES)}")
-        modes += dict.fromkeys(wanted)
+        modes += wanted
     return modes
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from srgan_tf.cli.common import STOPPED, import_tensorflow, path_or_name, to_path
+from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
 from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.files import first_line
 
@@ -64,6 +64,7 @@ STUDY/private.json contains the admin token; keep it secret.""",
     )
     parser.add_argument(
         "--sets",
+        type=names,
         default="Set5,Set14,BSD100",
         metavar="A,B",
         help="sets to rate (default: %(default)s)",
@@ -182,7 +183,8 @@ examples:
     )
     parser.add_argument(
         "--exclude",
-        default="",
+        type=_numbers,
+        default=set(),
         metavar="N,N",
         help="numbers of raters to exclude; the report lists them",
     )
@@ -194,7 +196,7 @@ def _create(arguments: argparse.Namespace) -> int:
     from srgan_tf.mos.database import MAX_INVITATIONS
     from srgan_tf.mos.design import PAPER_SETS
 
-    sets = _names(arguments.sets, "--sets")
+    sets = arguments.sets
     if arguments.methods:
         methods, paths = _parse_methods(arguments.methods, sets)
     else:
@@ -302,14 +304,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from srgan_tf.mos.study import Study
 
     study = Study(arguments.study)
-    try:
-        excluded = {int(number) for number in arguments.exclude.split(",") if number.strip()}
-    except ValueError:
-        raise UserError(
-            f"--exclude {arguments.exclude}: must be numbers of raters, such as 3,17"
-        ) from None
     folder = arguments.out or arguments.study / "report"
-    write_report(study, folder, excluded)
+    write_report(study, folder, arguments.exclude)
     print(
         f"Done: {folder}/report.md, distribution.png and .svg, results.json, ratings.csv and .json"
     )
@@ -331,9 +327,13 @@ def _parse_methods(
     paths: dict[str, Path] = {}
     for option in options:
         set_name, colon, rest = option.partition(":")
-        key, names = (set_name, rest) if colon and set_name in sets else (None, option)
+        key, text = (set_name, rest) if colon and set_name in sets else (None, option)
+        try:
+            given = names(text)
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--methods: {error}") from None
         methods = []
-        for method in _names(names, "--methods"):
+        for method in given:
             method, equals, path = method.partition("=")
             if equals and paths.setdefault(method, to_path(path)) != to_path(path):
                 raise UserError(f"--methods: {method} has two paths; give one")
@@ -350,8 +350,10 @@ def _parse_methods(
     return {name: chosen[name if name in chosen else None] for name in sets}, paths
 
 
-def _names(text: str, option: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise UserError(f"{option} {text}: must be names separated by commas, none twice")
-    return names
+def _numbers(text: str) -> set[int]:
+    try:
+        return {int(number) for number in names(text)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be numbers of raters, such as 3,17"
+        ) from None

@@ -140,7 +140,7 @@ def test_wrong_requests(site, tmp_path, capsys):
     for arguments, words in [
         (["--export", tmp_path / "file"], "not a folder"),
         (["--export", tmp_path / "a", "--models", "srgan-mobil"], "did you mean srgan-mobile?"),
-        (["--export", tmp_path / "b", "--models", ","], "--models is empty"),
+        (["--export", tmp_path / "b", "--models", ","], "--models: ',' must be names"),
         (["--export", tmp_path / "c", "--models", "srcnn"], "SRCNN can't be exported"),
         (["--port", "70000"], "another with --port"),
     ]:

@@ -275,8 +275,8 @@ def test_an_out_that_can_t_be_written_is_found_before_the_work(evaluate, tmp_pat
         (["--jobs", "0"], "at least 1"),
         (["--vgg", "nowhere.h5"], "nowhere.h5: no such file"),
         (["--lpips", "nowhere.npz"], "nowhere.npz: no such file"),
-        (["--degrade", ","], "--degrade: ',' names nothing"),
-        (["--degrade", ""], "--degrade: '' names nothing"),
+        (["--degrade", ","], "--degrade: ',' must be names"),
+        (["--degrade", ""], "--degrade: '' must be names"),
         (["--degrade", "clean,jpg75"], "jpg75: no such degradation, did you mean jpeg75?"),
     ],
 )

@@ -95,7 +95,7 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
         code, shown = srgan(*arguments)
         assert code == 2 and words in shown, shown
     for more, words in [
-        (["--methods", "Set5:hr,hr"], "none twice"),
+        (["--methods", "Set5:hr,hr"], "none empty or given twice"),
         (["--methods", "nearest"], "given twice"),
         (["--calibration", data / "sets/Set5/HR"], "image of a test set"),
         (["--calibration-images", 5], "2 calibration images, not 5"),
