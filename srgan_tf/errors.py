@@ -16,5 +16,5 @@ class UserError(ValueError):
 class ImageError(Exception):
     """An image file that can't be read or written; the message names the file and the reason.
 
-    Commands print it, continue with the other files and exit with code 1.
+    Commands print it, continue with the other files if they can and exit with code 1.
     """

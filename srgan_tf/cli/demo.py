@@ -26,7 +26,7 @@ examples:
 
 --export writes one folder for any static host. With the headers Cross-Origin-Opener-Policy:
 same-origin and Cross-Origin-Embedder-Policy: require-corp, WebAssembly uses all cores; without
-them it uses one. WebGPU needs HTTPS.""",
+them it uses one. WebGPU needs HTTPS or localhost.""",
     )
     parser.add_argument(
         "--models",

@@ -27,8 +27,8 @@ def require_page() -> None:
     """Raise UserError if the page is not built."""
     if not (STATIC / "index.html").is_file():
         raise UserError(
-            f"the page is not built: {STATIC}/index.html is missing. Build it with Node.js 20 or "
-            f"newer in a checkout of srgan-tf: {BUILD}"
+            f"the page is not built: {STATIC}/index.html is missing. Build it with Node.js 20.19, "
+            f"22.12 or newer in a checkout of srgan-tf: {BUILD}"
         )
 
 

@@ -43,7 +43,6 @@ _VIDEO_TRANSFERS, _VIDEO_PRIMARIES = (1, 2, 6, 14, 15), (2, 5, 6)
 _SRGB_TRANSFER, _BT709_PRIMARIES = 13, 1
 _NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
 _CHUNK_BYTES = 2**20
-_TOO_LARGE = "more pixels than Pillow's limit against decompression bombs"
 # Prefixes of libvips' and zlib's messages.
 _MESSAGE_PREFIX = re.compile(
     r"^(?:\w+: (?:Corrupt \w+ data: |Invalid input: |Unspecified: )*"
@@ -357,12 +356,16 @@ def _decode_with_pillow(kind: str, data: bytes, page: int = 0) -> np.ndarray:
                 return np.asarray(image.convert("RGBA" if alpha else "RGB"))
             raise ImageError(f"a {kind} with pixels of mode {image.mode}, which is not supported")
     except Image.DecompressionBombError:
-        raise ImageError(_TOO_LARGE) from None
+        raise ImageError("larger than Pillow's limit against decompression bombs") from None
 
 
 def _check_size(width: int, height: int) -> None:
     if Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:
-        raise ImageError(f"{width}×{height}: {_TOO_LARGE}")
+        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise ImageError(
+            f"{width}×{height}: larger than {limit} megapixels, Pillow's limit against "
+            "decompression bombs"
+        )
 
 
 def _check_frames(frames: int) -> None:

@@ -34,7 +34,7 @@ _LARGEST_IN_MEMORY = 512 * 2**20
 class Upscaler:
     """Enlarges photos with a generator.
 
-    Photos of any size are enlarged in overlapping tiles. The overlap is the radius of the
+    Photos are enlarged in overlapping tiles. The overlap is the radius of the
     generator's receptive field, so that the result equals that of the entire photo, and
     the network takes no more memory for a larger photo. The photo and its result, H·W·scale²
     pixels, are held as a whole.

@@ -1,7 +1,7 @@
 """The paper's baseline networks: SRCNN, ESPCN and DRCN.
 
 As in their papers, the networks enlarge luma; chroma is enlarged by bicubic interpolation. Their
-interface is SRResNet's. New models compute bicubic upscaling, as a new SRResNet computes bilinear.
+interface is SRResNet's. New models compute bicubic upscaling; a new ESPCN or SRResNet, bilinear.
 """
 
 from __future__ import annotations

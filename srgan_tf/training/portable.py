@@ -39,7 +39,7 @@ DRAWN_SIZE = 100_000
 def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     """Write everything that the runner needs except for the photos.
 
-    The folder receives `step.mlir`, `validation.mlir`, `state.npz`, `plan.json` and `config.yaml`.
+    The folder receives `step.mlir`, `validation.mlir`, `state.npz` and `plan.json`.
 
     Args:
         config: the recipe, with another precision than `auto`.

@@ -149,7 +149,7 @@ async function open(file) {
   if (width * height > MAX_MEGAPIXELS * 1e6) {
     image.close();
     return refuse(
-      `${width} × ${height} is too large for a browser; the limit is ${MAX_MEGAPIXELS} megapixels. srgan upscale enlarges photos of any size.`,
+      `${width} × ${height} is too large for a browser; the limit is ${MAX_MEGAPIXELS} megapixels. srgan upscale enlarges photos of up to 178.`,
     );
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
