@@ -20,6 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from srgan_tf import Upscaler
+from srgan_tf.cli.common import run
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_json
 from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
@@ -49,17 +51,10 @@ def summary(values: dict[str, float]) -> dict:
     return {"mean": round(mean, 4), "worst": {worst: round(values[worst], 4)}}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--data", type=Path, required=True, help="a folder with HR and LRx4")
-    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> int:
     names = [Path(model).stem for model in arguments.models]
     if len(set(names)) < len(names):
-        parser.error("two models have the same last path component, which must be unique")
+        raise UserError("two models have the same last path component, which must be unique")
 
     scores = {}
     for name, model in zip(["HR", *names], [None, *arguments.models], strict=True):
@@ -84,6 +79,17 @@ def main() -> None:
             "measures": scores,
         }
         write_json(arguments.out, results, indent=1)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", type=Path, required=True, help="a folder with HR and LRx4")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    run(parser, None, measure)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from srgan_tf.cli.common import names, run
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.pictures import choose_crop
 from srgan_tf.evaluation.sets import open_sets
@@ -27,20 +28,8 @@ PHOTOS = {
 SIDE, GAP, LINE = 256, 4, 20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the folder of Set14 and BSD100")
-    parser.add_argument(
-        "--methods",
-        default=",".join(METHODS),
-        help="columns, as for srgan evaluate (default: %(default)s)",
-    )
-    parser.add_argument("--out", type=Path, default=OUT, help="a JPEG (default: %(default)s)")
-    arguments = parser.parse_args()
-
-    methods, _ = open_methods(arguments.methods.split(","), SCALE)
+def draw(arguments: argparse.Namespace) -> int:
+    methods, _ = open_methods(arguments.methods, SCALE)
     images = [
         image
         for name, of_set in open_sets(arguments.data, list(PHOTOS), SCALE).items()
@@ -61,6 +50,22 @@ def main() -> None:
     with atomic_write(arguments.out) as temporary:
         sheet.save(temporary, "JPEG", quality=92, subsampling=0)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder of Set14 and BSD100")
+    parser.add_argument(
+        "--methods",
+        type=names,
+        default=",".join(METHODS),
+        help="columns, as for srgan evaluate (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help="a JPEG (default: %(default)s)")
+    run(parser, None, draw)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from srgan_tf import Upscaler
+from srgan_tf.cli.common import run
 from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import central_crop
 from srgan_tf.data.sources import open_source
@@ -49,18 +49,10 @@ def psnr_of(upscaler: Upscaler, photo: np.ndarray) -> float:
     return float(psnr_y(hr, upscaler.upscale(lr), border=upscaler.scale))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--data", required=True, help="the training photos")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
-    arguments = parser.parse_args()
+def compare(arguments: argparse.Namespace) -> int:
     names = [Path(model).name for model in arguments.models]
     if len(set(names)) < len(names):
-        parser.error("two models have the same last path component, which must be unique")
+        raise UserError("two models have the same last path component, which must be unique")
 
     store = open_store(open_source(arguments.data))
     _, held_out = split_photos(store, DataConfig(), arguments.seed)
@@ -85,10 +77,19 @@ def main() -> None:
             "psnr": scores,
         }
         write_json(arguments.out, results, indent=1)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", required=True, help="the training photos")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    run(parser, None, compare)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

@@ -10,14 +10,15 @@ generator, its card and the run's logs.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from srgan_tf.cli.common import run
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_folder, sha256, write_json
 from srgan_tf.models import Generator
+from srgan_tf.training.history import read_card
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
     CARD_FILE,
@@ -54,26 +55,14 @@ def _architecture(generator: Generator) -> tuple[type[Generator], dict[str, Any]
     return type(generator), size
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("other", help="a run folder, a .keras file or a released name")
-    parser.add_argument("--share", type=float, default=0.5, help="RUN_DIR's, 0 to 1 (default: 0.5)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    arguments = parser.parse_args()
-
+def write(arguments: argparse.Namespace) -> int:
     if arguments.out.exists():
-        parser.error(f"{arguments.out}: exists; name a new folder")
-    try:
-        other = find_generator(arguments.other)
-        generator = interpolate(
-            load_generator(arguments.run), load_generator(other), arguments.share
-        )
-        card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
-    except (UserError, OSError) as error:
-        parser.error(str(error))
+        raise UserError(f"{arguments.out}: exists; name a new folder")
+    other = find_generator(arguments.other)
+    generator = interpolate(load_generator(arguments.run), load_generator(other), arguments.share)
+    card = read_card(arguments.run / GENERATOR_FILE)
+    if not card:
+        raise UserError(f"{arguments.run}: no {CARD_FILE}; has its run ended?")
 
     for key in ("validation", "sha256"):  # those of RUN_DIR's weights
         card.pop(key, None)
@@ -86,6 +75,18 @@ def main() -> None:
         write_json(folder / CARD_FILE, card)
         shutil.copytree(arguments.run / "logs", folder / "logs")
     print(arguments.out)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("other", help="a run folder, a .keras file or a released name")
+    parser.add_argument("--share", type=float, default=0.5, help="RUN_DIR's, 0 to 1 (default: 0.5)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    run(parser, None, write)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageFile
 
+from srgan_tf.cli.common import run
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line
@@ -70,6 +71,25 @@ def pack(
     return path.stat().st_size
 
 
+def pack_all(arguments: argparse.Namespace) -> int:
+    scales = {folder: float(scale) for folder, scale in (s.split("=") for s in arguments.scales)}
+    if Path(arguments.photos).resolve() == arguments.out.resolve():
+        raise UserError("OUT is PHOTOS, whose files would be replaced: give another folder")
+    source = open_source(arguments.photos)
+    for folder in scales:
+        if not (Path(arguments.photos) / folder).is_dir():
+            raise UserError(f"{folder}: no such folder in {arguments.photos}")
+    with ProcessPoolExecutor() as pool:
+        sizes = list(
+            pool.map(
+                partial(pack, out=arguments.out, scales=scales, arguments=arguments),
+                readable(source.photos()),
+            )
+        )
+    print(f"{len(sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,25 +100,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.6)
     parser.add_argument("--min-side", type=int, default=200, metavar="N")
     parser.add_argument("--quality", type=int, default=90)
-    arguments = parser.parse_args()
-    scales = {folder: float(scale) for folder, scale in (s.split("=") for s in arguments.scales)}
-    if Path(arguments.photos).resolve() == arguments.out.resolve():
-        parser.error("OUT is PHOTOS, whose files would be replaced: give another folder")
-    try:
-        source = open_source(arguments.photos)
-    except UserError as error:
-        parser.error(str(error))
-    for folder in scales:
-        if not (Path(arguments.photos) / folder).is_dir():
-            parser.error(f"{folder}: no such folder in {arguments.photos}")
-    with ProcessPoolExecutor() as pool:
-        sizes = list(
-            pool.map(
-                partial(pack, out=arguments.out, scales=scales, arguments=arguments),
-                readable(source.photos()),
-            )
-        )
-    print(f"{len(sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
+    run(parser, None, pack_all)
 
 
 if __name__ == "__main__":

@@ -15,43 +15,32 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from srgan_tf import Upscaler
+from srgan_tf.cli.common import names, run
+from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write
 from srgan_tf.images import read_photo
 
 GAP, LABEL = 4, 18
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("photos", type=Path, metavar="PHOTOS")
-    parser.add_argument("--out", type=Path, required=True, help="a JPEG")
-    parser.add_argument("--models", default="srgan-vgg54,srgan-photo")
-    parser.add_argument("--names", help="photos by stem (default: all)")
-    parser.add_argument("--at", action="append", default=[], metavar="NAME=X,Y")
-    parser.add_argument("--crop", type=int, default=80, help="side of the crops, in LR pixels")
-    parser.add_argument("--columns", type=int, default=1, help="photos side by side")
-    parser.add_argument("--quality", type=int, default=85)
-    arguments = parser.parse_args()
-
+def draw(arguments: argparse.Namespace) -> int:
     if not arguments.photos.is_dir():
-        parser.error(f"{arguments.photos}: no such folder")
+        raise UserError(f"{arguments.photos}: no such folder")
     files = {path.stem: path for path in sorted(arguments.photos.iterdir())}
-    names = arguments.names.split(",") if arguments.names else list(files)
-    if missing := [name for name in names if name not in files]:
-        parser.error(f"--names {missing[0]}: no such photo in {arguments.photos}")
+    chosen = arguments.names or list(files)
+    if missing := [name for name in chosen if name not in files]:
+        raise UserError(f"--names {missing[0]}: no such photo in {arguments.photos}")
     places = {}
     for place in arguments.at:
         match = re.fullmatch(r"(.+)=(\d+),(\d+)", place)
         if match is None:
-            parser.error(f"--at {place}: must be NAME=X,Y")
+            raise UserError(f"--at {place}: must be NAME=X,Y")
         places[match[1]] = int(match[2]), int(match[3])
-    models = arguments.models.split(",")
-    upscalers = [Upscaler(model) for model in models]
+    upscalers = [Upscaler(model) for model in arguments.models]
+    labels = ["bicubic", *arguments.models]
     side = 4 * arguments.crop
     strips = []
-    for name in names:
+    for name in chosen:
         photo = read_photo(files[name])
         x, y = ((length - arguments.crop) // 2 for length in (photo.shape[1], photo.shape[0]))
         if name in places:
@@ -62,7 +51,7 @@ def main() -> None:
         results = [np.asarray(bicubic), *(upscaler.upscale(photo) for upscaler in upscalers)]
         crops = [image[4 * y : 4 * y + side, 4 * x : 4 * x + side] for image in results]
         strip = Image.new("RGB", (len(crops) * (side + GAP), side + GAP + LABEL), "white")
-        for index, (crop, label) in enumerate(zip(crops, ["bicubic", *models], strict=True)):
+        for index, (crop, label) in enumerate(zip(crops, labels, strict=True)):
             strip.paste(Image.fromarray(crop), (index * (side + GAP), LABEL))
             ImageDraw.Draw(strip).text((index * (side + GAP) + 2, 3), f"{name}: {label}", "black")
         strips.append(strip)
@@ -74,6 +63,22 @@ def main() -> None:
         sheet.paste(strip, (column * (width + 2 * GAP), row * height))
     with atomic_write(arguments.out) as temporary:
         sheet.save(temporary, "JPEG", quality=arguments.quality)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, metavar="PHOTOS")
+    parser.add_argument("--out", type=Path, required=True, help="a JPEG")
+    parser.add_argument("--models", type=names, default="srgan-vgg54,srgan-photo")
+    parser.add_argument("--names", type=names, help="photos by stem (default: all)")
+    parser.add_argument("--at", action="append", default=[], metavar="NAME=X,Y")
+    parser.add_argument("--crop", type=int, default=80, help="side of the crops, in LR pixels")
+    parser.add_argument("--columns", type=int, default=1, help="photos side by side")
+    parser.add_argument("--quality", type=int, default=85)
+    run(parser, None, draw)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 from release import curve, strip_folders
 
+from srgan_tf.cli.common import run
+from srgan_tf.errors import UserError
 from srgan_tf.files import write_json
 from srgan_tf.training.run import CONFIG_FILE
 
@@ -31,21 +33,15 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
-    parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
-    arguments = parser.parse_args()
-    if len({run.name for run in arguments.runs}) < len(arguments.runs):
-        parser.error("two runs have the same last path component, which must be unique")
+def compare(arguments: argparse.Namespace) -> int:
+    if len({folder.name for folder in arguments.runs}) < len(arguments.runs):
+        raise UserError("two runs have the same last path component, which must be unique")
 
     recipes = {}
-    for run in arguments.runs:
-        recipe = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+    for folder in arguments.runs:
+        recipe = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         strip_folders(recipe)
-        recipes[run.name] = flatten(recipe)
+        recipes[folder.name] = flatten(recipe)
     keys = sorted({key for recipe in recipes.values() for key in recipe})
     first = next(iter(recipes.values()))
     differing = [
@@ -56,16 +52,26 @@ def main() -> None:
         "recipe": {k: first.get(k) for k in keys if k not in differing},
         "runs": {},
     }
-    for run in arguments.runs:
-        differences = {key: recipes[run.name].get(key) for key in differing}
-        rows = curve(run / "logs")
-        results["runs"][run.name] = {"recipe": differences, "curve": rows}
+    for folder in arguments.runs:
+        differences = {key: recipes[folder.name].get(key) for key in differing}
+        rows = curve(folder / "logs")
+        results["runs"][folder.name] = {"recipe": differences, "curve": rows}
         last = next((row for row in reversed(rows) if "psnr" in row), {})
-        print(f"{run.name}: {differences}: {last.get('psnr')} dB after {last.get('step')} steps")
+        print(f"{folder.name}: {differences}: {last.get('psnr')} dB after {last.get('step')} steps")
     if arguments.out:
         former = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
         others = [r for r in former if r["command"] != results["command"]]
         write_json(arguments.out, [*others, results], indent=1)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--out", type=Path, help="add the curves to this JSON file")
+    run(parser, None, compare)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,14 @@ from release_litert import write_litert
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
+from srgan_tf.cli.common import run
+from srgan_tf.errors import UserError
 from srgan_tf.evaluation.benchmark import evaluate
 from srgan_tf.evaluation.methods import open_methods
 from srgan_tf.evaluation.metrics import Psnr, Ssim
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import atomic_write, sha256, write_json
+from srgan_tf.training.history import read_card
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 SETS = ("Set5", "Set14", "BSD100")
@@ -39,7 +41,7 @@ def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
     (method,), _ = open_methods([f"run={model}"], scale)
     scores = evaluate(open_sets(data, list(SETS), scale), [method], [Psnr(), Ssim()])
     if scores.failures:
-        sys.exit("\n".join(scores.failures))
+        raise UserError("\n".join(scores.failures))
     return {
         name: {
             metric: round(scores.mean(name, "run", metric) or 0.0, digits)
@@ -107,27 +109,18 @@ def reason_to_keep(before: dict[str, Any], card: dict[str, Any]) -> str | None:
     return None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--note", metavar="TEXT", help="note to users, for the card")
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="replace a release whatever its PSNR, which an adversary trades for detail",
-    )
-    arguments = parser.parse_args()
-
-    card = json.loads((arguments.run / CARD_FILE).read_text(encoding="utf-8"))
+def release(arguments: argparse.Namespace) -> int:
+    card = read_card(arguments.run / GENERATOR_FILE)
+    if not card:
+        raise UserError(f"{arguments.run}: no {CARD_FILE}; has its run ended?")
     target = Path(srgan_tf.weights.__file__).with_name(f"{card['name']}.keras")
     card_file = target.with_suffix(".json")
     if card_file.exists() and not arguments.replace:
         before = json.loads(card_file.read_text(encoding="utf-8"))
         if reason := reason_to_keep(before, card):
-            sys.exit(f"The released {card['name']} is kept: it {reason}. --replace replaces it.")
+            raise UserError(
+                f"the released {card['name']} is kept: it {reason}. --replace replaces it"
+            )
     card["scores"] = score(arguments.run, arguments.data, card["scale"])
     card["curve"] = curve(arguments.run / "logs")
     weights = arguments.run / GENERATOR_FILE
@@ -143,6 +136,22 @@ def main() -> None:
     if card["recipe"]["generator"]["architecture"] in ("srresnet", "ecbsr"):
         write_litert(card["name"])
     print(f"Released {target}")
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--note", metavar="TEXT", help="note to users, for the card")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace a release whatever its PSNR, which an adversary trades for detail",
+    )
+    run(parser, None, release)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 from srgan_tf import weights
+from srgan_tf.cli.common import run
 from srgan_tf.export.graph import require_exportable
 from srgan_tf.export.tflite import convert
 from srgan_tf.files import atomic_write
@@ -31,15 +32,19 @@ def write_litert(name: str) -> None:
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+def convert_all(arguments: argparse.Namespace) -> int:
+    exportable = [n for n in weights.released() if n.startswith(("srresnet-", "srgan-"))]
+    for name in arguments.names or exportable:
+        write_litert(name)
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all released ones")
-    names = parser.parse_args().names
-    exportable = [n for n in weights.released() if n.startswith(("srresnet-", "srgan-"))]
-    for name in names or exportable:
-        write_litert(name)
+    run(parser, None, convert_all)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ def pack(tmp_path, monkeypatch, capsys):
     def run(*arguments):
         words = ["pack_photos.py", tmp_path / "in", tmp_path / "out", *arguments, "--min-side", 1]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        pack_photos.main()
+        with pytest.raises(SystemExit) as ended:
+            pack_photos.main()
+        assert ended.value.code == 0
         found = {}
         for path in (tmp_path / "out").rglob("*.*"):
             with Image.open(path) as image:
