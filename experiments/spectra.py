@@ -26,6 +26,7 @@ from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_json
 from srgan_tf.losses import coherence_loss, log_spectrum_mse_loss
 from srgan_tf.metrics import luma
+from srgan_tf.ranges import normalize
 
 
 def pattern(image: np.ndarray, scale: int) -> float:
@@ -66,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> int:
             lr, hr = image.load()
             sr = upscaler.upscale(lr) if upscaler else hr
             values["pattern"][image.name] = pattern(sr, scale)
-            hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, sr))
+            hr, sr = (normalize(x.astype(np.float32)[None]) for x in (hr, sr))
             values["coherence"][image.name] = float(coherence_loss(hr, sr, scale))
             if upscaler:
                 values["spectrum"][image.name] = float(log_spectrum_mse_loss(hr, sr, scale))

@@ -19,6 +19,7 @@ from srgan_tf import Upscaler
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_json
 from srgan_tf.losses import ContentLosses
+from srgan_tf.ranges import normalize
 
 OUT = Path(__file__).parents[1] / "docs" / "results" / "vgg_fade.json"
 CONTRASTS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
@@ -44,7 +45,7 @@ def main() -> None:
     (images,) = open_sets(arguments.data.parent, [arguments.data.name], SCALE).values()
     for image in images[: arguments.images]:
         lr, hr = image.load()
-        hr, sr = (x.astype(np.float32)[None] / 127.5 - 1 for x in (hr, upscaler.upscale(lr)))
+        hr, sr = (normalize(x.astype(np.float32)[None]) for x in (hr, upscaler.upscale(lr)))
         mean = hr.mean((1, 2), keepdims=True)
         detail = (sr - sr.mean((1, 2), keepdims=True)) * hr.std() / sr.std()
         for contrast in CONTRASTS:

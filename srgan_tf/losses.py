@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from srgan_tf import keras_settings  # noqa: F401
 from srgan_tf.errors import UserError
+from srgan_tf.ranges import denormalize
 
 FEATURE_SCALE = 1 / 12.75
 """Factor of VGG feature maps, which brings the VGG losses to the scale of the MSE (section 3.2)."""
@@ -236,7 +237,7 @@ class VggFeatures:
         self.model.trainable = False
 
     def __call__(self, images: tf.Tensor) -> Features:
-        bgr_minus_mean = keras.applications.vgg19.preprocess_input((images + 1.0) * 127.5)
+        bgr_minus_mean = keras.applications.vgg19.preprocess_input(denormalize(images))
         features = self.model(bgr_minus_mean, training=False)
         return {layer: tf.cast(maps, tf.float32) for layer, maps in features.items()}
 

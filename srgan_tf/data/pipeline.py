@@ -14,6 +14,7 @@ from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import validation_crops
 from srgan_tf.data.loader import available_cores, load_batches
 from srgan_tf.data.store import PhotoStore
+from srgan_tf.ranges import normalize
 
 # The iterator of a stopped run is in a reference cycle. If it were collected only at Python's
 # finalization, it would wait forever for a batch whose thread can no longer get the GIL.
@@ -22,7 +23,7 @@ atexit.register(gc.collect)
 
 def to_pair(lr, hr) -> tuple[tf.Tensor, tf.Tensor]:
     """Convert uint8 LR and HR images to float32, in [0, 1] and [-1, 1]."""
-    return tf.cast(lr, tf.float32) / 255.0, tf.cast(hr, tf.float32) / 127.5 - 1.0
+    return tf.cast(lr, tf.float32) / 255.0, normalize(tf.cast(hr, tf.float32))
 
 
 def training_dataset(

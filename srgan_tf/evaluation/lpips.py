@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from srgan_tf.errors import UserError
+from srgan_tf.ranges import normalize
 
 MIN_SIDE = 31
 """Side of the smallest image, of which AlexNet's second pooling leaves one pixel."""
@@ -40,7 +41,7 @@ class AlexNetLpips:
         """Maps uint8 [H, W, 3] to five feature maps, normalized at each pixel."""
 
     def _features(self, image: tf.Tensor) -> list[tf.Tensor]:
-        x = (tf.cast(image, tf.float32)[None] / 127.5 - 1.0 - _MEAN) / _DEVIATION
+        x = (normalize(tf.cast(image, tf.float32)[None]) - _MEAN) / _DEVIATION
         maps = []
         for index, (kernel, bias) in enumerate(self._convolutions):
             if index in _POOLED:

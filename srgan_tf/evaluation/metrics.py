@@ -19,6 +19,7 @@ from srgan_tf.evaluation.lpips import MIN_SIDE, AlexNetLpips
 from srgan_tf.files import sha256
 from srgan_tf.losses import VGG54, VggFeatures, paper_features
 from srgan_tf.metrics import luma, psnr_y, ssim_y
+from srgan_tf.ranges import normalize
 
 VGG_CROP = 192
 """Side in pixels of the central square for VGG54. Features of an entire photo of BSD100 would take
@@ -144,7 +145,7 @@ class Vgg54(Metric):
         features = VggFeatures([VGG54], weights)
         self._features = tf.function(
             lambda image: paper_features(
-                features(tf.cast(image, tf.float32)[None] / 127.5 - 1.0), VGG54
+                features(normalize(tf.cast(image, tf.float32)[None])), VGG54
             ),
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
         )

@@ -32,6 +32,7 @@ from srgan_tf.data.store import PhotoSource, PhotoStore, files_key, open_store
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line, make_writable_folder, sha256, write_json
 from srgan_tf.metrics import mean_psnr, psnr_y
+from srgan_tf.ranges import denormalize
 from srgan_tf.training.schedule import learning_rate
 
 PLAN_FILE, STATE_FILE = "plan.json", "state.npz"
@@ -177,7 +178,7 @@ class Training:
         about = self.plan["validation"]
         arguments = [self._put(lr, self.device), *(self._values[key] for key in about["inputs"])]
         (sr,) = self._validation(arguments)
-        return np.clip(np.rint((np.asarray(sr) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+        return np.clip(np.rint(denormalize(np.asarray(sr))), 0, 255).astype(np.uint8)
 
 
 def open_photos(folder: Path, names: list[str]) -> PhotoStore:

@@ -10,6 +10,7 @@ from srgan_tf.losses import ContentLosses, adversarial_loss, discriminator_loss,
 from srgan_tf.models import Discriminator, Generator, UNetDiscriminator
 from srgan_tf.models.baselines import unit_luma
 from srgan_tf.models.layers import slice_axis
+from srgan_tf.ranges import denormalize
 from srgan_tf.training.ema import MovingAverage
 from srgan_tf.training.schedule import learning_rate
 
@@ -105,7 +106,7 @@ class LumaPretrainer(Pretrainer):
     """
 
     def _losses_of(self, lr, hr, step):
-        y = unit_luma((hr + 1.0) / 2.0)
+        y = unit_luma(denormalize(hr) / 255.0)
         result, *intermediate = self.generator.predictions(unit_luma(lr))
         losses = self._compare(y, result, step)
         if not intermediate:

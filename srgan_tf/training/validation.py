@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from srgan_tf.images import to_levels, write_image
 from srgan_tf.metrics import mean_psnr, psnr_y, ssim_y
+from srgan_tf.ranges import denormalize
 from srgan_tf.resize import bicubic_upscale
 
 
@@ -38,7 +39,7 @@ class Validation:
         """Compute and log the scores after `step` steps, and write the picture."""
         psnr, ssim = [], []
         for index, (lr, hr) in enumerate(self.pairs):
-            sr, hr = (to_levels((x.numpy() + 1.0) / 2.0) for x in (self._enlarge(lr), hr))
+            sr, hr = (to_levels(denormalize(x.numpy()) / 255.0) for x in (self._enlarge(lr), hr))
             psnr.append(psnr_y(hr, sr, border=self.scale))
             ssim.append(ssim_y(hr, sr, border=self.scale))
             if index == 0:
