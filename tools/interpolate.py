@@ -14,11 +14,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from release import card_of
+
 from srgan_tf.cli.common import run
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_folder, sha256, write_json
 from srgan_tf.models import Generator
-from srgan_tf.training.history import read_card
 from srgan_tf.training.run import save_generator
 from srgan_tf.weights import (
     CARD_FILE,
@@ -60,9 +61,7 @@ def write(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.out}: exists; name a new folder")
     other = find_generator(arguments.other)
     generator = interpolate(load_generator(arguments.run), load_generator(other), arguments.share)
-    card = read_card(arguments.run / GENERATOR_FILE)
-    if not card:
-        raise UserError(f"{arguments.run}: no {CARD_FILE}; has its run ended?")
+    card = card_of(arguments.run)
 
     for key in ("validation", "sha256"):  # those of RUN_DIR's weights
         card.pop(key, None)

@@ -36,6 +36,14 @@ SETS = ("Set5", "Set14", "BSD100")
 PATHS = ("source", "weights", "start_from")
 
 
+def card_of(folder: Path) -> dict[str, Any]:
+    """Return a finished run's card. Raises UserError without one."""
+    card = read_card(folder / GENERATOR_FILE)
+    if not card:
+        raise UserError(f"{folder}: no {CARD_FILE}; has its run ended?")
+    return card
+
+
 def score(model: Path, data: Path, scale: int) -> dict[str, dict[str, float]]:
     """Compute mean PSNR (dB) and SSIM on Y on the benchmark sets."""
     (method,), _ = open_methods([f"run={model}"], scale)
@@ -110,9 +118,7 @@ def reason_to_keep(before: dict[str, Any], card: dict[str, Any]) -> str | None:
 
 
 def release(arguments: argparse.Namespace) -> int:
-    card = read_card(arguments.run / GENERATOR_FILE)
-    if not card:
-        raise UserError(f"{arguments.run}: no {CARD_FILE}; has its run ended?")
+    card = card_of(arguments.run)
     target = Path(srgan_tf.weights.__file__).with_name(f"{card['name']}.keras")
     card_file = target.with_suffix(".json")
     if card_file.exists() and not arguments.replace:
