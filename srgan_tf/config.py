@@ -281,6 +281,10 @@ class _StageConfig(_Section):
     the stage pretrain, and srresnet-mse in the stage gan."""
     losses: Losses
     """Weights of the losses in the generator's loss, by their names in `srgan_tf.losses`."""
+    batch_size: int | None = Field(None, ge=1)
+    """Crops in a batch of this phase; null for `data.batch_size`."""
+    clean: Probability | None = None
+    """Share of clean crops in this phase; null for `data.degradation.clean`."""
     jitter: bool = False
     """Shift HR and SR by the same random 0 to `scale` - 1 pixels before the VGG losses and the
     discriminator, which prevents a grid in SR. Not in the paper."""
@@ -422,9 +426,11 @@ class Config(_Section):
             raise ValueError(f"data.hr_crop must be a multiple of {multiple}")
         if self.data.validation_crop % self.generator.scale:
             raise ValueError(f"data.validation_crop must be a multiple of {self.generator.scale}")
-        if isinstance(self.generator, _LumaConfig):
-            for phase in self.phases():
+        for phase in self.phases():
+            if isinstance(self.generator, _LumaConfig):
                 self._fits_luma(phase)
+            if phase.section.clean is not None and self.data.degradation is None:
+                raise ValueError(f"{phase.name}.clean needs a section data.degradation")
         if not (self.pretrain or self.gan):
             raise ValueError("a recipe needs a section pretrain or gan")
         return self
@@ -460,6 +466,16 @@ class Config(_Section):
                 f"--stage {names[0]} or another --config"
             )
         return chosen
+
+    def data_of(self, phase: Phase) -> DataConfig:
+        """Return `data` with what a phase of the recipe changes in it."""
+        data, section = self.data, phase.section
+        if section.batch_size is not None:
+            data = data.model_copy(update={"batch_size": section.batch_size})
+        if section.clean is not None and data.degradation is not None:
+            degradation = data.degradation.model_copy(update={"clean": section.clean})
+            data = data.model_copy(update={"degradation": degradation})
+        return data
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:

@@ -88,6 +88,8 @@ def test_an_unknown_key_is_named_with_the_nearest(recipe, override, nearest):
         "data.batch_size=2.5",
         "data.validation_crop=31",
         "pretrain.steps=0",
+        "pretrain.batch_size=0",
+        "pretrain.clean=-0.1",
         "pretrain.losses={}",
         "pretrain.losses.mse=0",
         "data.degradation.clean=1.5",
@@ -177,6 +179,19 @@ def test_the_last_override_of_a_key_counts(recipe):
 def test_the_error_of_a_missing_stage_names_the_present_one(recipe):
     with pytest.raises(UserError, match="choose --stage pretrain"):
         read_config(recipe).phases("gan")
+
+
+def test_a_phase_can_have_its_own_batch_size_and_share_of_clean_crops(recipe):
+    changes = ["data.batch_size=8", "gan.batch_size=4", "gan.steps=9", "pretrain.clean=0.3"]
+    message = error_of(recipe, *changes)
+    assert "pretrain.clean needs a section data.degradation" in message
+    config = read_config(recipe, [*changes, "data.degradation.clean=0.7", "data.hr_crop=64"])
+    pretrain, gan = map(config.data_of, config.phases())
+    assert (pretrain.batch_size, pretrain.degradation.clean) == (8, 0.3)
+    assert (gan.batch_size, gan.degradation.clean) == (4, 0.7)
+    assert pretrain.degradation.passes == config.data.degradation.passes
+    assert pretrain.hr_crop == gan.hr_crop == 64
+    assert (config.data.batch_size, config.data.degradation.clean) == (8, 0.7)
 
 
 PHASED = """

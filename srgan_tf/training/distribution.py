@@ -52,7 +52,7 @@ def translate_errors() -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         raise OutOfMemoryError(
-            f"out of memory ({_cause(error)}); training stopped. Lower data.batch_size or "
+            f"out of memory ({_cause(error)}); training stopped. Lower batch_size or "
             "data.hr_crop, or use more devices"
         ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:

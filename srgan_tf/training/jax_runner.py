@@ -123,6 +123,7 @@ class Training:
         self.plan = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         self.config = namespace(self.plan["config"])
         self.section = namespace(section_of(self.plan, self.plan["config"]))
+        self.data = namespace(self.plan["data"])
         self._step = Executable(folder / STEP_FILE)
         self._validation = Executable(folder / VALIDATION_FILE)
         self.device = self._step.device
@@ -370,10 +371,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     signal.signal(signal.SIGTERM, request_stop)
     signal.signal(signal.SIGINT, request_stop)
-    elements = ((step, range(config.data.batch_size)) for step in range(training.step, 10**9))
+    elements = ((step, range(training.data.batch_size)) for step in range(training.step, 10**9))
     batches = load_batches(
         photos.open,
-        config.data,
+        training.data,
         config.generator.scale,
         plan["batch_seed"],
         elements,

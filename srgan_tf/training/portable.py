@@ -69,7 +69,8 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     trainer = build_trainer(config, phase.section, weights)
     draws = _draw_discriminator(trainer, config.seed)
 
-    batch, crop, scale = config.data.batch_size, config.data.hr_crop, config.generator.scale
+    data, scale = config.data_of(phase), config.generator.scale
+    batch, crop = data.batch_size, data.hr_crop
     lr = tf.TensorSpec([batch, crop // scale, crop // scale, 3], tf.uint8)
     hr = tf.TensorSpec([batch, crop, crop, 3], tf.uint8)
     names = {id(v.handle): key for key, v in training_state(trainer).items()}
@@ -78,7 +79,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
     step = _write_module(
         lambda lr, hr: trainer.train_step(to_pair(lr, hr)), (lr, hr), names, folder / STEP_FILE
     )
-    side = config.data.validation_crop
+    side = data.validation_crop
     small = tf.TensorSpec([1, side // scale, side // scale, 3], tf.uint8)
     validation = _write_module(
         lambda lr: {"sr": trainer.ema_generator(tf.cast(lr, tf.float32) / 255.0, training=False)},
@@ -96,6 +97,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
         "place": phase.index_in_stage,
         "batch_seed": config.seed + phase.index,
         "config": config.model_dump(),
+        "data": data.model_dump(),
         "parents": ancestry(weights) if weights is not None else [],
         "step": step,
         "validation": validation,

@@ -282,10 +282,12 @@ def _prepare(
     config = config.model_copy(update={"precision": from_chief(strategy, config.precision)})
     recipe = config.model_dump_json(exclude={"data": {"source"}, "vgg": True})
     check_equal(strategy, recipe, "recipes (--config, --set)")
-    if config.data.batch_size % strategy.num_replicas_in_sync:
+    batch_size = config.data_of(phase).batch_size
+    if batch_size % strategy.num_replicas_in_sync:
+        name = "data" if phase.section.batch_size is None else phase.name
         raise UserError(
-            f"data.batch_size ({config.data.batch_size}) must be a multiple of the number of "
-            f"devices ({strategy.num_replicas_in_sync})"
+            f"{name}.batch_size ({batch_size}) must be a multiple of the number of devices "
+            f"({strategy.num_replicas_in_sync})"
         )
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
@@ -390,7 +392,7 @@ def train_remaining(run: Run, validation: Validation | None) -> None:
     dataset = run.strategy.distribute_datasets_from_function(
         lambda context: training_dataset(
             run.photos,
-            config.data,
+            config.data_of(run.phase),
             config.generator.scale,
             config.seed + run.phase.index,
             range(first, run.trainer.section.steps),

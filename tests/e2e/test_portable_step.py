@@ -25,7 +25,14 @@ RECIPE = {
         "crop_attempts": 2,
         "degradation": {"passes": [{"noise": {}, "blur": {}, "jpeg": {}}]},
     },
-    "pretrain": {"steps": STEPS, "schedule": "cosine", "warmup_steps": 3, "ema": 0.9},
+    "pretrain": {
+        "steps": STEPS,
+        "batch_size": 3,
+        "clean": 0.5,
+        "schedule": "cosine",
+        "warmup_steps": 3,
+        "ema": 0.9,
+    },
     "gan": {
         "steps": STEPS,
         "start_from": None,
@@ -52,6 +59,9 @@ def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
 
     assert train(*words, "--out", tmp_path / "keras")[0] == 0
     assert train(*words, "--export-step", tmp_path / "step")[0] == 0
+    data = json.loads((tmp_path / "step" / "plan.json").read_text())["data"]
+    changed = data["batch_size"], data["degradation"]["clean"]
+    assert changed == {"pretrain": (3, 0.5), "gan": (2, 0.1)}[stage]
     ours = tmp_path / "jax"
     module = ["-m", "srgan_tf.training.jax_runner"]
     printed, errors = finish(start(module, tmp_path / "step", "--data", photos, "--out", ours))

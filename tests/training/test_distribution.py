@@ -82,7 +82,7 @@ def test_errors_of_a_gpu_are_not_a_lost_worker(monkeypatch, workers):
             raise error
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     with (
-        pytest.raises(distribution.OutOfMemoryError, match=r"OOM when .*Lower data.batch_size"),
+        pytest.raises(distribution.OutOfMemoryError, match=r"OOM when .*Lower batch_size"),
         distribution.translate_errors(),
     ):
         raise error

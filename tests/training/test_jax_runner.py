@@ -103,11 +103,11 @@ class FakeTraining:
                 "seed": 0,
                 "name": "fake",
                 "generator": {"scale": 4},
-                "data": {"batch_size": 1},
                 "pretrain": {"steps": 3},
                 "validate_every": 1,
                 "checkpoint_every": 1,
             },
+            "data": {"batch_size": 1},
             "stage": "pretrain",
             "phase": "pretrain",
             "place": 0,
@@ -121,6 +121,7 @@ class FakeTraining:
         }
         self.config = jax_runner.namespace(self.plan["config"])
         self.section = self.config.pretrain
+        self.data = jax_runner.namespace(self.plan["data"])
         self.device = argparse.Namespace(device_kind="none")
         self.step = 0
 
