@@ -108,6 +108,11 @@ def bicubic_upscale(images, scale: int) -> np.ndarray:
     return _imresize(images, scale * images.shape[-3], scale * images.shape[-2])
 
 
+def nearest_upscale(images: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge images of any dtype, [..., H, W, C] to [..., scale·H, scale·W, C], by repetition."""
+    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
 def _imresize(images, height: int, width: int) -> np.ndarray:
     """Resize rows, then columns, rounding to grey levels after each as MATLAB does.
 

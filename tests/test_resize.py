@@ -16,8 +16,17 @@ from srgan_tf.resize import (
     bicubic_matrix,
     bicubic_upscale,
     downscale,
+    nearest_upscale,
     resize_matrix,
 )
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_nearest_neighbour_repeats_each_pixel(batch):
+    images = np.random.default_rng(0).integers(0, 2**16, (*batch, 3, 5, 3), np.uint16)
+    enlarged = nearest_upscale(images, 3)
+    assert enlarged.dtype == np.uint16
+    np.testing.assert_array_equal(enlarged, np.kron(images, np.ones((3, 3, 1))))
 
 
 @pytest.mark.parametrize("new_size", [20, 51, 63, 64, 81, 102, 256])

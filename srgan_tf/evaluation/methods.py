@@ -21,7 +21,7 @@ from srgan_tf.images import read_photo
 from srgan_tf.inference.engine import saved_model_folder
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.native_output import suppress_native_output
-from srgan_tf.resize import bicubic_upscale
+from srgan_tf.resize import bicubic_upscale, nearest_upscale
 from srgan_tf.weights import own_generator, released, released_generator
 
 LABELS = {
@@ -85,7 +85,7 @@ class Nearest(Method):
         return "nearest"
 
     def enlarge(self, image, lr, hr):
-        return lr.repeat(image.scale, axis=0).repeat(image.scale, axis=1)
+        return nearest_upscale(lr, image.scale)
 
 
 class Bicubic(Method):

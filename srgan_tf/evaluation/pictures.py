@@ -10,6 +10,7 @@ from srgan_tf.evaluation.benchmark import Scores, read_result
 from srgan_tf.evaluation.metrics import METRICS
 from srgan_tf.evaluation.sets import BenchmarkImage
 from srgan_tf.evaluation.tables import MISSING, format_value
+from srgan_tf.resize import nearest_upscale
 
 _TILE = 216  # pixels of a zoomed crop's side
 _ZOOM = 3
@@ -45,7 +46,7 @@ def _spread(scores: Scores, image: BenchmarkImage) -> float:
 def choose_crop(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[int, int]:
     """Return top and left of the square of `side` pixels that lost most in LR."""
     scale = hr.shape[0] // lr.shape[0]
-    lost = hr.astype(np.float32) - lr.repeat(scale, axis=0).repeat(scale, axis=1)
+    lost = hr.astype(np.float32) - nearest_upscale(lr, scale)
     energy = ndimage.uniform_filter(np.mean(lost**2, axis=2), side, mode="constant")
     half = side // 2
     inner = energy[half : hr.shape[0] - side + half + 1, half : hr.shape[1] - side + half + 1]

@@ -20,7 +20,7 @@ from srgan_tf.files import atomic_folder, is_folder, make_writable_folder
 from srgan_tf.mos.database import MAX_INVITATIONS, Database
 from srgan_tf.mos.design import Calibration, Design, Version, order_exists
 from srgan_tf.mos.study import IMAGES, database_url, new_private, write_study
-from srgan_tf.resize import bicubic_downscale
+from srgan_tf.resize import bicubic_downscale, nearest_upscale
 
 CALIBRATION_IMAGES = 20
 
@@ -185,7 +185,7 @@ def _calibration(
         if hr.tobytes() in rated:
             raise UserError(f"{source}: contains an image of a test set; calibrate on others")
         yield Calibration(
-            bad=_write(folder, _nearest(hr, scale)),
+            bad=_write(folder, nearest_upscale(bicubic_downscale(hr, scale), scale)),
             excellent=_write(folder, hr),
             width=hr.shape[1],
             height=hr.shape[0],
@@ -216,12 +216,6 @@ def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _crop(pixels: np.ndarray, scale: int) -> np.ndarray:
     height, width = (side - side % scale for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[:height, :width])
-
-
-def _nearest(hr: np.ndarray, scale: int) -> np.ndarray:
-    """Downscale an image, then enlarge it by nearest neighbour."""
-    lr = bicubic_downscale(hr, scale)
-    return lr.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _write(folder: Path, pixels: np.ndarray) -> str:
