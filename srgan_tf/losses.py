@@ -138,7 +138,8 @@ def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
     sign and strength in each block: the spectral coherence of a cyclostationary process (Gardner
     1986). Texture at arbitrary positions has none. It is averaged over Y, U and V, the windows of
     `log_spectrum_mse_loss` and the images: 1 for full coherence, 0 on average without any,
-    whatever the number of windows.
+    whatever the number of windows, and 0 for a single one. As images are averaged before squaring,
+    the mean over the parts of a batch is not that of the batch.
     """
     spectra = _spectra(sr, scale)
     spectra /= tf.complex(tf.sqrt(_power(spectra))[:, None, None], 0.0)
@@ -158,7 +159,8 @@ def coherence_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:
         windows / (1 + (windows > 1) / 18) for windows in (spectra.shape[1], spectra.shape[2])
     ]
     count = tf.cast(tf.shape(spectra)[0], tf.float32) * float(np.prod(independent))
-    return (count * tf.reduce_mean(losses) - 1.0) / (count - 1.0)
+    # A single window has no coherence to measure.
+    return tf.math.divide_no_nan(count * tf.reduce_mean(losses) - 1.0, count - 1.0)
 
 
 def grid_mse_loss(hr: tf.Tensor, sr: tf.Tensor, scale: int) -> tf.Tensor:

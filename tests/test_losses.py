@@ -151,6 +151,15 @@ def test_coherence_of_noise_is_zero_for_any_number_of_windows(count):
     assert abs(np.mean(losses)) < 0.002
 
 
+def test_a_single_window_has_no_coherence():
+    image = tf.random.stateless_uniform([1, 32, 32, 3], (0, 0), -1.0)
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        loss = coherence_loss(image, 4)
+    assert float(loss) == 0.0
+    assert not np.any(tape.gradient(loss, image))
+
+
 def test_coherence_measures_patterns_tied_to_the_blocks():
     rng = np.random.default_rng(0)
     texture = rng.choice([-0.5, 0.5], (4, 96, 96, 3)).astype("float32")

@@ -62,6 +62,9 @@ def write(arguments: argparse.Namespace) -> int:
     other = find_generator(arguments.other)
     generator = interpolate(load_generator(arguments.run), load_generator(other), arguments.share)
     card = card_of(arguments.run)
+    logs = arguments.run / "logs"
+    if not logs.is_dir():
+        raise UserError(f"{logs}: no such folder; a release's curve is read from the run's logs")
 
     for key in ("validation", "sha256"):  # those of RUN_DIR's weights
         card.pop(key, None)
@@ -72,7 +75,7 @@ def write(arguments: argparse.Namespace) -> int:
     with atomic_folder(arguments.out) as folder:
         save_generator(generator, folder / GENERATOR_FILE)
         write_json(folder / CARD_FILE, card)
-        shutil.copytree(arguments.run / "logs", folder / "logs")
+        shutil.copytree(logs, folder / "logs")
     print(arguments.out)
     return 0
 

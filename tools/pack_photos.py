@@ -71,8 +71,16 @@ def pack(
     return path.stat().st_size
 
 
+def folder_scale(text: str) -> tuple[str, float]:
+    """Read FOLDER=SCALE, for argparse's `type`."""
+    folder, separator, scale = text.rpartition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} must be FOLDER=SCALE")
+    return folder, float(scale)
+
+
 def pack_all(arguments: argparse.Namespace) -> int:
-    scales = {folder: float(scale) for folder, scale in (s.split("=") for s in arguments.scales)}
+    scales = dict(arguments.scales)
     if Path(arguments.photos).resolve() == arguments.out.resolve():
         raise UserError("OUT is PHOTOS, whose files would be replaced: give another folder")
     source = open_source(arguments.photos)
@@ -96,7 +104,7 @@ def main() -> None:
     )
     parser.add_argument("photos", metavar="PHOTOS")
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("scales", nargs="*", metavar="FOLDER=SCALE")
+    parser.add_argument("scales", nargs="*", type=folder_scale, metavar="FOLDER=SCALE")
     parser.add_argument("--scale", type=float, default=0.6)
     parser.add_argument("--min-side", type=int, default=200, metavar="N")
     parser.add_argument("--quality", type=int, default=90)

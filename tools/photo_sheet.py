@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from srgan_tf import Upscaler
 from srgan_tf.cli.common import names, run
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write
+from srgan_tf.files import atomic_write, is_image_name
 from srgan_tf.images import read_photo
 
 GAP, LABEL = 4, 18
@@ -26,7 +26,9 @@ GAP, LABEL = 4, 18
 def draw(arguments: argparse.Namespace) -> int:
     if not arguments.photos.is_dir():
         raise UserError(f"{arguments.photos}: no such folder")
-    files = {path.stem: path for path in sorted(arguments.photos.iterdir())}
+    files = {
+        path.stem: path for path in sorted(arguments.photos.iterdir()) if is_image_name(path.name)
+    }
     chosen = arguments.names or list(files)
     if missing := [name for name in chosen if name not in files]:
         raise UserError(f"--names {missing[0]}: no such photo in {arguments.photos}")

@@ -39,6 +39,8 @@ def compare(arguments: argparse.Namespace) -> int:
 
     recipes = {}
     for folder in arguments.runs:
+        if not (folder / CONFIG_FILE).is_file():
+            raise UserError(f"{folder}: not a run folder, which has a {CONFIG_FILE}")
         recipe = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         strip_folders(recipe)
         recipes[folder.name] = flatten(recipe)

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,10 @@ def load_batches(
             waiting.append((future, start, len(crops)))
         while waiting:
             yield take()
+    except BrokenProcessPool:
+        for process in multiprocessing.active_children():
+            process.kill()  # the pool's end would wait for them: they ignore SIGTERM
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         memory.unlink()
@@ -105,7 +110,8 @@ def _views(memory: SharedMemory, start: int, config: DataConfig, scale: int, cou
 
 def _initialize(open_photos: Callable[[], Photos], memory: str) -> None:
     global _photos, _memory
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    for number in (signal.SIGINT, signal.SIGTERM):  # may be sent to all processes of a job
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     _photos, _memory = open_photos(), SharedMemory(memory)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

@@ -280,7 +280,7 @@ def has_ended(run: Path) -> bool:
     """Return whether another run of this module has ended; False if it has not begun.
 
     Raises:
-        UserError: `srgan train` trained it.
+        UserError: `srgan train` trained it, or it failed.
     """
     history = run / "history.json"
     if not history.exists():
@@ -292,14 +292,28 @@ def has_ended(run: Path) -> bool:
             "srgan_tf.training.jax_runner; to start from these weights, export the step with "
             f"--set PHASE.start_from={run}"
         )
+    if not content["ended"] and not _is_running(content["pid"]):
+        content = json.loads(history.read_text(encoding="utf-8"))  # it may just have ended
+        if not content["ended"]:
+            raise UserError(f"{run}: this run failed or was killed; see its output")
     return content["ended"]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def wait_for(run: Path) -> Path:
     """Wait until another run has ended, and return its newest checkpoint.
 
     Raises:
-        UserError: `srgan train` trained it, or it has no checkpoint.
+        UserError: `srgan train` trained it, it failed, or it has no checkpoint.
     """
     if not has_ended(run):
         print(f"Waiting for the run in {run} to end", flush=True)
@@ -343,6 +357,7 @@ def run(arguments: argparse.Namespace) -> None:
         if other is not None:
             has_ended(other)  # refuses runs of srgan train before compiling
     prepare_folder(out)
+    write_json(out / "history.json", {"ended": False, "pid": os.getpid()})
     training = Training(arguments.step)
     plan, config = training.plan, training.config
     store = open_photos(arguments.data, plan["names"])
@@ -461,6 +476,7 @@ def _write_history(training: Training, out: Path, rows: list, seconds: float, en
         "parents": plan["parents"],
         "fingerprint": plan["fingerprint"],
         "ended": ended,
+        "pid": os.getpid(),
         "sessions": [session],
     }
     config = copy.deepcopy(plan["config"])

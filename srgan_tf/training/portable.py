@@ -61,6 +61,7 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
             "on the number of steps; train without --export-step"
         )
     make_writable_folder(folder)
+    (folder / PLAN_FILE).unlink(missing_ok=True)  # of an older export, until this one is complete
     store = open_store(open_source(config.data.source))
     photos, held_out = split_photos(store, config.data, config.seed)
     start = find_start(config, phase, {})
@@ -155,7 +156,6 @@ def _write_module(function, inputs, names: dict[int, str], path: Path) -> dict[s
     module = intermediate(stage="stablehlo").replace(
         " mhlo.copy ", " stablehlo.optimization_barrier "
     )
-    write_text(path, module)
     header = intermediate(stage="hlo").split("\n", 1)[0]
     aliases = re.findall(r"\{(\d+)\}: \((\d+),", header)
     main = module[module.index("func.func @main") :]
@@ -165,6 +165,7 @@ def _write_module(function, inputs, names: dict[int, str], path: Path) -> dict[s
             f"{path}: XLA compiled {len(unread)} variables as constants; no operation may need a "
             "variable's value at compile time"
         )
+    write_text(path, module)
     keys = [names.get(id(v.handle), f"constant/{i}-{v.name}") for i, v in enumerate(captured)]
     first = len(inputs)
     return {

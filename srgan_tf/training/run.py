@@ -133,6 +133,8 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
                     raise UserError(f"{phase.name}.start_from: {error}") from None
     # Must run before any other TensorFlow operation.
     strategy = create_strategy()
+    for phase in phases:
+        _check_batch_size(config, phase, strategy.num_replicas_in_sync)
     print(f"Training on {describe_devices(strategy)}", file=sys.stderr)
     if config.meant_for_gpu and not tf.config.list_logical_devices("GPU"):
         warnings.warn(
@@ -145,6 +147,15 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
         if not train_phase(config, phase, folder, starts[phase.name], strategy):
             return None
     return folder
+
+
+def _check_batch_size(config: Config, phase: Phase, devices: int) -> None:
+    size = config.data_of(phase).batch_size
+    if size % devices:
+        section = "data" if phase.section.batch_size is None else phase.name
+        raise UserError(
+            f"{section}.batch_size ({size}) must be a multiple of the number of devices ({devices})"
+        )
 
 
 def find_start(config: Config, phase: Phase, folders: dict[str, Path]) -> str | None:
@@ -261,6 +272,8 @@ def _prepare(
     history: dict[str, Any] = {"phase": phase.name, "sessions": []}
     if resumed:
         history = read_history(folder)
+        for key in ("ended", "pid"):  # of the runner, which can't start from what follows
+            history.pop(key, None)
     if weights is not None:
         history["parents"] = ancestry(weights)
     known = history.setdefault("fingerprint", store.fingerprint)
@@ -282,13 +295,6 @@ def _prepare(
     config = config.model_copy(update={"precision": from_chief(strategy, config.precision)})
     recipe = config.model_dump_json(exclude={"data": {"source"}, "vgg": True})
     check_equal(strategy, recipe, "recipes (--config, --set)")
-    batch_size = config.data_of(phase).batch_size
-    if batch_size % strategy.num_replicas_in_sync:
-        name = "data" if phase.section.batch_size is None else phase.name
-        raise UserError(
-            f"{name}.batch_size ({batch_size}) must be a multiple of the number of devices "
-            f"({strategy.num_replicas_in_sync})"
-        )
     with strategy.scope():
         trainer = build_trainer(config, phase.section, weights)
         checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, trainer, config.checkpoints_kept)
@@ -304,6 +310,7 @@ def _prepare(
         checkpoints.save()
     broadcast(strategy, checkpoints.state.values())
     if chief:
+        write_json(folder / HISTORY_FILE, history)
         write_config(config, folder / CONFIG_FILE)
     return Run(
         config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
@@ -325,6 +332,8 @@ def _check_same_models(own: Config, config: Config, phase: str, folder: Path) ->
         for each in recipe.phases():
             if each.name == phase and isinstance(each.section, GanConfig):
                 found[f"{phase}.discriminator"] = each.section.discriminator.model_dump()
+                if each.section.discriminator.architecture == "srgan":  # its dense layer's size
+                    found["data.hr_crop"] = recipe.data.hr_crop
         return found
 
     before, now = models(own), models(config)

@@ -1,7 +1,13 @@
 """Batches as a pure function of (seed, step), and the held-out photos."""
 
 import json
+import multiprocessing
+import os
+import re
+import signal
 import tempfile
+import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +18,7 @@ from hypothesis import strategies as st
 
 from srgan_tf.config import DataConfig
 from srgan_tf.data.crops import crop_batch
+from srgan_tf.data.loader import load_batches
 from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
 from srgan_tf.data.store import PhotoStore, read_store, split_photos
 from srgan_tf.errors import UserError
@@ -182,6 +189,30 @@ def test_a_resumed_dataset_continues():
     unbroken, resumed = batches(range(4)), batches(range(2)) + batches(range(2, 4))
     for (_, a), (_, b) in zip(unbroken, resumed, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def ignores_sigterm(pid: int) -> bool:
+    (ignored,) = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it():
+    elements = ((step, range(8)) for step in range(10**6))
+    loader = load_batches(STORE.open, CONFIG, 4, 7, elements, 2)
+    next(loader)
+    processes = multiprocessing.active_children()
+    assert len(processes) == 2
+    while not all(ignores_sigterm(process.pid) for process in processes):
+        time.sleep(0.05)  # the second may still be starting
+    for process in processes:
+        os.kill(process.pid, signal.SIGTERM)
+    for _ in range(20):  # more than are prefetched
+        next(loader)
+    os.kill(processes[0].pid, signal.SIGKILL)
+    with pytest.raises(BrokenProcessPool):
+        list(loader)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 4), (2, 2), (4, 1)])

@@ -85,6 +85,7 @@ def test_the_runner_trains_as_tensorflow_does(stage, train, tmp_path):
 
     code, _, messages = train(*words, "--out", ours, "--resume")
     assert code == 0 and f"Resumed from step {STEPS}" in messages
+    assert json.loads((ours / "history.json").read_text()).keys().isdisjoint({"ended", "pid"})
     card = json.loads((ours / "card.json").read_text())
     other = json.loads((tmp_path / "keras" / "card.json").read_text())
     assert card["validation"]["psnr"] == pytest.approx(other["validation"]["psnr"], abs=0.05)

@@ -188,6 +188,10 @@ def test_a_run_killed_in_two_phases_ends_bit_for_bit_like_an_unbroken_one(tmp_pa
 
 
 def test_two_devices_give_the_weights_of_one(recipe, tmp_path):
+    words = ["train", "--config", recipe, "--set", "gan.batch_size=3", "--out", tmp_path / "3"]
+    _, err = finish(start(["-c", DEVICES, "2"], *words), 2)
+    assert "gan.batch_size (3) must be a multiple of the number of devices (2)" in err
+    assert not (tmp_path / "3").exists()  # not after the first phase
     for devices in (1, 2):
         words = ["train", "--config", recipe, "--steps", "4", "--out", tmp_path / f"{devices}"]
         finish(start(["-c", DEVICES, str(devices)], *words, env=COMPARABLE))
@@ -244,6 +248,8 @@ def test_a_stopped_stage_is_continued_by_its_message(train, tmp_path):
     words = ["--config", path, "--stage", "gan-1", "--resume", "--out", out]  # not out/gan-1
     code, _, err = train(*words, "--set", "gan.discriminator.filters=4")
     assert code == 2 and f"{out}/gan-1: the run's gan-1.discriminator is" in err
+    code, _, err = train(*words, "--set", "data.hr_crop=48")
+    assert code == 2 and f"{out}/gan-1: the run's data.hr_crop is 32, not 48" in err
 
 
 def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_path):

@@ -12,12 +12,12 @@ from PIL import Image
 def pack(tmp_path, monkeypatch, capsys):
     """Run the tool on tmp_path/in; return the sizes of its results by name, and what it printed."""
 
-    def run(*arguments):
+    def run(*arguments, code=0):
         words = ["pack_photos.py", tmp_path / "in", tmp_path / "out", *arguments, "--min-side", 1]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         with pytest.raises(SystemExit) as ended:
             pack_photos.main()
-        assert ended.value.code == 0
+        assert ended.value.code == code
         found = {}
         for path in (tmp_path / "out").rglob("*.*"):
             with Image.open(path) as image:
@@ -60,3 +60,10 @@ def test_a_scale_is_that_of_a_whole_folder(pack, tmp_path):
         "imagenet2/a.jpg": full,
         "im.jpg": full,
     }
+
+
+@pytest.mark.parametrize("scale", ["im", "im=half"])
+def test_a_scale_that_is_not_one_is_refused(pack, tmp_path, scale):
+    save(tmp_path / "in" / "im" / "a.png")
+    found, shown = pack(scale, code=2)
+    assert not found and "FOLDER=SCALE" in shown.err and "Traceback" not in shown.err

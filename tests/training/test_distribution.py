@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -64,6 +66,21 @@ def test_tensorflows_errors_mean_a_lost_worker_only_when_there_are_others(monkey
             distribution.translate_errors(),
         ):
             raise lost
+
+
+def test_equal_texts_are_equal_on_any_number_of_replicas():
+    """Sums of three hashes may not be exact in float32."""
+    program = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+from srgan_tf.training import distribution
+distribution.num_workers = lambda: 2
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"])
+for number in range(12):
+    distribution.check_equal(strategy, f"recipe {number}", "recipes")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

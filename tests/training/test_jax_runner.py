@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +246,19 @@ def test_another_run_without_a_checkpoint_is_refused(train, tmp_path):
     (other / "history.json").write_text(json.dumps({"ended": True}))
     with pytest.raises(UserError, match=r"other: has ended, but contains no checkpoint"):
         train(tmp_path / "run", start_from=other)
+
+
+def test_another_run_that_failed_is_not_waited_for(train, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    other = tmp_path / "other"
+    *_, error = train(other, lr=0)
+    assert "loss is not finite" in error
+    history = json.loads((other / "history.json").read_text())
+    assert history == {"ended": False, "pid": os.getpid()}
+    (other / "history.json").write_text(json.dumps(history | {"pid": ended.pid}))
+    with pytest.raises(UserError, match=r"other: this run failed or was killed"):
+        train(tmp_path / "run", after=other)
 
 
 def test_another_runs_average_is_for_the_generator_and_its_average(tmp_path):
