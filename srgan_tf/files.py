@@ -114,6 +114,26 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def expand_user(text: str) -> Path:
+    """Return a path with ~ expanded, which shells don't do in --out=~/results."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user: take it as a file name
+        return Path(text)
+
+
+def named_path(text: str) -> tuple[str, Path | None]:
+    """Split NAME=PATH, with ~ expanded in PATH; the path of a NAME alone is None.
+
+    Raises:
+        UserError: an empty name or path.
+    """
+    name, separator, path = text.partition("=")
+    if separator and not (name and path):
+        raise UserError(f"{text}: the {'path' if name else 'name'} is missing; give NAME=PATH")
+    return name, expand_user(path) if separator else None
+
+
 def is_folder(path: Path) -> bool | None:
     """Return whether a path is a folder (True) or a file (False); None if it does not exist.
 

@@ -269,7 +269,10 @@ def _icc_profile(parts: Parts, grey: bool) -> bytes | None:
     if parts.srgb:
         return None
     if parts.gamma or parts.primaries:
-        return colour.gamma_profile(parts.gamma, parts.primaries, grey) or None
+        try:
+            return colour.gamma_profile(parts.gamma, parts.primaries, grey) or None
+        except ValueError as error:
+            parts.notes.append(f"its gamma or primaries ({error}) are ignored")
     details = parts.exif.directory(ifd.EXIF)
     space = details.number(ifd.COLOR_SPACE, 1)
     index = details.directory(ifd.INTEROP).raw(ifd.INTEROP_INDEX)

@@ -126,21 +126,19 @@ def _imresize(images, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(images)
 
 
-def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def downscale(pixels: np.ndarray, out: np.ndarray) -> None:
     """Downscale an image to any size by Pillow's antialiased bicubic.
 
     Equals MATLAB's `imresize` of float pixels except near the border, where kernels are truncated.
 
     Args:
         pixels: uint8 or uint16 [H, W] or [H, W, C].
-        height, width: size of the result, in pixels.
-
-    Returns:
-        The same dtype, [height, width] or [height, width, C].
+        out: for the result, the same dtype, [height, width] or [height, width, C].
     """
+    height, width = out.shape[:2]
     highest = np.iinfo(pixels.dtype).max
     channels = pixels.reshape(*pixels.shape[:2], -1)
-    result = np.empty((height, width, channels.shape[2]), pixels.dtype)
+    result = out.reshape(height, width, -1)
     step = len(channels) / height
     margin = 3 * math.ceil(max(1.0, step))  # more than a kernel's radius
     # In bands of rows, as Pillow resizes floats, which take four times as much memory.
@@ -154,7 +152,6 @@ def downscale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
             image = Image.fromarray(band[..., index].astype(np.float32))
             resized = image.resize((width, stop - start), Image.Resampling.BICUBIC, box)
             result[start:stop, :, index] = np.rint(np.clip(np.asarray(resized), 0, highest))
-    return result.reshape(height, width, *pixels.shape[2:])
 
 
 def round_to_uint8(pixels: np.ndarray) -> np.ndarray:

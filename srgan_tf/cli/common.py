@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -15,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from srgan_tf.errors import UserError
-from srgan_tf.files import DEFAULT_QUALITY, FORMATS, Output, first_line, is_disk_full
+from srgan_tf.files import (
+    DEFAULT_QUALITY,
+    FORMATS,
+    Output,
+    expand_user,
+    first_line,
+    is_disk_full,
+)
 from srgan_tf.inference import ENGINES, PRECISIONS
 from srgan_tf.inference.tiles import DEFAULT_TILE
 from srgan_tf.native_output import suppress_native_output
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from srgan_tf.inference.size import Size
 
 _INTERRUPTED = threading.Event()
+_INACCESSIBLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 STOPPED, _UNREAD = 130, 141  # 128 plus the number of the signal, as in shells
 
 
@@ -62,11 +71,13 @@ def run(
         _close_broken_streams()
         sys.exit(_UNREAD)
     except OSError as error:
-        if not is_disk_full(error):
+        is_full = is_disk_full(error)
+        if not (is_full or (error.filename is not None and error.errno in _INACCESSIBLE)):
             raise
         _close_broken_streams()
         place = "stdout or a temporary file" if error.filename is None else error.filename
-        print(f"error: {place}: can't be written ({first_line(error)})", file=sys.stderr)
+        verb = "written" if is_full else "accessed"
+        print(f"error: {place}: can't be {verb} ({first_line(error)})", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Stopped", file=sys.stderr)
@@ -117,13 +128,10 @@ def _close_broken_streams() -> None:
 
 
 def to_path(text: str) -> Path:
-    """Return a path with ~ expanded, which shells don't do in --out=~/results."""
+    """Return `expand_user` of a path that is not empty, for argparse's `type`."""
     if not text:  # an empty variable; as a path it would be the current folder
         raise argparse.ArgumentTypeError("an empty name")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user: take it as a file name
-        return Path(text)
+    return expand_user(text)
 
 
 def path_or_name(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
 from srgan_tf.errors import ImageError, UserError, install_command
-from srgan_tf.files import first_line
+from srgan_tf.files import first_line, named_path
 
 _CONSENT = """\
 Participation is voluntary, and you can stop at any time. We store your nickname, your ratings, \
@@ -334,8 +334,8 @@ def _parse_methods(
             raise UserError(f"--methods: {error}") from None
         methods = []
         for method in given:
-            method, equals, path = method.partition("=")
-            if equals and paths.setdefault(method, to_path(path)) != to_path(path):
+            method, path = named_path(method)
+            if path is not None and paths.setdefault(method, path) != path:
                 raise UserError(f"--methods: {method} has two paths; give one")
             methods.append(method)
         if key in chosen:

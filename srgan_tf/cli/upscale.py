@@ -99,7 +99,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             jobs = [_plan_piped(arguments.inputs, arguments.out, options, scratch)]
         else:
-            jobs, failures = _plan(arguments.inputs, arguments.out, options)
+            jobs, failures = _plan(arguments.inputs, arguments.out, options, arguments.overwrite)
         try:
             # Even if there is nothing to do, as the request may be wrong.
             upscaler = _open_upscaler(arguments, size)
@@ -196,7 +196,7 @@ def _check_name(out: Path, options: Output) -> None:
 
 
 def _plan(
-    inputs: list[Path], out: Path, options: Output
+    inputs: list[Path], out: Path, options: Output, overwrite: bool
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Return the (source, target) files of a command, and messages on unreadable inputs.
 
@@ -234,6 +234,11 @@ def _plan(
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):
             raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(map(str, inputs))}")
+    if options.suffix and not overwrite:  # earlier results beside the inputs
+        results = {os.path.realpath(target) for source, target in jobs}
+        jobs = [
+            (source, target) for source, target in jobs if os.path.realpath(source) not in results
+        ]
     # The same source may be given twice, but two sources must not share a target.
     sources = {os.path.realpath(source) for source, _ in jobs}
     planned: dict[str, tuple[Path, Path]] = {}

@@ -9,12 +9,14 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from srgan_tf.cache import cache_error
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line, sha256, write_json
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
 MODELS = ("srgan-mobile-photo", "srgan-photo", "srresnet-photo", "srresnet-mse", "srgan-vgg54")
+SCALE = 4
 SIDE = 256  # of the models' input; the page reduces it for small photos
 # An int8 model is a quarter as large, faster in WebAssembly, and gives the same result on every
 # machine; WebGPU supports only floats.
@@ -42,37 +44,47 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
 
     Raises:
         UserError: the page is not built, no such generator, a generator that can't be
-            exported, or the folder can't be written.
+            exported or has another scale, or the folder can't be written.
     """
     require_page()
+    exported = [_exported(name, cache) for name in names]
+    for _, model in exported:
+        if model["scale"] != SCALE:
+            raise UserError(f"{model['name']}: enlarges ×{model['scale']}; the page, ×{SCALE}")
     try:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True)
         (folder / "models").mkdir(exist_ok=True)
-        models = [_write_model(folder / "models", name, cache) for name in names]
-        write_json(folder / "models.json", models)
+        for source, model in exported:
+            for accelerator, mode in MODES.items():
+                target = folder / "models" / model["files"][accelerator]
+                shutil.copyfile(source / f"{mode}.tflite", target)
+        write_json(folder / "models.json", [model for _, model in exported])
         _write_samples(folder / "samples")
     except OSError as error:
         raise UserError(f"{folder}: can't be written ({first_line(error)})") from None
 
 
-def _write_model(folder: Path, name: str, cache: Path) -> dict:
-    """Export a generator, unless it is cached, and return its entry in models.json."""
+def _exported(name: str, cache: Path) -> tuple[Path, dict]:
+    """Export a generator, unless it is cached.
+
+    Returns:
+        The folder in the cache, and the generator's entry in models.json.
+    """
     from srgan_tf.weights import find_generator, generator_title
 
     weights = find_generator(name)
     digest = sha256(weights)[:16]
-    cached = cache / f"{_FORMAT}-{digest}"
-    entry = cached / "model.json"
-    if not entry.is_file():
-        _export(name, weights, cached)
-    model = json.loads(entry.read_text(encoding="utf-8"))
+    folder = cache / f"{_FORMAT}-{digest}"
+    if not (folder / "model.json").is_file():
+        try:
+            _export(name, weights, folder)
+        except OSError as error:
+            raise cache_error(folder, error) from None
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     title = generator_title(name)
-    files = {}
-    for accelerator, mode in MODES.items():
-        # A file's name changes with its content, so that browsers may cache it.
-        files[accelerator] = f"{title}-{digest}-{mode}.tflite"
-        shutil.copyfile(cached / f"{mode}.tflite", folder / files[accelerator])
-    return {"name": title, **model, "files": files}
+    # A file's name changes with its content, so that browsers may cache it.
+    files = {accelerator: f"{title}-{digest}-{mode}.tflite" for accelerator, mode in MODES.items()}
+    return folder, {"name": title, **model, "files": files}
 
 
 def _export(name: str, weights: Path, folder: Path) -> None:

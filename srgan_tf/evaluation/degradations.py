@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Degradation:
         """
         height, width = image.shape[:2]
         top = left = 0
-        rng = np.random.default_rng(zlib.crc32(file_name.encode()))
+        rng = np.random.default_rng(zlib.crc32(os.fsencode(file_name)))
         for kind, numbers in self.steps:
             if kind == "noise":
                 noisy = image + rng.normal(0, numbers[0], image.shape)

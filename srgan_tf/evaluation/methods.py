@@ -16,7 +16,7 @@ import numpy as np
 
 from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.evaluation.sets import BenchmarkImage
-from srgan_tf.files import escape_non_utf8, is_image_name, sha256
+from srgan_tf.files import escape_non_utf8, is_image_name, named_path, sha256
 from srgan_tf.images import read_photo
 from srgan_tf.inference.engine import saved_model_folder
 from srgan_tf.inference.upscaler import Upscaler
@@ -247,9 +247,9 @@ def _open(name: str, scale: int) -> Method:
         "bicubic": Bicubic,
         "hr": HighResolution,
     }
-    name, separator, path = name.partition("=")
-    if separator:
-        return _open_path(name, Path(path).expanduser())
+    name, path = named_path(name)
+    if path is not None:
+        return _open_path(name, path)
     if name in simple:
         return simple[name](name)
     if name == "selfexsr":
@@ -279,8 +279,6 @@ def _wrong_scale(model: str, scale: int, required: int) -> str:
 
 
 def _open_path(name: str, path: Path) -> Method:
-    if not name:
-        raise UserError(f"={path}: the name is missing; give NAME=PATH")
     if name in LABELS:
         raise UserError(f"{name}: this name is taken; use another in NAME=PATH")
     if not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,7 @@ class BenchmarkImage:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the image's files, the scale and the degradation."""
-        digest = hashlib.sha256(f"{self.scale}\0{self._seed}\0{self.degradation}\0".encode())
+        digest = hashlib.sha256(os.fsencode(f"{self.scale}\0{self._seed}\0{self.degradation}\0"))
         for file in (self.hr_file, self.lr_file):
             digest.update(hashlib.sha256(file.read_bytes()).digest() if file else b"made")
         return digest.hexdigest()
@@ -113,7 +114,7 @@ def open_sets(
     """
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
-    present = [path.name for path in sorted(data.iterdir()) if (path / "HR").is_dir()]
+    present = [path.name for path in sorted(data.iterdir()) if _is_set(path)]
     present.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
     if not present:
         raise UserError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
@@ -132,6 +133,13 @@ def open_sets(
                 )
             sets[label] = images
     return sets
+
+
+def _is_set(folder: Path) -> bool:
+    try:
+        return (folder / "HR").is_dir()
+    except OSError:  # not accessible, such as lost+found
+        return False
 
 
 def _origin(image: BenchmarkImage) -> str:

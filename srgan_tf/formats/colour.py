@@ -64,12 +64,18 @@ def gamma_profile(gamma: float | None, primaries: Primaries | None, grey: bool) 
 
     Returns:
         The profile; empty if it is sRGB or nearly so.
+
+    Raises:
+        ValueError: no display has such a gamma or such primaries.
     """
     usual = gamma is None or abs(gamma * 2.2 - 1) < _SAME_GAMMA
     if usual and (primaries is None or grey or np.allclose(primaries, SRGB, atol=0.005)):
         return b""
     curve = _SRGB_CURVE if gamma is None or usual else (1 / gamma,)
-    return _profile(primaries or SRGB, _parametric(curve), grey)
+    try:
+        return _profile(primaries or SRGB, _parametric(curve), grey)
+    except (ArithmeticError, np.linalg.LinAlgError, struct.error):
+        raise ValueError("implausible") from None
 
 
 def adobe_rgb_profile(grey: bool) -> bytes:

@@ -184,7 +184,7 @@ def _parts_of_heif(image: pyvips.Image, data: bytes) -> Parts:
 
     parts = Parts(icc=field("icc-profile-data"), xmp=field("xmp-data"))
     parts.exif = ifd.read_exif(field("exif-data").removeprefix(b"Exif\0\0"))
-    parts.exif.pop(ifd.ORIENTATION, None)
+    parts.exif[ifd.ORIENTATION] = ifd.UPRIGHT  # whatever XMP states
     found = _NCLX.search(data)
     primaries, transfer = (
         struct.unpack(">HH", found[1]) if found else (_BT709_PRIMARIES, _SRGB_TRANSFER)
@@ -233,7 +233,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, Parts]:
             parts.icc = b""
         if photometric == 0 and pixels.dtype == np.uint16:
             pixels = 65535 - pixels  # Pillow does not invert 16 bits
-        page.pop(ifd.ORIENTATION, None)  # Pillow has applied it
+        page[ifd.ORIENTATION] = ifd.UPRIGHT  # Pillow has applied it, or XMP's
         return pixels, parts
     image = pyvips.Image.tiffload_buffer(data, page=pictures[0], fail_on="error", unlimited=True)
     if compression in _DEFLATE:

@@ -57,6 +57,10 @@ class Value:
         return [number for (number,) in struct.iter_unpack(f"<{_INTEGERS[self.kind]}", self.data)]
 
 
+UPRIGHT = Value(SHORT, b"\1\0")
+"""Value of `ORIENTATION` of pixels that are upright."""
+
+
 class Directory(dict[int, "Value | Directory"]):
     """Values by tag; a pointer to another directory is replaced by that directory."""
 

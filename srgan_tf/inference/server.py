@@ -38,7 +38,7 @@ class ServerEngine:
 
     Photos are sent in tiles of at most the model's size limit: by gRPC as tensors; by REST as PNG
     or, with more than 8 bits per channel, as decimal numbers, which is slow. Requests are repeated
-    after 0.5, 1, 2, … seconds if the server is busy or unreachable.
+    after pauses that double if the server is busy or unreachable.
 
     Args:
         url: `http://HOST:8501/NAME`, `https://…` or `grpc://HOST:8500/NAME`, optionally followed by

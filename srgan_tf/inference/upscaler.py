@@ -148,7 +148,9 @@ class Upscaler:
                     progress.update(len(group))
         for index, size in enumerate(sizes):
             if results[index].shape[:2] != size:
-                results[index] = downscale(results[index], *size)
+                enlarged = results[index]
+                results[index] = _allocate((*size, *enlarged.shape[2:]), enlarged.dtype)
+                downscale(enlarged, results[index])
         return results
 
     def upscale_file(

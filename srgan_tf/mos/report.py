@@ -72,6 +72,7 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
     unknown = set(excluded) - {row["rater"] for row in rows}
     if unknown:
         raise UserError(f"--exclude: there are no ratings by a rater {min(unknown)}")
+    counted = [row for row in rows if row["rater"] not in excluded]
     ratings = [
         Rating(
             row["rater"],
@@ -81,14 +82,13 @@ def write_report(study: Study, folder: Path, excluded: Collection[int] = ()) -> 
             row["score"],
             bool(row["repeat"]),
         )
-        for row in rows
-        if row["rater"] not in excluded
+        for row in counted
     ]
     if not ratings:
         raise UserError(f"{study.folder}: no ratings yet; collect some with srgan mos serve")
     make_writable_folder(folder)
     results = analyse(study.design, ratings, excluded)
-    write_text(folder / "report.md", to_markdown(study.design, results, _dates(rows)))
+    write_text(folder / "report.md", to_markdown(study.design, results, _dates(counted)))
     write_json(folder / "results.json", _as_json(results), indent=1)
     write_text(folder / "ratings.csv", codebook.to_csv(rows))
     write_text(folder / "ratings.json", codebook.to_json(study.design, rows))

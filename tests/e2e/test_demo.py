@@ -45,6 +45,9 @@ def site(tmp_path_factory):
     tiny = SRResNet(blocks=1, filters=4)
     tiny.build()
     tiny.save(folder / "tiny.keras")
+    double = SRResNet(2, blocks=1, filters=4)
+    double.build()
+    double.save(folder / "double.keras")
     models = f"{MODEL},{folder / 'tiny.keras'}"
     assert srgan("--export", folder / "site", "--models", models) == 0
     return folder / "site"
@@ -76,14 +79,22 @@ def opened(browser, site, query=""):
 
 
 def drop(page, name, content):
+    drop_all(page, [(name, content)])
+
+
+def drop_all(page, files, first=""):
+    """Drop files one after the other, after a click on an element."""
     page.evaluate(
-        """([name, content]) => {
-            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name));
-            window.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+        """([files, first]) => {
+            if (first) document.querySelector(first).click();
+            for (const [name, content] of files) {
+                const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], name));
+                window.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+            }
         }""",
-        [name, base64.b64encode(content).decode()],
+        [[(name, base64.b64encode(content).decode()) for name, content in files], first],
     )
 
 
@@ -142,10 +153,15 @@ def test_wrong_requests(site, tmp_path, capsys):
         (["--export", tmp_path / "a", "--models", "srgan-mobil"], "did you mean srgan-mobile?"),
         (["--export", tmp_path / "b", "--models", ","], "--models: ',' must be names"),
         (["--export", tmp_path / "c", "--models", "srcnn"], "SRCNN can't be exported"),
+        (
+            ["--export", tmp_path / "d", "--models", site.parent / "double.keras"],
+            "double: enlarges ×2",
+        ),
         (["--port", "70000"], "another with --port"),
     ]:
         assert srgan(*arguments) == 2
         assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_served_files_and_headers(tmp_path):
@@ -247,6 +263,30 @@ def test_refused_files(browser, site):
         small = PHOTO[:60, :60]
         assert enlarged(page, "good.png", encoded(small)).shape == (240, 240, 3)
         assert page.locator("#error").is_hidden()
+
+
+def test_the_last_of_several_files_is_enlarged(browser, site):
+    images = [("large.png", encoded(PHOTO)), ("small.png", encoded(PHOTO[:50, :70]))]
+    with opened(browser, site) as page:
+        drop_all(page, images)
+        wait(page, "done")
+        assert "70 × 50" in page.inner_text("#note")
+        with page.expect_download() as download:
+            page.click("#save")
+        with Image.open(download.value.path()) as image:
+            assert image.size == (280, 200)
+
+
+def test_a_picture_is_saved_by_its_name_though_another_is_opened(browser, site):
+    with opened(browser, site) as page:
+        assert enlarged(page, "one.png", encoded(PHOTO)).shape == (800, 1360, 3)
+        with page.expect_download() as download:
+            drop_all(page, [("two.png", encoded(PHOTO[:50, :70]))], first="#save")
+        assert download.value.suggested_filename == "one-x4.png"
+        with Image.open(download.value.path()) as image:
+            assert image.size == (1360, 800)
+        wait(page, "done")
+        assert page.locator("#save").is_enabled()
 
 
 def test_cancel(browser, site):

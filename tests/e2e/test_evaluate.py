@@ -266,9 +266,20 @@ def test_an_out_that_can_t_be_written_is_found_before_the_work(evaluate, tmp_pat
     assert code == 2 and stderr.endswith("file/out: can't be written to (Not a directory)\n")
 
 
+def test_a_picture_that_can_t_be_written_is_named(evaluate, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "images").touch()
+    code, stderr = evaluate("--methods", "bicubic")
+    assert code == 1 and "img_0.jpg: " in stderr and "run the same command again" in stderr
+    assert "Traceback" not in stderr
+    (tmp_path / "out" / "images").unlink()
+    assert evaluate("--methods", "bicubic")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (["--data", "x" * 300], "x: can't be accessed (File name too long)"),
         (["--methods", "bicubix"], "did you mean bicubic?"),
         (["--sets", "Set6"], "no such set"),
         (["--images", "Set5/zzz"], "Set5/zzz: no such image"),

@@ -97,6 +97,7 @@ def test_wrong_requests(srgan, data, tmp_path, monkeypatch):
     for more, words in [
         (["--methods", "Set5:hr,hr"], "none empty or given twice"),
         (["--methods", "nearest"], "given twice"),
+        (["--methods", "Set5:hr,mine="], "mine=: the path is missing"),
         (["--calibration", data / "sets/Set5/HR"], "image of a test set"),
         (["--calibration-images", 5], "2 calibration images, not 5"),
         (["--ratings-per-rater", 50], "not 50"),

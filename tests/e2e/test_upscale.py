@@ -258,6 +258,19 @@ def test_a_suffix_of_names(srgan, tmp_path):
     assert srgan(*arguments) == (0, ["existing results skipped: 1 (--overwrite replaces them)"])
 
 
+def test_earlier_results_beside_the_inputs_are_not_inputs(srgan, tmp_path):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    arguments = tmp_path, "-o", tmp_path, "--suffix=-x2"
+    assert srgan(*arguments) == (0, [])
+    photo(tmp_path / "c.png")
+    skipped = ["existing results skipped: 2 (--overwrite replaces them)"]
+    assert srgan(*arguments) == (0, skipped)
+    assert files(tmp_path) == [f"{name}{x}.png" for name in "abc" for x in ("-x2", "")]
+    code, lines = srgan(*arguments, "--overwrite")  # it may not be a result
+    assert code == 2 and "would replace an input" in lines[0]
+
+
 def test_from_stdin_to_stdout(tmp_path):
     source = photo(tmp_path / "a.jpg")
     command = [*PROGRAM, "upscale", "--model", "srgan-mobile"]

@@ -104,6 +104,8 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["bicubic", "bicubic"], "two methods have this name"),
         (["bicubic=x"], "bicubic: this name is taken"),
         (["=x"], "=x: the name is missing"),
+        (["mine="], "mine=: the path is missing; give NAME=PATH"),
+        (["mine=~nobody9/x"], "~nobody9/x: no such model or folder"),
         (["mine=nowhere"], "nowhere: no such model or folder"),
     ],
 )

@@ -1,5 +1,9 @@
 """Benchmark sets on disk."""
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,6 +96,27 @@ def test_the_noise_is_that_of_the_file_s_name(tmp_path):
         save(tmp_path / "A" / "LRx4" / f"{name}.png", 2, 2)
     a, b = open_sets(tmp_path, None, 4, [parse_degradation("noise20")])["A-noise20"]
     assert a.digest != b.digest and (a.load()[0] != b.load()[0]).any()
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    save(tmp_path / "A" / "HR" / os.fsdecode(b"caf\xe9.png"), 8, 8)
+    for (image,) in open_sets(tmp_path, None, 4, [CLEAN, parse_degradation("noise5")]).values():
+        assert image.name == "caf\\xe9" and image.digest
+        assert image.load()[0].shape == (2, 2, 3)
+
+
+def test_a_folder_that_is_not_accessible_is_no_set(tmp_path, monkeypatch):
+    save(tmp_path / "A" / "HR" / "a.png", 8, 8)
+    (tmp_path / "lost+found").mkdir()
+    is_dir = Path.is_dir
+
+    def refuse(path):
+        if "lost+found" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert list(open_sets(tmp_path, None, 4)) == ["A"]
 
 
 def test_errors_name_the_set_or_folder(tmp_path):

@@ -52,7 +52,8 @@ def read(folder, data, name="photo.avif"):
 def test_avif_keeps_colours_and_metadata_and_is_turned_once(tmp_path):
     exif = Image.Exif()
     exif[MAKE], exif[ORIENTATION] = "Camera", 6  # rotate by 90° clockwise
-    photo = read(tmp_path, encoded(exif=exif.tobytes(), icc_profile=ICC))
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    photo = read(tmp_path, encoded(exif=exif.tobytes(), xmp=xmp, icc_profile=ICC))
     expected = np.rot90(picture(), -1)
     assert photo.pixels.shape == expected.shape
     assert np.abs(photo.pixels.astype(int) - expected).mean() < 2

@@ -212,6 +212,8 @@ def png_with(*chunks):
         (chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(200))), "its ICC profile (damaged)"),
         (chunk(b"pHYs", b"\0"), "its pHYs is damaged and ignored"),
         (chunk(b"cHRM", bytes(32)), ""),
+        (chunk(b"cHRM", struct.pack(">8I", *[30000] * 8)), "its gamma or primaries (implausible)"),
+        (chunk(b"gAMA", struct.pack(">I", 1)), "its gamma or primaries (implausible)"),
         (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0"), "its iTXt is damaged and ignored"),
     ],
 )
@@ -252,6 +254,17 @@ def test_xmps_orientation_applies_without_exifs(tmp_path, kind):
     else:
         tifffile.imwrite(path, PIXELS, photometric="rgb", extratags=[(700, 1, len(XMP), XMP, True)])
     assert read_image(path).pixels.shape == (32, 24, 3)
+
+
+@pytest.mark.parametrize("tags", [{}, {ifd.ORIENTATION: 6}])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "zstd"])  # decoded by libvips and Pillow
+def test_exifs_and_xmps_orientation_apply_once(tmp_path, tags, compression):
+    options = {"compression": compression, "tiffinfo": {**tags, ifd.XMP: XMP}}
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif", **options)
+    photo = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.pixels, np.rot90(PIXELS, -1))
+    assert b"Orientation" not in photo.metadata.xmp
+    assert ifd.ORIENTATION not in ifd.read_exif(photo.metadata.exif)
 
 
 def test_an_implausible_resolution_is_ignored(tmp_path, capfd):

@@ -20,6 +20,7 @@ import srgan_tf
 from srgan_tf import images
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.inference import keras, upscaler
+from srgan_tf.inference.size import Size
 from srgan_tf.inference.upscaler import Upscaler
 from srgan_tf.models import SRResNet
 
@@ -276,9 +277,11 @@ def test_huge_results_are_in_files(tiled, tmp_path, monkeypatch, suffix, channel
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_a_huge_result_has_no_file_name(tiled, tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [Size(), Size(scale=1.5)])
+def test_a_huge_result_has_no_file_name(tiled, tmp_path, monkeypatch, size):
     monkeypatch.setattr(upscaler, "_LARGEST_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tiled, "_size", size)
     result = tiled.upscale(pixels(3, np.uint8, 8, 9))
     assert isinstance(result, np.memmap) and result.any()
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ let worker;
 let photo; // { name, pixels, width, height, results: model's name → pixels }
 let job; // { id, name, pixels } that the worker is processing
 let jobs = 0;
+let opened = 0; // counts calls of open()
 // ?accelerator=wasm or webgpu, the latter also on an emulated GPU
 let accelerator = new URLSearchParams(location.search).get("accelerator");
 
@@ -44,13 +45,18 @@ function draw(side) {
   if (pixels) paint(side, pixels, 0, 0, scale * photo.width, scale * photo.height);
 }
 
+/** Allows to save what is shown on the right, once it is complete. */
+function allowSaving() {
+  element("save").disabled = choice("right") !== BICUBIC && !photo.results.has(choice("right"));
+}
+
 /** Starts the next chosen model that has no result yet. */
 function next() {
   if (job || !photo) return;
   element("cancel").textContent = "Cancel";
   const name = ["right", "left"].map(choice).find((chosen) => chosen !== BICUBIC && !photo.results.has(chosen));
   element("progress").hidden = !name;
-  element("save").disabled = choice("right") !== BICUBIC && !photo.results.has(choice("right"));
+  allowSaving();
   document.body.dataset.state = name ? "working" : "done";
   if (!name) return;
   const model = find(name);
@@ -80,10 +86,10 @@ function receive(data) {
   if (data.type === "png") {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(data.blob);
-    link.download = `${photo.name}-x${models[0].scale}.png`;
+    link.download = data.name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    element("save").disabled = false;
+    allowSaving();
     return;
   }
   if (data.type === "error") {
@@ -131,6 +137,7 @@ function cancel() {
 
 /** Opens a file, or shows why it can't be enlarged. */
 async function open(file) {
+  const number = ++opened;
   if (job) cancel();
   fail("");
   const name = file.name ?? "photo";
@@ -143,8 +150,11 @@ async function open(file) {
   try {
     image = await createImageBitmap(file, { premultiplyAlpha: "none" }); // applies EXIF orientation
   } catch {
+    if (number !== opened) return;
     return refuse("this browser can't read it as an image; use PNG, JPEG or WebP.");
   }
+  if (number !== opened) return image.close(); // another file has been opened since
+  if (job) cancel(); // of another model, begun since
   const { width, height } = image;
   if (width * height > MAX_MEGAPIXELS * 1e6) {
     image.close();
@@ -200,7 +210,8 @@ element("save").addEventListener("click", () => {
   const { scale } = models[0];
   const [width, height] = [scale * photo.width, scale * photo.height];
   element("save").disabled = true;
-  worker.postMessage({ type: "png", pixels: photo.results.get(choice("right")), width, height });
+  const name = `${photo.name}-x${scale}.png`;
+  worker.postMessage({ type: "png", name, pixels: photo.results.get(choice("right")), width, height });
 });
 addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;

@@ -107,7 +107,8 @@ self.onmessage = async ({ data }) => {
       queue = queue.catch(() => {}).then(() => enlarge(data));
       await queue;
     } else {
-      self.postMessage({ type: "png", blob: await encodePng(data.pixels, data.width, data.height) });
+      const { name, pixels, width, height } = data;
+      self.postMessage({ type: "png", name, blob: await encodePng(pixels, width, height) });
     }
   } catch (error) {
     const gpu = (await Promise.resolve(backend).catch(() => "")) === "webgpu";
