@@ -19,8 +19,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the loader's processes 
 from PIL import Image
 
 from srgan_tf.config import DataConfig, read_config
+from srgan_tf.cores import available_cores
 from srgan_tf.data.crops import crop_batch
-from srgan_tf.data.loader import PREFETCH, available_cores, load_batches
+from srgan_tf.data.loader import PREFETCH, load_batches
 from srgan_tf.data.sources import open_source
 from srgan_tf.data.store import PhotoStore, open_store, split_photos
 from srgan_tf.files import write_json

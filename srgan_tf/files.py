@@ -23,9 +23,9 @@ FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp":
 _FORMAT_OF = {suffix: name for name, suffix in FORMATS.items()}
 _FORMAT_OF |= {".jpeg": "jpg", ".jfif": "jpg", ".tiff": "tiff"}
 DEFAULT_QUALITY = 95
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
 # "._": AppleDouble files, in which macOS keeps metadata on foreign file systems.
-_NO_IMAGE_PREFIXES = ("._", _PARTIAL)
+_NO_IMAGE_PREFIXES = ("._", PARTIAL)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find_images(
             path = directory / entry.name
             try:
                 if entry.is_dir():
-                    if enter(path):
+                    if enter(path) and not entry.name.startswith(PARTIAL):
                         yield from find(path, (*above, here))
                 elif is_image_name(entry.name) and stat.S_ISREG(entry.stat().st_mode):
                     yield path, None
@@ -173,7 +173,7 @@ def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Path]:
         mode: permissions of the file, reduced by the process' umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{path.suffix}")
+    temporary = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}{path.suffix}")
     # Created with this mode, as some file systems can't change it later.
     temporary.touch(mode, exist_ok=False)
     try:
@@ -192,7 +192,7 @@ def atomic_folder(folder: Path, mode: int = 0o777) -> Iterator[Path]:
         mode: permissions of the folder, reduced by the process' umask.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=PARTIAL) as temporary:
         unfinished = Path(temporary) / "unfinished"
         unfinished.mkdir(mode)
         yield unfinished

@@ -34,6 +34,7 @@ def test_images_are_files_with_an_image_suffix(tmp_path):
     for name in ("b.png", "a.JPG", "sub [1]/c.tif", "d.txt", "._a.JPG", ".partial-1.png"):
         touch(tmp_path / name)
     touch(tmp_path / "album.png" / "e.webp")
+    touch(tmp_path / ".partial-0123" / "f.png")  # of a killed upscale-batch
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "null.png").symlink_to("/dev/null")
     assert found(tmp_path) == (["a.JPG", "album.png/e.webp", "b.png", "sub [1]/c.tif"], [])

@@ -54,6 +54,14 @@ def test_a_file_and_a_run_folder_are_found(tmp_path, generator):
     assert find_generator(file) == find_generator(str(tmp_path)) == file
 
 
+def test_a_path_without_its_suffix_is_no_released_name(release, tmp_path, generator):
+    generator.save(tmp_path / "mine.keras")
+    (tmp_path / "mine.tflite").touch()
+    with pytest.raises(UserError, match="mine: no such weights"):
+        find_generator(tmp_path / "mine")
+    assert find_litert(tmp_path / "mine") is None
+
+
 def test_titles(release, tmp_path, generator):
     assert generator_title("srresnet-mse") == "srresnet-mse"
     files = {"a/b.keras": "b", "runs/mine/gan-2/generator.keras": "mine-gan-2"}

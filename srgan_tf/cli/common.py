@@ -267,6 +267,8 @@ def _quality(text: str) -> int:
 def prepare_tensorflow() -> None:
     """Set up the imports of TensorFlow and Keras: less output, the backend, a temporary folder."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Leaves a GPU's memory to other programs, and to the workers of upscale-batch.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         tempfile.gettempdir()

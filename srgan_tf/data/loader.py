@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,6 @@ PREFETCH = 4
 
 _photos: Photos
 _memory: SharedMemory
-
-
-def available_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_batches(
@@ -83,12 +78,14 @@ def load_batches(
             waiting.append((future, start, len(crops)))
         while waiting:
             yield take()
-    except BrokenProcessPool:
-        for process in multiprocessing.active_children():
-            process.kill()  # the pool's end would wait for them: they ignore SIGTERM
-        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers = list(pool._processes.values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        while any(worker.is_alive() for worker in workers):
+            if any(worker.exitcode for worker in workers):  # killed: nobody ends the others
+                for worker in workers:
+                    worker.kill()
+            time.sleep(0.01)
         memory.unlink()
         memory.close()
 

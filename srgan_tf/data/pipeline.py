@@ -11,8 +11,9 @@ import gc
 import tensorflow as tf
 
 from srgan_tf.config import DataConfig
+from srgan_tf.cores import available_cores
 from srgan_tf.data.crops import validation_crops
-from srgan_tf.data.loader import available_cores, load_batches
+from srgan_tf.data.loader import load_batches
 from srgan_tf.data.store import PhotoStore
 from srgan_tf.ranges import normalize
 

@@ -17,6 +17,8 @@ from srgan_tf.inference import ENGINES
 from srgan_tf.inference.tiles import cut_tiles
 from srgan_tf.weights import find_litert
 
+_DEVICES = Path("/dev")
+
 
 class Engine(Protocol):
     """Enlarges float32 [n, h, w, 3] in [0, 1] to float32 [n, scale·h, scale·w, 3] in [0, 1].
@@ -178,10 +180,14 @@ def _litert(path: Path) -> Engine:
 
 
 def _tensorflow_has_gpu() -> bool:
-    """Return whether TensorFlow is installed and may use an NVIDIA GPU, without importing it."""
+    """Return whether TensorFlow is installed and has a GPU; imports it if there is a GPU."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
-    gpu = any(Path(place).exists() for place in ("/dev/nvidia0", "/dev/dxg"))  # dxg: in WSL 2
-    return gpu and not hidden and importlib.util.find_spec("tensorflow") is not None
+    devices = [*_DEVICES.glob("nvidia[0-9]*"), *_DEVICES.glob("dxg")]  # dxg: in WSL 2
+    if hidden or not devices or importlib.util.find_spec("tensorflow") is None:
+        return False
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def saved_model_folder(path: Path) -> Path | None:

@@ -32,6 +32,12 @@ class KerasEngine:
         self._upsample = _trace(lambda x: generator.upsample(x) * 0.5 + 0.5, features)
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
+        try:
+            return self._enlarge(lr)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
+
+    def _enlarge(self, lr: np.ndarray) -> np.ndarray:
         features = self._features(lr)
         count, height, width = lr.shape[:3]
         sr = np.empty((count, self.scale * height, self.scale * width, 3), np.float32)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from srgan_tf.cores import available_cores
 from srgan_tf.errors import UserError
 from srgan_tf.files import first_line
 from srgan_tf.inference.engine import run_in_tiles
@@ -134,7 +135,7 @@ class LiteRTEngine:
 
 def _default_threads() -> int:
     value = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return int(value) if value.isdecimal() and int(value) else os.cpu_count() or 1
+    return int(value) if value.isdecimal() and int(value) else available_cores()
 
 
 def require_litert() -> None:

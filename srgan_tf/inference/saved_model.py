@@ -62,9 +62,11 @@ class SavedModelEngine:
         return run_in_tiles(self._run, lr, self.scale, self.tile, self.radius)
 
     def _run(self, lr: np.ndarray) -> np.ndarray:
-        return self._loaded.signatures["serving_default"](images=tf.constant(lr))[
-            "enlarged"
-        ].numpy()
+        enlarge = self._loaded.signatures["serving_default"]
+        try:
+            return enlarge(images=tf.constant(lr))["enlarged"].numpy()
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
 
 
 def read_servable_info(folder: Path) -> ServableInfo:

@@ -102,6 +102,7 @@ class _RESTServer:
             status_forcelist=_BUSY,
             allowed_methods=None,  # any: predictions have no side effects
             raise_on_status=False,
+            respect_retry_after_header=False,  # it may state hours
         )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=policy))

@@ -96,8 +96,6 @@ def create_strategy() -> tf.distribute.Strategy:
     Raises:
         UserError: `TF_CONFIG` is not a cluster of workers.
     """
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)  # leaves memory to other programs
     if num_workers() > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")

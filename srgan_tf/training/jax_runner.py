@@ -26,8 +26,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from srgan_tf.cores import available_cores
 from srgan_tf.data.crops import validation_crops
-from srgan_tf.data.loader import available_cores, load_batches
+from srgan_tf.data.loader import load_batches
 from srgan_tf.data.store import PhotoSource, PhotoStore, files_key, open_store
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line, make_writable_folder, sha256, write_json

@@ -38,9 +38,10 @@ def find_generator(name: str | Path) -> Path:
         UserError: not found; the message names the nearest and how to train one.
     """
     try:
-        file = own_generator(name) or released_generator(str(name))
-        if file.is_file():
+        if file := own_generator(name):
             return file
+        if str(name) in released():
+            return released_generator(str(name))
         if Path(name).is_dir():
             raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
     except OSError as error:  # no permission, or too long a name
@@ -57,10 +58,12 @@ def find_generator(name: str | Path) -> Path:
 
 def find_litert(name: str | Path) -> Path | None:
     """Return a released name's `.tflite` file; None if it has none, or if a path has precedence."""
+    if str(name) not in released():
+        return None
     file = _FOLDER / f"{name}.tflite"
     try:
         return file if file.is_file() and own_generator(name) is None else None
-    except OSError:  # no permission, or too long a name
+    except OSError:  # no permission
         return None
 
 

@@ -197,7 +197,8 @@ def ignores_sigterm(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it():
+@pytest.mark.parametrize("consumed", [True, False])
+def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it(consumed):
     elements = ((step, range(8)) for step in range(10**6))
     loader = load_batches(STORE.open, CONFIG, 4, 7, elements, 2)
     next(loader)
@@ -210,8 +211,10 @@ def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it():
     for _ in range(20):  # more than are prefetched
         next(loader)
     os.kill(processes[0].pid, signal.SIGKILL)
-    with pytest.raises(BrokenProcessPool):
-        list(loader)
+    if consumed:
+        with pytest.raises(BrokenProcessPool):
+            list(loader)
+    loader.close()
     assert not multiprocessing.active_children()
 
 

@@ -16,7 +16,7 @@ def test_the_default_export_is_mounted_and_served():
     mounts = dict(volume.removesuffix(":ro").split(":") for volume in service["volumes"])
     flags = dict(argument.removeprefix("--").split("=") for argument in service["command"])
     inside = {flag: Path(path) for flag, path in flags.items() if path.startswith("/config/")}
-    assert mounts["."] == "/config" and len(inside) == 3
+    assert mounts["."] == "/config" and len(inside) == 2
     assert all((SERVING / path.name).is_file() for path in inside.values())
     config = text_format.Parse(
         (SERVING / inside["model_config_file"].name).read_text(),

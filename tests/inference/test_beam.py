@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 from srgan_tf import Upscaler, images  # noqa: E402
 from srgan_tf.errors import ImageError, UserError  # noqa: E402
 from srgan_tf.files import Output  # noqa: E402
-from srgan_tf.inference.beam import pipeline, storage  # noqa: E402
+from srgan_tf.inference.beam import job, pipeline, storage  # noqa: E402
 from srgan_tf.inference.beam.job import Summary, read_failures, upscale_batch  # noqa: E402
 from srgan_tf.inference.beam.pipeline import Job, Settings, UpscaleHandler  # noqa: E402
 
@@ -270,6 +270,61 @@ def test_temporary_files_of_a_killed_job_are_removed(run, tmp_path, monkeypatch)
     assert storage.delete is tidy
     run(tmp_path / "in", out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_request_runs_only_once_at_a_time(run, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png")
+    build, errors = job.build, []
+
+    def twice(*arguments):
+        monkeypatch.undo()
+        with pytest.raises(UserError) as caught:
+            run(tmp_path / "in", out=tmp_path / "out")
+        errors.append(str(caught.value))
+        return build(*arguments)
+
+    monkeypatch.setattr(job, "build", twice)
+    assert run(tmp_path / "in", out=tmp_path / "out").enlarged == 1
+    assert errors == [f"{tmp_path / 'out'}: the same command is already running"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_photo_without_memory_to_read_it_fails_alone(run, tmp_path, monkeypatch):
+    for name in ("large.png", "small.png"):
+        photo(tmp_path / "in" / name, 30 if name == "large.png" else 10)
+    read_image = images.read_image
+
+    def limited(path):
+        pixels = read_image(path)
+        if len(pixels.pixels) == 30:
+            raise MemoryError
+        return pixels
+
+    monkeypatch.setattr(images, "read_image", limited)
+    summary = run(tmp_path / "in", out=tmp_path / "out")
+    assert (summary.enlarged, summary.failed) == (1, 1)
+    (failure,) = read_failures(str(tmp_path / "out"))
+    assert failure["file"].endswith("large.png") and "not enough memory" in failure["reason"]
+
+
+def test_one_photo_of_a_group_fails_alone(weights):
+    handler = UpscaleHandler(Settings(str(weights), tile=16))
+    model = handler.load_model()
+    enlarge = model.upscaler._enlarge
+
+    def limited(lr):
+        if lr.shape[1] == 9:
+            raise ImageError("500: no answer")
+        return enlarge(lr)
+
+    model.upscaler._enlarge = limited
+    jobs = [
+        Job(f"{height}", "", images.Photo(np.zeros((height, 8, 3), np.uint8)))
+        for height in (8, 9, 10)
+    ]
+    done = handler.run_inference(jobs, model)
+    assert done[1] == (jobs[1], "500: no answer")
+    assert [done[i].photo.pixels.shape for i in (0, 2)] == [(16, 16, 3), (20, 16, 3)]
 
 
 def test_tiles_of_one_size_share_a_batch(weights):

@@ -1,5 +1,6 @@
 """Engines, against the Keras model."""
 
+import argparse
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.export.saved_model import write_saved_model
 from srgan_tf.export.tflite import convert
 from srgan_tf.images import to_levels
-from srgan_tf.inference import litert
+from srgan_tf.inference import engine, litert
 from srgan_tf.inference.engine import open_engine
 from srgan_tf.inference.keras import KerasEngine
 from srgan_tf.models import SRResNet
@@ -31,6 +32,35 @@ def test_one_graph_for_all_sizes():
     for size in (5, 6, 7):
         engine(np.zeros((1, size, size + 1, 3), np.float32))
     assert len(traces) == 1
+
+
+def test_tensorflow_is_chosen_only_if_it_has_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_DEVICES", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    gpus = ["a GPU"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    assert not engine._tensorflow_has_gpu()
+    (tmp_path / "nvidiactl").touch()
+    assert not engine._tensorflow_has_gpu()
+    (tmp_path / "nvidia1").touch()  # a container may have only the second one
+    assert engine._tensorflow_has_gpu()
+    gpus.clear()  # TensorFlow without CUDA
+    assert not engine._tensorflow_has_gpu()
+
+
+def test_a_gpu_without_memory_is_a_memory_error(generator, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    lr = np.zeros((1, 8, 8, 3), np.float32)
+    keras = KerasEngine(generator)
+    monkeypatch.setattr(keras, "_features", fail)
+    write_saved_model(generator, tmp_path / "1", "tiny", 100 * 100)
+    saved = open_engine(tmp_path)
+    monkeypatch.setattr(saved, "_loaded", argparse.Namespace(signatures={"serving_default": fail}))
+    for each in (keras, saved):
+        with pytest.raises(MemoryError, match="OOM"):
+            each(lr)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from filelock import FileLock, Timeout
 
 from srgan_tf import files
+from srgan_tf.cores import available_cores
 from srgan_tf.errors import UserError
 from srgan_tf.files import READ_SUFFIXES, Output, first_line
 from srgan_tf.inference.beam import storage
@@ -78,7 +81,8 @@ def upscale_batch(
         output: how results are written.
 
     Raises:
-        UserError: nothing matches, an input is a result, no such model, or no such filesystem.
+        UserError: nothing matches, an input is a result, no such model, no such filesystem, or the
+            same request is already running on this machine.
     """
     options = PipelineOptions(list(runner_options))
     local = options.view_as(StandardOptions).runner is None
@@ -105,35 +109,54 @@ def upscale_batch(
 
     # The same request finds and removes the temporary files of a killed job.
     request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
-    partial = f"{out}/.partial-{request}"
-    storage.delete(partial)
-    try:
-        with progress_bar(local) as tally:
-            result = _run(
-                build(
-                    pipeline,
-                    found,
-                    out,
-                    partial,
-                    settings,
-                    scale,
-                    overwrite,
-                    tally,
-                    output,
-                )
-            )
-        counts = _counts(result)
-        if not (counts["found"] or counts["failures"]):
-            raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
-        failures = f"{out}/{FAILURES_FILE}"
-        if counts["failures"]:
-            FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])
-        else:
-            storage.delete(failures)
-    finally:
+    partial = f"{out}/{files.PARTIAL}{request}"
+    with _lock(partial) if storage.is_local(out) else nullcontext():
         storage.delete(partial)
+        try:
+            with progress_bar(local) as tally:
+                result = _run(
+                    build(
+                        pipeline,
+                        found,
+                        out,
+                        partial,
+                        settings,
+                        scale,
+                        overwrite,
+                        tally,
+                        output,
+                    )
+                )
+            counts = _counts(result)
+            if not (counts["found"] or counts["failures"]):
+                raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
+            failures = f"{out}/{FAILURES_FILE}"
+            if counts["failures"]:
+                FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])
+            else:
+                storage.delete(failures)
+        finally:
+            storage.delete(partial)
     megapixels = counts["pixels"] / 10**6
     return Summary(counts["enlarged"], counts["skipped"], counts["failures"], megapixels)
+
+
+@contextmanager
+def _lock(partial: str) -> Iterator[None]:
+    """Lock the temporary files of a request against the same request on this machine.
+
+    Raises:
+        UserError: they are locked.
+    """
+    file = Path(f"{partial}.lock")
+    try:
+        with FileLock(file, blocking=False):
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(f"{file.parent}: the same command is already running") from None
 
 
 def _check_folder(out: Path) -> None:
@@ -169,7 +192,7 @@ def _run(pipeline: beam.Pipeline) -> PipelineResult:
 
 def _local_runner(workers: int | None) -> list[str]:
     if workers is None:
-        workers = max(2, (os.cpu_count() or 1) // 4)
+        workers = max(2, available_cores() // 4)
     if workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
     return [

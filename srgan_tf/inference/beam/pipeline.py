@@ -101,10 +101,11 @@ class UpscaleHandler(ModelHandler):
         try:
             with model.lock:
                 enlarged = model.upscaler.upscale_all([job.photo.pixels for job in batch])
-        except MemoryError:
-            return [(job, OUT_OF_MEMORY) for job in batch]
-        except (ImageError, UserError) as error:
-            return [(job, str(error)) for job in batch]
+        except (MemoryError, ImageError, UserError) as error:
+            if len(batch) > 1:  # most of them may be good
+                return [done for job in batch for done in self.run_inference([job], model)]
+            reason = OUT_OF_MEMORY if isinstance(error, MemoryError) else str(error)
+            return [(job, reason) for job in batch]
         return [
             replace(job, photo=replace(job.photo, pixels=pixels))
             for job, pixels in zip(batch, enlarged, strict=True)
@@ -193,7 +194,7 @@ class _Read(beam.DoFn):
                 height, width = photo.pixels.shape[:2]
                 height, width = self._size.of(height, width, self._scale)
                 check_writable(path, height, width, is_transparent(photo.pixels))
-            except (ImageError, OSError) as error:
+            except (ImageError, OSError, MemoryError) as error:
                 yield beam.pvalue.TaggedOutput(_FAILED, _failure(source, _reason(error, path)))
                 return
         if photo.note:
@@ -230,7 +231,7 @@ class _Write(beam.DoFn):
                 storage.upload(
                     path, f"{self._partial}/{uuid.uuid4().hex}{path.suffix}", element.target
                 )
-            except (ImageError, OSError) as error:
+            except (ImageError, OSError, MemoryError) as error:
                 reason = _reason(error, path)
                 yield beam.pvalue.TaggedOutput(_FAILED, _failure(element.source, reason))
                 return
@@ -331,6 +332,8 @@ def _size_in_group(job: Job, least: int) -> int:
 
 
 def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, MemoryError):
+        return OUT_OF_MEMORY
     return str(error).removeprefix(f"{path}: ") if str(error) else type(error).__name__
 
 

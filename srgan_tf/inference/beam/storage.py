@@ -93,7 +93,8 @@ def list_images(found: Input, out: str | None) -> Iterator[tuple[str, str | None
                 yield str(path), problem
     else:
         for source in _match(found.pattern or f"{_escaped(found.folder)}/**"):
-            if files.is_image_name(source) and not source.startswith(f"{out}/"):
+            is_result = source.startswith(f"{out}/") or f"/{files.PARTIAL}" in source
+            if files.is_image_name(source) and not is_result:
                 yield source, None
 
 
