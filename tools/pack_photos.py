@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from srgan_tf.cli.common import run
+from srgan_tf.cores import available_cores
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import UserError
 from srgan_tf.files import atomic_write, first_line
@@ -87,13 +88,15 @@ def pack_all(arguments: argparse.Namespace) -> int:
     for folder in scales:
         if not (Path(arguments.photos) / folder).is_dir():
             raise UserError(f"{folder}: no such folder in {arguments.photos}")
-    with ProcessPoolExecutor() as pool:
-        sizes = list(
-            pool.map(
-                partial(pack, out=arguments.out, scales=scales, arguments=arguments),
-                readable(source.photos()),
-            )
-        )
+    sizes: list[int] = []
+    waiting: deque[Future[int]] = deque()  # few, as each holds a decoded photo
+    cores = available_cores()
+    with ProcessPoolExecutor(cores) as pool:
+        for photo in readable(source.photos()):
+            if len(waiting) == 2 * cores:
+                sizes.append(waiting.popleft().result())
+            waiting.append(pool.submit(pack, photo, arguments.out, scales, arguments))
+        sizes += [future.result() for future in waiting]
     print(f"{len(sizes)} photos, {sum(sizes) / 1e6:.1f} MB in {arguments.out}")
     return 0
 

@@ -30,6 +30,8 @@ def draw(arguments: argparse.Namespace) -> int:
         path.stem: path for path in sorted(arguments.photos.iterdir()) if is_image_name(path.name)
     }
     chosen = arguments.names or list(files)
+    if not chosen:
+        raise UserError(f"{arguments.photos}: no photo in this folder")
     if missing := [name for name in chosen if name not in files]:
         raise UserError(f"--names {missing[0]}: no such photo in {arguments.photos}")
     places = {}
@@ -44,9 +46,13 @@ def draw(arguments: argparse.Namespace) -> int:
     strips = []
     for name in chosen:
         photo = read_photo(files[name])
-        x, y = ((length - arguments.crop) // 2 for length in (photo.shape[1], photo.shape[0]))
-        if name in places:
-            x, y = places[name]
+        height, width = photo.shape[:2]
+        x, y = ((length - arguments.crop) // 2 for length in (width, height))
+        x, y = places.get(name, (x, y))
+        if not (0 <= x <= width - arguments.crop and 0 <= y <= height - arguments.crop):
+            raise UserError(
+                f"{files[name]}: no crop of {arguments.crop} pixels at {x},{y} in {width}×{height}"
+            )
         bicubic = Image.fromarray(photo).resize(
             (4 * photo.shape[1], 4 * photo.shape[0]), Image.Resampling.BICUBIC
         )

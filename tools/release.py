@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from release_litert import write_litert
+from release_litert import is_exportable, write_litert
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import srgan_tf.weights
@@ -139,7 +139,7 @@ def release(arguments: argparse.Namespace) -> int:
     with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
     write_json(card_file, card)
-    if card["recipe"]["generator"]["architecture"] in ("srresnet", "ecbsr"):
+    if is_exportable(card):
         write_litert(card["name"])
     print(f"Released {target}")
     return 0

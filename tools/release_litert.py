@@ -10,12 +10,14 @@ tests/test_weights.py compares the results with the Keras models.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from srgan_tf import weights
 from srgan_tf.cli.common import run
 from srgan_tf.export.graph import require_exportable
 from srgan_tf.export.tflite import convert
 from srgan_tf.files import atomic_write
+from srgan_tf.training.history import read_card
 
 
 def write_litert(name: str) -> None:
@@ -32,9 +34,14 @@ def write_litert(name: str) -> None:
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+def is_exportable(card: dict[str, Any]) -> bool:
+    """Return whether the generator of a card can be exported, see `require_exportable`."""
+    return card["recipe"]["generator"]["architecture"] in ("srresnet", "ecbsr")
+
+
 def convert_all(arguments: argparse.Namespace) -> int:
-    exportable = [n for n in weights.released() if n.startswith(("srresnet-", "srgan-"))]
-    for name in arguments.names or exportable:
+    cards = {name: read_card(weights.released_generator(name)) for name in weights.released()}
+    for name in arguments.names or [name for name in cards if is_exportable(cards[name])]:
         write_litert(name)
     return 0
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from srgan_tf.errors import UserError
+from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import (
     DEFAULT_QUALITY,
     FORMATS,
@@ -67,6 +67,9 @@ def run(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except ImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         _close_broken_streams()
         sys.exit(_UNREAD)

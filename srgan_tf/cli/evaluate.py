@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
-from srgan_tf.errors import ImageError, UserError
+from srgan_tf.errors import UserError
 from srgan_tf.files import make_writable_folder
 
 
@@ -128,18 +128,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(failure, file=sys.stderr)
     if not scores.entries:
         return 1
-    try:
-        not_shown = write_report(
-            scores,
-            arguments.out,
-            arguments.scale,
-            choose_images(scores, arguments.images),
-            notes,
-            shlex.join(["srgan", *sys.argv[1:]]),
-        )
-    except ImageError as error:
-        print(f"{error}; run the same command again for the report", file=sys.stderr)
-        return 1
+    not_shown = write_report(
+        scores,
+        arguments.out,
+        arguments.scale,
+        choose_images(scores, arguments.images),
+        notes,
+        shlex.join(["srgan", *sys.argv[1:]]),
+    )
     for failure in not_shown:
         print(failure, file=sys.stderr)
     print(f"Done: {arguments.out}/report.md, report.html, results.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
 from srgan_tf.errors import ImageError, UserError, install_command
-from srgan_tf.files import first_line, named_path
+from srgan_tf.files import escape_non_utf8, first_line, named_path
 
 _CONSENT = """\
 Participation is voluntary, and you can stop at any time. We store your nickname, your ratings, \
@@ -196,7 +196,7 @@ def _create(arguments: argparse.Namespace) -> int:
     from srgan_tf.mos.database import MAX_INVITATIONS
     from srgan_tf.mos.design import PAPER_SETS
 
-    sets = arguments.sets
+    sets = [escape_non_utf8(name) for name in arguments.sets]
     if arguments.methods:
         methods, paths = _parse_methods(arguments.methods, sets)
     else:
@@ -229,7 +229,7 @@ def _create(arguments: argparse.Namespace) -> int:
             arguments.data,
             methods,
             paths,
-            title=arguments.title,
+            title=escape_non_utf8(arguments.title),
             consent=consent,
             calibration=arguments.calibration,
             calibration_images=arguments.calibration_images,
@@ -337,6 +337,8 @@ def _parse_methods(
             method, path = named_path(method)
             if path is not None and paths.setdefault(method, path) != path:
                 raise UserError(f"--methods: {method} has two paths; give one")
+            if method in methods:
+                raise UserError(f"--methods: {method} is given twice")
             methods.append(method)
         if key in chosen:
             raise UserError(f"--methods {option}: given twice; join the names with commas")

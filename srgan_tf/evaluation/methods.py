@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import itertools
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -231,14 +232,20 @@ def open_methods(names: list[str] | None, scale: int) -> tuple[list[Method], lis
                 raise
             notes.append(f"{LABELS.get(name, name)} is omitted: {error}.")
             continue
-        if method.name in (other.name for other in methods):
-            raise UserError(f"{method.name}: two methods have this name; rename one with NAME=PATH")
         methods.append(method)
+        check_names(methods)
         if method.note:
             notes.append(f"{method.label}: {method.note}")
     if not names:
         notes.append("SelfExSR is omitted, as it is slow; --methods can request it.")
     return methods, notes
+
+
+def check_names(methods: Iterable[Method]) -> None:
+    """Raise UserError if two methods have the same name, or the same one in reports."""
+    for one, other in itertools.combinations(methods, 2):
+        if one.name == other.name or one.label == other.label:
+            raise UserError(f"{other.name}: two methods have this name; rename one with NAME=PATH")
 
 
 def _open(name: str, scale: int) -> Method:

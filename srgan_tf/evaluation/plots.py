@@ -86,14 +86,22 @@ def _bars(scores: Scores, name: str, colour) -> Figure:
             color=[colour[method.name] for method, _ in shown],
         )
         axes.bar_label(bars, [format(value, shape) for _, value in shown], padding=3, fontsize=8)
-        lowest, highest = (pick(value for _, value in shown) for pick in (min, max))
-        # An axis from zero would hide differences of PSNR and SSIM.
-        start = max(0.0, lowest - 0.3 * (highest - lowest)) if metric in ("psnr", "ssim") else 0.0
-        axes.set_xlim(start, highest + 0.25 * (highest - start) + 1e-6)
+        axes.set_xlim(*_limits(metric, [value for _, value in shown]))
         axes.set_title(f"{METRICS[metric].heading} ({METRICS[metric].better} is better)")
         axes.tick_params(labelsize=8)
     panels[0].invert_yaxis()
     return figure
+
+
+def _limits(metric: str, values: list[float]) -> tuple[float, float]:
+    """Return the limits of an axis with room for the labels at the ends of the bars."""
+    lowest, highest = min(values), max(values)
+    if metric in ("psnr", "ssim") and lowest < highest:  # whose differences zero would hide
+        start = max(0.0, lowest - 0.3 * (highest - lowest))
+        return start, highest + 0.25 * (highest - start)
+    lowest, highest = min(0.0, lowest), max(0.0, highest)
+    room = 0.25 * (highest - lowest) or 1.0
+    return lowest - room * (lowest < 0), highest + room
 
 
 def _over_degradations(scores: Scores, names: list[str], colour) -> Figure:

@@ -114,17 +114,19 @@ def open_sets(
     """
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; it should contain SET/HR/*.png")
-    present = [path.name for path in sorted(data.iterdir()) if _is_set(path)]
+    folders = {escape_non_utf8(path.name): path for path in sorted(data.iterdir()) if _is_set(path)}
+    present = list(folders)
     present.sort(key=lambda name: _USUAL_ORDER.index(name) if name in _USUAL_ORDER else 9)
     if not present:
         raise UserError(f"{data}: no benchmark set here; it should contain SET/HR/*.png")
-    for name in names or []:
+    names = [escape_non_utf8(name) for name in names or present]
+    for name in names:
         if name not in present:
             raise UserError(f"{data / name}: no such set; use one of {', '.join(present)}")
     sets: dict[str, list[BenchmarkImage]] = {}
-    for name in dict.fromkeys(names or present):
+    for name in dict.fromkeys(names):
         for degradation in dict.fromkeys(degradations):
-            images = _open_set(data / name, scale, degradation)
+            images = _open_set(name, folders[name], scale, degradation)
             label = images[0].set
             if label in sets:
                 raise UserError(
@@ -146,17 +148,19 @@ def _origin(image: BenchmarkImage) -> str:
     return f"the set {image.clean_set} with {image.degradation.name} LR"
 
 
-def _open_set(folder: Path, scale: int, degradation: Degradation) -> list[BenchmarkImage]:
+def _open_set(
+    name: str, folder: Path, scale: int, degradation: Degradation
+) -> list[BenchmarkImage]:
     hr, lr = _images(folder / "HR"), _images(folder / f"LRx{scale}")
     if not hr:
         raise UserError(f"{folder / 'HR'}: no image in this folder")
-    missing = [name for name in hr if name not in lr]
+    missing = [stem for stem in hr if stem not in lr]
     if lr and missing:
         raise UserError(f"{folder / f'LRx{scale}'}: {missing[0]} is missing; HR has it")
-    label = folder.name if degradation == CLEAN else f"{folder.name}-{degradation.name}"
+    label = name if degradation == CLEAN else f"{name}-{degradation.name}"
     return [
-        BenchmarkImage(label, name, file, lr.get(name), scale, degradation)
-        for name, file in hr.items()
+        BenchmarkImage(label, stem, file, lr.get(stem), scale, degradation)
+        for stem, file in hr.items()
     ]
 
 

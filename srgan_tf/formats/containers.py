@@ -359,7 +359,8 @@ def _photoshop_resources(iptc: bytes) -> bytes:
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 12
-    while position + 8 <= len(data):
+    end = min(len(data), 8 + int.from_bytes(data[4:8], "little"))  # other data may follow
+    while position + 8 <= end:
         kind, length = struct.unpack_from("<4sI", data, position)
         payload = data[position + 8 : position + 8 + length]
         if len(payload) < length and kind not in _WEBP_METADATA:

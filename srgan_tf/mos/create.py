@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from srgan_tf.data.sources import open_source
 from srgan_tf.errors import ImageError, UserError
-from srgan_tf.evaluation.methods import Method, open_methods
+from srgan_tf.evaluation.methods import LABELS, Method, check_names, open_methods
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import atomic_folder, is_folder, make_writable_folder
 from srgan_tf.mos.database import MAX_INVITATIONS, Database
@@ -76,6 +76,7 @@ def create(
     images = open_sets(data, list(methods), scale)
     names = list(dict.fromkeys(name for listed in methods.values() for name in listed))
     opened = _open_methods(names, paths, scale)
+    check_names(opened.values())
     shown = [
         (name, image.name) for name in methods for image in images[name] for _ in methods[name]
     ]
@@ -95,17 +96,20 @@ def create(
             "add images or drop methods"
         )
 
+    examples = _calibration_photos(calibration, calibration_images, scale)
+    known = {pixels.tobytes() for pixels in examples}
+    for image in itertools.chain(*images.values()):
+        if image.load()[1].tobytes() in known:
+            raise UserError(f"{calibration}: contains {image.full_name}; calibrate on others")
     if database is not None:
         Database(database, "").check_empty()
     make_writable_folder(folder.parent)
     with atomic_folder(folder, mode=0o700) as temporary:
         (temporary / IMAGES).mkdir()
         versions: list[Version] = []
-        rated: set[bytes] = set()
         with tqdm(total=len(shown), unit="image", disable=None) as progress:
             for image in itertools.chain(*images.values()):
                 lr, hr = image.load()
-                rated.add(hr.tobytes())
                 for method in methods[image.set]:
                     pixels = opened[method].enlarge(image, lr, hr)
                     height, width = pixels.shape[:2]
@@ -126,9 +130,7 @@ def create(
             consent=consent,
             scale=scale,
             versions=tuple(versions),
-            calibration=tuple(
-                _calibration(temporary, calibration, calibration_images, scale, rated)
-            ),
+            calibration=tuple(_calibration(temporary, hr, scale) for hr in examples),
             ratings_per_rater=ratings_per_rater,
             repeats=repeats,
             invitation_only=invitations > 0,
@@ -167,32 +169,22 @@ def _open_method(name: str, path: Path | None, scale: int) -> Method:
         return open_methods([name], scale)[0][0]
     # Under any name, so that results of another SRCNN can be rated as srcnn.
     method = open_methods([f"_={path}"], scale)[0][0]
-    method.name = name
+    method.name, method.label = name, LABELS.get(name, name)
     return method
 
 
-def _calibration(
-    folder: Path, source: str, number: int, scale: int, rated: set[bytes]
-) -> Iterator[Calibration]:
-    """Write pairs of nearest neighbour, an example of 1, and HR, an example of 5."""
-    photos = list(_calibration_photos(source, number, scale))
-    if len(photos) < number:
-        raise UserError(
-            f"{source}: {len(photos)} calibration images, not {number}; give more photos or "
-            f"--calibration-images {len(photos)}"
-        )
-    for hr in photos:
-        if hr.tobytes() in rated:
-            raise UserError(f"{source}: contains an image of a test set; calibrate on others")
-        yield Calibration(
-            bad=_write(folder, nearest_upscale(bicubic_downscale(hr, scale), scale)),
-            excellent=_write(folder, hr),
-            width=hr.shape[1],
-            height=hr.shape[0],
-        )
+def _calibration(folder: Path, hr: np.ndarray, scale: int) -> Calibration:
+    """Write a photo enlarged by nearest neighbour, an example of 1, and HR, an example of 5."""
+    return Calibration(
+        bad=_write(folder, nearest_upscale(bicubic_downscale(hr, scale), scale)),
+        excellent=_write(folder, hr),
+        width=hr.shape[1],
+        height=hr.shape[0],
+    )
 
 
-def _calibration_photos(source: str, number: int, scale: int) -> Iterator[np.ndarray]:
+def _calibration_photos(source: str, number: int, scale: int) -> list[np.ndarray]:
+    """Return the first photos of a source; of `samples`, also parts of them. Raises UserError."""
     photos: list[np.ndarray] = []
     for name, pixels in open_source(source).photos():
         if isinstance(pixels, Exception):
@@ -204,7 +196,12 @@ def _calibration_photos(source: str, number: int, scale: int) -> Iterator[np.nda
         # Halve the largest until there are enough.
         photos.sort(key=lambda pixels: pixels.size)
         photos += _halves(photos.pop())
-    return (_crop(pixels, scale) for pixels in photos)
+    if len(photos) < number:
+        raise UserError(
+            f"{source}: {len(photos)} calibration images, not {number}; give more photos or "
+            f"--calibration-images {len(photos)}"
+        )
+    return [_crop(pixels, scale) for pixels in photos]
 
 
 def _halves(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

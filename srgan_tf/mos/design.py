@@ -100,8 +100,8 @@ def draw(design: Design, counts: Mapping[str, int], rng: random.Random) -> list[
 
     The rater gets the versions shown least so far, with all versions of an image where possible,
     so that counts stay balanced and methods are compared by the same rater on the same images. Two
-    versions of an image never follow each other. Repeats are of HR, or of any method if HR is not
-    rated, and come long after their first showing.
+    versions of an image never follow each other. Repeats are of HR, or of any method if there are
+    too few, and come long after their first showing.
 
     Args:
         design: of the study.
@@ -174,12 +174,11 @@ def _order_apart(versions: Iterable[Version], rng: random.Random) -> list[Versio
 
 
 def _insert_repeats(order: list[Showing], number: int, rng: random.Random) -> list[Showing]:
-    candidates = [showing.version for showing in order if showing.version.method == HR]
-    candidates = candidates or [showing.version for showing in order]
-    # Prefer those shown in the first half, which leave room for a distance.
+    candidates = [showing.version for showing in order]
+    # Prefer HR, then those shown in the first half, which leave room for a distance.
     early = {showing.version.id for showing in order[: len(order) // 2]}
     rng.shuffle(candidates)
-    candidates.sort(key=lambda version: version.id not in early)
+    candidates.sort(key=lambda version: (version.method != HR, version.id not in early))
     order = list(order)
     inserted = 0
     for version in candidates:

@@ -270,7 +270,7 @@ def test_a_picture_that_can_t_be_written_is_named(evaluate, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "images").touch()
     code, stderr = evaluate("--methods", "bicubic")
-    assert code == 1 and "img_0.jpg: " in stderr and "run the same command again" in stderr
+    assert code == 1 and re.search(r"error: .*img_0.jpg: ", stderr)
     assert "Traceback" not in stderr
     (tmp_path / "out" / "images").unlink()
     assert evaluate("--methods", "bicubic")[0] == 0

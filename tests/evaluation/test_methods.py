@@ -102,6 +102,7 @@ def test_a_model_of_another_scale_is_refused(release, image):
         (["srgan-vgg54"], "srgan-vgg54: not released with this version"),
         (["srcnn"], "srcnn: enlarges ×2, not ×4; use it with --scale 2"),
         (["bicubic", "bicubic"], "two methods have this name"),
+        (["hr", "HR=."], "HR: two methods have this name"),
         (["bicubic=x"], "bicubic: this name is taken"),
         (["=x"], "=x: the name is missing"),
         (["mine="], "mine=: the path is missing; give NAME=PATH"),

@@ -98,10 +98,12 @@ def test_the_noise_is_that_of_the_file_s_name(tmp_path):
     assert a.digest != b.digest and (a.load()[0] != b.load()[0]).any()
 
 
-def test_a_name_that_is_not_utf_8(tmp_path):
-    save(tmp_path / "A" / "HR" / os.fsdecode(b"caf\xe9.png"), 8, 8)
+def test_names_that_are_not_utf_8(tmp_path):
+    folder = os.fsdecode(b"pl\xe4tze")
+    save(tmp_path / folder / "HR" / os.fsdecode(b"caf\xe9.png"), 8, 8)
+    assert list(open_sets(tmp_path, [folder], 4)) == ["pl\\xe4tze"]
     for (image,) in open_sets(tmp_path, None, 4, [CLEAN, parse_degradation("noise5")]).values():
-        assert image.name == "caf\\xe9" and image.digest
+        assert image.full_name.endswith("/caf\\xe9") and image.digest
         assert image.load()[0].shape == (2, 2, 3)
 
 

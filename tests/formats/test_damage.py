@@ -16,6 +16,7 @@ from PIL import Image
 
 from srgan_tf.errors import ImageError
 from srgan_tf.formats.decoding import decode
+from srgan_tf.images import read_image
 
 HEIGHT, WIDTH = 48, 64
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -301,3 +302,11 @@ def test_threads_get_the_same_results_and_messages():
 def test_a_sound_jpeg_logs_no_warning(caplog):
     decode(pillow("JPEG", "RGB"))
     assert not caplog.records
+
+
+def test_data_after_a_webp_is_ignored(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", lossless=True)
+    (tmp_path / "a.webp").write_bytes(file.getvalue() + b"trailer of a program")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.webp").pixels, pixels)

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,6 +114,23 @@ def test_a_subset_of_the_papers_design_compares_methods_on_the_same_images():
     versions = Counter(showing.version.image for showing in first)
     cut = [n for image, n in versions.items() if n != (12 if int(image) < 19 else 9)]
     assert len(cut) <= 1  # only the last image is incomplete
+
+
+@pytest.mark.parametrize("hr", [0, 2])
+def test_repeats_are_of_others_where_hr_is_rare(hr):
+    plan = make([4] * 10, repeats=5)
+    versions = [
+        version.model_copy(update={"method": "hr" if index < hr else "nearest"})
+        for index, version in enumerate(plan.versions)
+    ]
+    plan = plan.model_copy(update={"versions": tuple(versions)})
+    counts = Counter()
+    for seed in range(20):
+        showings = design.draw(plan, {}, random.Random(seed))
+        repeated = [showing.version.method for showing in showings if showing.repeat]
+        assert len(showings) == 45 and len(repeated) == 5
+        counts[repeated.count("hr")] += 1
+    assert counts.most_common(1)[0][0] == max(counts) == hr  # one at the end can't be repeated
 
 
 def test_one_image_alone_has_no_order():
