@@ -53,9 +53,7 @@ def draw(arguments: argparse.Namespace) -> int:
             raise UserError(
                 f"{files[name]}: no crop of {arguments.crop} pixels at {x},{y} in {width}×{height}"
             )
-        bicubic = Image.fromarray(photo).resize(
-            (4 * photo.shape[1], 4 * photo.shape[0]), Image.Resampling.BICUBIC
-        )
+        bicubic = Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC)
         results = [np.asarray(bicubic), *(upscaler.upscale(photo) for upscaler in upscalers)]
         crops = [image[4 * y : 4 * y + side, 4 * x : 4 * x + side] for image in results]
         strip = Image.new("RGB", (len(crops) * (side + GAP), side + GAP + LABEL), "white")

@@ -107,56 +107,56 @@ def upscale_batch(
     if storage.is_local(out):
         _check_folder(Path(out))
 
-    # The same request finds and removes the temporary files of a killed job.
-    request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
-    partial = f"{out}/{files.PARTIAL}{request}"
-    with _lock(partial) if storage.is_local(out) else nullcontext():
-        storage.delete(partial)
-        try:
-            with progress_bar(local) as tally:
-                result = _run(
-                    build(
-                        pipeline,
-                        found,
-                        out,
-                        partial,
-                        settings,
-                        scale,
-                        overwrite,
-                        tally,
-                        output,
-                    )
+    with _temporary_folder(out, inputs) as partial:
+        with progress_bar(local) as tally:
+            result = _run(
+                build(
+                    pipeline,
+                    found,
+                    out,
+                    partial,
+                    settings,
+                    scale,
+                    overwrite,
+                    tally,
+                    output,
                 )
-            counts = _counts(result)
-            if not (counts["found"] or counts["failures"]):
-                raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
-            failures = f"{out}/{FAILURES_FILE}"
-            if counts["failures"]:
-                FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])
-            else:
-                storage.delete(failures)
-        finally:
-            storage.delete(partial)
+            )
+        counts = _counts(result)
+        if not (counts["found"] or counts["failures"]):
+            raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(inputs)}")
+        failures = f"{out}/{FAILURES_FILE}"
+        if counts["failures"]:
+            FileSystems.rename([f"{partial}/{FAILURES_FILE}"], [failures])
+        else:
+            storage.delete(failures)
     megapixels = counts["pixels"] / 10**6
     return Summary(counts["enlarged"], counts["skipped"], counts["failures"], megapixels)
 
 
 @contextmanager
-def _lock(partial: str) -> Iterator[None]:
-    """Lock the temporary files of a request against the same request on this machine.
+def _temporary_folder(out: str, inputs: Sequence[str]) -> Iterator[str]:
+    """Return a request's folder of temporary files within OUT, and delete it at the end.
+
+    The same request deletes what a killed job has left. On this machine it runs once at a time.
 
     Raises:
-        UserError: they are locked.
+        UserError: the same request is already running.
     """
-    file = Path(f"{partial}.lock")
+    request = hashlib.sha256(os.fsencode("\n".join([out, *sorted(inputs)]))).hexdigest()[:12]
+    partial = f"{out}/{files.PARTIAL}{request}"
+    lock = FileLock(f"{partial}.lock", blocking=False) if storage.is_local(out) else nullcontext()
     try:
-        with FileLock(file, blocking=False):
+        with lock:
+            storage.delete(partial)
             try:
-                yield
+                yield partial
             finally:
-                file.unlink(missing_ok=True)
+                storage.delete(partial)
+                if isinstance(lock, FileLock):
+                    Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout:
-        raise UserError(f"{file.parent}: the same command is already running") from None
+        raise UserError(f"{out}: the same command is already running") from None
 
 
 def _check_folder(out: Path) -> None:
