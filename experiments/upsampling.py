@@ -28,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from srgan_tf.cli.common import run
 from srgan_tf.config import DataConfig, GanConfig, PretrainConfig
 from srgan_tf.data.pipeline import training_dataset, validation_pairs
 from srgan_tf.data.sources import open_source
@@ -87,15 +88,7 @@ def generator(name: str) -> SRResNet:
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True, help="a folder of photos")
-    parser.add_argument("--vgg", default="imagenet", help="VGG19's weights without its top")
-    parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args()
-
+def measure_all(arguments: argparse.Namespace) -> int:
     data = DataConfig(
         source=arguments.data, hr_crop=64, batch_size=8, min_downscale=0.6, crop_attempts=2
     )
@@ -144,6 +137,17 @@ def main() -> None:
         "coherence": results,
     }
     write_json(arguments.out, text)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="a folder of photos")
+    parser.add_argument("--vgg", default="imagenet", help="VGG19's weights without its top")
+    parser.add_argument("--out", type=Path, default=OUT)
+    run(parser, None, measure_all)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from srgan_tf import Upscaler
+from srgan_tf.cli.common import run
 from srgan_tf.evaluation.sets import open_sets
 from srgan_tf.files import write_json
 from srgan_tf.losses import ContentLosses
@@ -26,17 +27,7 @@ CONTRASTS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 SCALE = 4
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="a folder with HR and LRx4")
-    parser.add_argument("--vgg", default="imagenet", help="VGG19's weights without its top")
-    parser.add_argument("--model", default="srresnet-mse", help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=20, help="the first ones; default: 20")
-    parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args()
-
+def measure_all(arguments: argparse.Namespace) -> int:
     upscaler = Upscaler(arguments.model)
     losses = ContentLosses(("mse", "vgg22", "vgg54"), SCALE, arguments.vgg)
     measured: dict[str, dict[float, list[float]]] = {
@@ -62,6 +53,19 @@ def main() -> None:
     }
     write_json(arguments.out, results)
     json.dump(results["losses"], sys.stdout, indent=2)
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder with HR and LRx4")
+    parser.add_argument("--vgg", default="imagenet", help="VGG19's weights without its top")
+    parser.add_argument("--model", default="srresnet-mse", help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=20, help="the first ones; default: 20")
+    parser.add_argument("--out", type=Path, default=OUT)
+    run(parser, None, measure_all)
 
 
 if __name__ == "__main__":

@@ -638,6 +638,8 @@ def _section(keys: list[str]) -> type[BaseModel] | None:
     section: type[BaseModel] | None = Config
     for key in keys:
         key, _ = _numbered(key)
+        if key.isdecimal():  # an element of a list
+            continue
         if key in _GENERATORS:
             section = _GENERATORS[key]
             continue

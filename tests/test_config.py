@@ -65,6 +65,11 @@ def test_null_instead_of_a_default_survives_writing(recipe, tmp_path):
         ),
         ("generator.block=4", "unknown key generator.block, did you mean generator.blocks?"),
         ("vgg.zzz=4", "unknown key vgg.zzz; the keys here are weights"),
+        (
+            "data.degradation={passes: [{jpg: {}}]}",
+            "unknown key data.degradation.passes.0.jpg, did you mean data.degradation.passes.0.jpe",
+        ),
+        ("data.degradation={passes: [{}, {jpeg: {qualty: 3}}]}", "passes.1.jpeg.quality?"),
         ("name.x=4", "name is not a section"),
     ],
 )

@@ -86,7 +86,7 @@ def pack_all(arguments: argparse.Namespace) -> int:
         raise UserError("OUT is PHOTOS, whose files would be replaced: give another folder")
     source = open_source(arguments.photos)
     for folder in scales:
-        if not (Path(arguments.photos) / folder).is_dir():
+        if Path(folder).is_absolute() or not (Path(arguments.photos) / folder).is_dir():
             raise UserError(f"{folder}: no such folder in {arguments.photos}")
     sizes: list[int] = []
     waiting: deque[Future[int]] = deque()  # few, as each holds a decoded photo

@@ -104,8 +104,8 @@ def training(card: dict) -> str:
     one of them has no sessions.
     """
     chain = [*card["parents"], card]
-    phases = [phase for phase in chain if phase["name"] == card["name"]]
-    others = [phase["name"] for phase in chain if phase["name"] != card["name"]]
+    phases = [phase for phase in chain if phase.get("name") == card["name"]]
+    others = [phase.get("name") for phase in chain if phase.get("name") != card["name"]]
     time = "–"
     if all("sessions" in phase for phase in phases):
         seconds: Counter[str] = Counter()
@@ -114,7 +114,7 @@ def training(card: dict) -> str:
                 device = session["device"].removeprefix("1 × ").removeprefix("NVIDIA ")
                 seconds[device] += session["seconds"]
         time = " + ".join(f"{_duration(s)} on {device}" for device, s in seconds.items())
-    return f"{time}, from `{others[-1]}`" if others else time
+    return f"{time}, from `{others[-1]}`" if others and others[-1] else time
 
 
 def _duration(seconds: float) -> str:

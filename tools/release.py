@@ -64,8 +64,11 @@ def curve(logs: Path) -> list[dict[str, float]]:
 
     Returns:
         One row per logged step, with `psnr` and `ssim` of validations and, for a GAN, all logs of
-        one batch: losses, D(HR), D(SR) and the norms of gradients.
+        one batch: losses, D(HR), D(SR) and the norms of gradients. None of a run of the portable
+        step that TensorFlow has not finished, as it has no logs.
     """
+    if not logs.is_dir():
+        return []
     events = EventAccumulator(str(logs), size_guidance={"tensors": 0})
     events.Reload()
     logged = events.Tags()["tensors"]
@@ -87,7 +90,7 @@ def strip_folders(tree: Any) -> None:
             strip_folders(each)
     elif isinstance(tree, dict):
         for key, value in tree.items():
-            if key in PATHS and isinstance(value, str):
+            if key in PATHS and isinstance(value, str) and not value.startswith("tfds:"):
                 tree[key] = Path(value).name
             else:
                 strip_folders(value)
@@ -136,11 +139,11 @@ def release(arguments: argparse.Namespace) -> int:
         card["note"] = arguments.note
     print(json.dumps(card["scores"], indent=2))
 
+    if is_exportable(card):
+        write_litert(weights, target.with_suffix(".tflite"))
     with atomic_write(target) as temporary:
         shutil.copyfile(weights, temporary)
     write_json(card_file, card)
-    if is_exportable(card):
-        write_litert(card["name"])
     print(f"Released {target}")
     return 0
 

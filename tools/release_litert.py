@@ -10,6 +10,7 @@ tests/test_weights.py compares the results with the Keras models.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from srgan_tf import weights
@@ -20,17 +21,20 @@ from srgan_tf.files import atomic_write
 from srgan_tf.training.history import read_card
 
 
-def write_litert(name: str) -> None:
-    """Convert a released generator.
+def write_litert(source: Path, path: Path) -> None:
+    """Convert a generator to a release, whose name is the `.tflite` file's.
+
+    Args:
+        source: its `.keras` file.
+        path: the `.tflite` file.
 
     Raises:
         UserError: it can't be exported.
     """
-    generator = weights.load_generator(weights.released_generator(name))
+    generator = weights.load_generator(source)
     require_exportable(generator)
-    path = weights.released_generator(name).with_suffix(".tflite")
     with atomic_write(path) as temporary:
-        temporary.write_bytes(convert(generator, "float16", name))
+        temporary.write_bytes(convert(generator, "float16", path.stem))
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
@@ -42,7 +46,8 @@ def is_exportable(card: dict[str, Any]) -> bool:
 def convert_all(arguments: argparse.Namespace) -> int:
     cards = {name: read_card(weights.released_generator(name)) for name in weights.released()}
     for name in arguments.names or [name for name in cards if is_exportable(cards[name])]:
-        write_litert(name)
+        source = weights.released_generator(name)
+        write_litert(source, source.with_suffix(".tflite"))
     return 0
 
 

@@ -41,7 +41,7 @@ examples:
   srgan train --stage pretrain --out runs/mine --resume
   srgan train --stage gan --set vgg.weights=vgg19_notop.h5 --set gan.learning_rate=5e-5
   srgan train --stage pretrain --config quickstart --workers 2
-  srgan train --stage gan --export-step step/ --set precision=mixed_bfloat16
+  srgan train --stage gan --data ~/Pictures --export-step step/ --set precision=mixed_bfloat16
 
 Ctrl-C stops after the current step and saves a checkpoint; --resume continues from there.
 With TF_CONFIG set, this process is one of several workers: see docs/multi_worker.md.""",
@@ -191,8 +191,11 @@ def _choose_recipe(arguments: argparse.Namespace) -> tuple[Path, str | None]:
     if arguments.resume and arguments.out:
         stage = stage or read_history(arguments.out).get("phase")
         if recipe is None:
-            own = arguments.out / "config.yaml", *sorted(arguments.out.glob("*/config.yaml"))
-            recipe = next((path for path in own if path.exists()), None)
+            recipe = arguments.out / "config.yaml"
+            if not recipe.exists():
+                # Recipes of one name may share a folder; the newest is the one that was stopped.
+                phases = arguments.out.glob("*/config.yaml")
+                recipe = max(phases, key=lambda path: path.stat().st_mtime, default=None)
     if recipe is None and stage is not None:
         recipe = DEFAULT_RECIPES.get(stage.partition("-")[0])
     if recipe is None:

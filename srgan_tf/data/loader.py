@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from srgan_tf.data.crops import Photos, crop_batch
+from srgan_tf.errors import UserError
 
 if TYPE_CHECKING:
     from srgan_tf.config import DataConfig
@@ -24,6 +26,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 PREFETCH = 4
 """Number of prefetched batches per process."""
+SHARED_MEMORY = "/dev/shm"
 
 _photos: Photos
 _memory: SharedMemory
@@ -49,10 +52,13 @@ def load_batches(
 
     Yields:
         (lr, hr): see `crop_batch`.
+
+    Raises:
+        UserError: the shared memory is too small.
     """
     # Shared memory, as a pipe would transfer the pixels in pieces that each wait for the GIL.
-    slots = PREFETCH * processes
     largest = sum(_bytes(config, scale, config.batch_size))
+    slots = _count_slots(PREFETCH * processes, largest)
     memory = SharedMemory(create=True, size=slots * largest)
     context = multiprocessing.get_context("spawn")  # a fork would copy locked mutexes of TensorFlow
     pool = ProcessPoolExecutor(
@@ -88,6 +94,22 @@ def load_batches(
             time.sleep(0.01)
         memory.unlink()
         memory.close()
+
+
+def _count_slots(wanted: int, size: int) -> int:
+    """Return how many batches of `size` bytes fit into half of the free shared memory."""
+    # A process that writes to more than there is would be killed.
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # not Linux
+        return wanted
+    if free < 2 * size:
+        raise UserError(
+            f"{SHARED_MEMORY}: {free / 1e6:.1f} MB are free, but two batches need "
+            f"{2 * size / 1e6:.1f} MB; enlarge it (docker run --shm-size=1g; in Kubernetes an "
+            "emptyDir with medium: Memory), or reduce data.batch_size"
+        )
+    return min(wanted, free // (2 * size))
 
 
 def _bytes(config: DataConfig, scale: int, count: int) -> tuple[int, int]:

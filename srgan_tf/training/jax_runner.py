@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -262,11 +262,14 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(saved, key=lambda path: int(path.stem.rpartition("-")[2]))
 
 
-def prepare_folder(out: Path) -> None:
-    """Create the run folder if needed.
+def prepare_folder(out: Path) -> IO[str]:
+    """Create the run folder if needed, and lock it against other trainings until the file closes.
+
+    Returns:
+        The locked file.
 
     Raises:
-        UserError: the folder contains a run's checkpoints, or can't be written to.
+        UserError: the folder contains a run's checkpoints, is locked, or can't be written to.
     """
     if any((out / "checkpoints").glob("step-*")):
         raise UserError(
@@ -275,6 +278,16 @@ def prepare_folder(out: Path) -> None:
         )
     for folder in (out, out / "checkpoints"):
         make_writable_folder(folder)
+    import fcntl  # TensorFlow's side imports this module on Windows too
+
+    lock = (out / ".lock").open("w")  # as filelock does in srgan_tf.training.run
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"{out}: another training uses this folder; stop it first, or give another --out"
+        ) from None
+    return lock
 
 
 def has_ended(run: Path) -> bool:
@@ -357,7 +370,7 @@ def run(arguments: argparse.Namespace) -> None:
     for other in (arguments.after, arguments.start_from):
         if other is not None:
             has_ended(other)  # refuses runs of srgan train before compiling
-    prepare_folder(out)
+    lock = prepare_folder(out)
     write_json(out / "history.json", {"ended": False, "pid": os.getpid()})
     training = Training(arguments.step)
     plan, config = training.plan, training.config
@@ -398,7 +411,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(f"Training on {training.device.device_kind}; compiling took {compiled:.0f} s", flush=True)
     # Closed also after an error, as the processes that load batches would be left otherwise.
-    with closing(batches), tqdm(total=training.section.steps, unit="step", mininterval=5) as bar:
+    with (
+        lock,
+        closing(batches),
+        tqdm(total=training.section.steps, unit="step", mininterval=5) as bar,
+    ):
         first, saved = time.monotonic(), training.step
         for lr, hr in batches:
             logs = training.update(lr, hr)

@@ -60,6 +60,11 @@ def write_portable_step(config: Config, phase: Phase, folder: Path) -> None:
             "generator.architecture: drcn's training step can't be exported, as its loss depends "
             "on the number of steps; train without --export-step"
         )
+    if config.data.source.startswith("tfds:"):
+        raise UserError(
+            f"data.source: {config.data.source} can't be exported, as the runner reads a folder of "
+            "photos; give one by --data"
+        )
     make_writable_folder(folder)
     (folder / PLAN_FILE).unlink(missing_ok=True)  # of an older export, until this one is complete
     store = open_store(open_source(config.data.source))

@@ -119,6 +119,11 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
     if any(VGG_LOSSES.keys() & phase.section.losses.keys() for phase in phases):
         check_vgg_weights(config.vgg.weights)
     if is_chief():
+        if len(phases) > 1 and has_checkpoints(out):
+            raise UserError(
+                f"{out}: the run of one phase, but --out is for several here; choose the phase by "
+                "--stage, or give another --out"
+            )
         for phase in phases:
             folder, start = folders[phase.name], starts[phase.name]
             exists = has_checkpoints(folder)
@@ -221,7 +226,8 @@ def train_phase(
             train_remaining(run, None)
             return run.finished
         card = read_card(folder / GENERATOR_FILE)
-        if run.finished and card.get("steps") == run.checkpoints.step:
+        saved = (folder / GENERATOR_FILE).exists() and card.get("steps") == run.checkpoints.step
+        if run.finished and saved:
             print(f"{folder}: already finished", file=sys.stderr)
             return True
         validation = Validation(
@@ -272,6 +278,11 @@ def _prepare(
     history: dict[str, Any] = {"phase": phase.name, "sessions": []}
     if resumed:
         history = read_history(folder)
+        if history.get("phase", phase.name) != phase.name:
+            raise UserError(
+                f"{folder}: a run of {history['phase']}, not of {phase.name}; choose that phase by "
+                "--stage, or give another --out"
+            )
         for key in ("ended", "pid"):  # of the runner, which can't start from what follows
             history.pop(key, None)
     if weights is not None:

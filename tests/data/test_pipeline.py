@@ -9,6 +9,7 @@ import tempfile
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srgan_tf.config import DataConfig
+from srgan_tf.data import loader
 from srgan_tf.data.crops import crop_batch
 from srgan_tf.data.loader import load_batches
 from srgan_tf.data.pipeline import to_pair, training_dataset, validation_pairs
@@ -200,8 +202,8 @@ def ignores_sigterm(pid: int) -> bool:
 @pytest.mark.parametrize("consumed", [True, False])
 def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it(consumed):
     elements = ((step, range(8)) for step in range(10**6))
-    loader = load_batches(STORE.open, CONFIG, 4, 7, elements, 2)
-    next(loader)
+    batches = load_batches(STORE.open, CONFIG, 4, 7, elements, 2)
+    next(batches)
     processes = multiprocessing.active_children()
     assert len(processes) == 2
     while not all(ignores_sigterm(process.pid) for process in processes):
@@ -209,13 +211,33 @@ def test_the_processes_end_with_the_run_and_not_by_the_signal_that_stops_it(cons
     for process in processes:
         os.kill(process.pid, signal.SIGTERM)
     for _ in range(20):  # more than are prefetched
-        next(loader)
+        next(batches)
     os.kill(processes[0].pid, signal.SIGKILL)
     if consumed:
         with pytest.raises(BrokenProcessPool):
-            list(loader)
-    loader.close()
+            list(batches)
+    batches.close()
     assert not multiprocessing.active_children()
+
+
+def test_prefetched_batches_fit_into_the_shared_memory(monkeypatch):
+    def slots(free):
+        monkeypatch.setattr(loader.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        return loader._count_slots(8, 1000)
+
+    assert [slots(free) for free in (2000, 9000, 10**9)] == [1, 4, 8]
+    with pytest.raises(UserError, match=r"/dev/shm: .* MB are free.*--shm-size"):
+        slots(1999)
+
+
+def test_batches_are_the_same_however_few_are_prefetched(monkeypatch):
+    def load():
+        elements = ((step, range(8)) for step in range(5))
+        return list(load_batches(STORE.open, CONFIG, 4, 7, elements, 1))
+
+    expected = load()
+    monkeypatch.setattr(loader, "_count_slots", lambda *_: 1)
+    np.testing.assert_equal(load(), expected)
 
 
 @pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 4), (2, 2), (4, 1)])

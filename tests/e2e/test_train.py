@@ -1,5 +1,6 @@
 """`python train.py` as a user runs it: killed, stopped, resumed, on one device and on two."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import tensorflow as tf
 import yaml
 from PIL import Image
 
+from srgan_tf.cli.train import _choose_recipe
 from srgan_tf.models import Discriminator
 from srgan_tf.weights import load_generator
 
@@ -252,6 +254,32 @@ def test_a_stopped_stage_is_continued_by_its_message(train, tmp_path):
     assert code == 2 and f"{out}/gan-1: the run's data.hr_crop is 32, not 48" in err
 
 
+def test_a_run_of_one_phase_is_not_continued_as_another(recipe, train, tmp_path):
+    out = tmp_path / "run"
+    words = ["--config", recipe, "--out", out]
+    assert train(*words, "--stage", "pretrain", "--steps", 1)[0] == 0
+    before = (out / "generator.keras").read_bytes()
+    code, _, err = train(*words, "--stage", "gan", "--resume")
+    assert (
+        code == 2 and f"{out}: a run of pretrain, not of gan; choose that phase by --stage" in err
+    )
+    path = write_recipe(tmp_path, {**TINY, "gan": [TINY["gan"]] * 2})
+    code, _, err = train("--config", path, "--out", out, "--stage", "gan", "--resume")
+    assert code == 2 and f"{out}: the run of one phase" in err
+    assert (out / "generator.keras").read_bytes() == before and not (out / "gan-1").exists()
+
+
+def test_resume_continues_the_newest_of_two_recipes_in_one_folder(tmp_path):
+    arguments = argparse.Namespace(resume=True, out=tmp_path, stage=None, config=None)
+    for phase in ("gan", "pretrain-1"):
+        (tmp_path / phase).mkdir()
+        (tmp_path / phase / "config.yaml").touch()
+    for newest in ("gan", "pretrain-1"):
+        for phase in ("gan", "pretrain-1"):
+            os.utime(tmp_path / phase / "config.yaml", (0, 20 if phase == newest else 10))
+        assert _choose_recipe(arguments) == (tmp_path / newest / "config.yaml", None)
+
+
 def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_path):
     out = tmp_path / "run"
     words = ["--stage", "pretrain", "--config", recipe, "--out", out]
@@ -260,6 +288,10 @@ def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_pat
     assert code == 2 and "the run's generator is" in err and "'filters': 16" in err
     code, _, err = train(*words, "--resume", "--set", "precision=mixed_float16")
     assert code == 2 and "the run's precision is float32, not mixed_float16" in err
+
+    (out / "generator.keras").unlink()
+    assert train(*words, "--resume", "--steps", 1)[0] == 0
+    assert load_generator(out / "generator.keras").blocks == 1
 
     state = final_state(out)
     names = {name.partition("/.")[0]: name for name in state}

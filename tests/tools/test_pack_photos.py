@@ -67,3 +67,9 @@ def test_a_scale_that_is_not_one_is_refused(pack, tmp_path, scale):
     save(tmp_path / "in" / "im" / "a.png")
     found, shown = pack(scale, code=2)
     assert not found and "FOLDER=SCALE" in shown.err and "Traceback" not in shown.err
+
+
+def test_a_folder_outside_the_photos_is_refused(pack, tmp_path):
+    save(tmp_path / "in" / "im" / "a.png")
+    found, shown = pack(f"{tmp_path / 'in' / 'im'}=0.5", code=2)
+    assert not found and "im: no such folder in" in shown.err

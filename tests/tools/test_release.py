@@ -61,3 +61,15 @@ def test_the_curve_of_a_gan_has_validations_and_every_loss(tmp_path):
         {"step": 1, "d_loss": 0.5, "vgg54": 0.25},
         {"step": 2, "psnr": 30.0, "ssim": 0.75},
     ]
+
+
+def test_folders_are_not_published():
+    recipe = {"data": {"source": "/home/me/photos"}, "gan": [{"start_from": "runs/a"}]}
+    release.strip_folders(recipe)
+    assert recipe == {"data": {"source": "photos"}, "gan": [{"start_from": "a"}]}
+    release.strip_folders(tfds := {"source": "tfds:div2k/bicubic_x4"})
+    assert tfds == {"source": "tfds:div2k/bicubic_x4"}
+
+
+def test_a_run_without_logs_has_no_curve(tmp_path):
+    assert release.curve(tmp_path / "logs") == []

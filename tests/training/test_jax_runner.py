@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from srgan_tf.config import read_config
@@ -17,6 +18,7 @@ from srgan_tf.errors import UserError
 from srgan_tf.recipes import find_recipe
 from srgan_tf.training import jax_runner
 from srgan_tf.training.portable import _compress_values, write_portable_step
+from srgan_tf.training.run import LOCK_FILE
 
 
 @pytest.fixture
@@ -277,3 +279,27 @@ def test_another_runs_average_is_for_the_generator_and_its_average(tmp_path):
         np.savez(checkpoint, **wrong)
         with pytest.raises(UserError, match="not of the generator of this step"):
             training.start_from(checkpoint)
+
+
+def test_a_folder_that_a_training_uses_is_refused(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / LOCK_FILE),
+        pytest.raises(UserError, match=r"run: another training uses this folder"),
+    ):
+        train(tmp_path / "run")
+    with (
+        jax_runner.prepare_folder(tmp_path / "run"),
+        pytest.raises(Timeout),
+        FileLock(tmp_path / "run" / LOCK_FILE, blocking=False),
+    ):
+        pass
+    assert train(tmp_path / "run")[-1] == "closed"
+
+
+def test_photos_of_a_tfds_data_set_are_refused_before_decoding(tmp_path):
+    overrides = ["precision=float32", "data.source=tfds:div2k/bicubic_x4"]
+    config = read_config(find_recipe(Path("quickstart")), overrides)
+    with pytest.raises(UserError, match=r"data\.source: tfds:.*reads a folder of photos"):
+        write_portable_step(config, config.phases()[0], tmp_path / "step")
+    assert not (tmp_path / "step").exists()
