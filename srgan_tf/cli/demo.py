@@ -26,7 +26,7 @@ examples:
 
 --export writes one folder for any static host. With the headers Cross-Origin-Opener-Policy:
 same-origin and Cross-Origin-Embedder-Policy: require-corp, WebAssembly uses all cores; without
-them it uses one. WebGPU needs HTTPS or localhost.""",
+them it uses one. Threads and WebGPU need HTTPS or localhost.""",
     )
     parser.add_argument(
         "--models",
@@ -54,9 +54,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.export is None:
         with tempfile.TemporaryDirectory(prefix="srgan-demo-") as folder:
             server = demo.make_server(Path(folder), arguments.host, arguments.port)
+            host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
             with server:
                 _write(Path(folder), arguments.models)
-                print(f"http://{arguments.host}:{server.server_port}/\nCtrl-C stops", flush=True)
+                print(f"http://{host}:{server.server_port}/\nCtrl-C stops", flush=True)
                 with contextlib.suppress(KeyboardInterrupt):
                     server.serve_forever()
         return 0

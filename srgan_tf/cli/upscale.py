@@ -95,8 +95,10 @@ def _upscale(arguments: argparse.Namespace) -> int:
     options, size = output(arguments), result_size(arguments)
     with contextlib.ExitStack() as stack:
         failures: list[str] = []
+        hidden = ""  # in messages
         if _PIPE in (arguments.out, *arguments.inputs):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            hidden = f"{scratch}{os.sep}"
             jobs = [_plan_piped(arguments.inputs, arguments.out, options, scratch)]
         else:
             jobs, failures = _plan(arguments.inputs, arguments.out, options, arguments.overwrite)
@@ -115,7 +117,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
                     )
                 jobs = todo
             if jobs:
-                failed += _enlarge(upscaler, jobs, options)
+                failed += _enlarge(upscaler, jobs, options, hidden)
         except KeyboardInterrupt:
             print("Stopped; run the same command again to continue", file=sys.stderr)
             return STOPPED
@@ -144,18 +146,27 @@ def _open_upscaler(arguments: argparse.Namespace, size: Size) -> Upscaler:
     return upscaler
 
 
-def _enlarge(upscaler: Upscaler, jobs: list[tuple[Path, Path]], options: Output) -> int:
-    """Enlarge (source, target) files, print those that fail, and return their number."""
+def _enlarge(
+    upscaler: Upscaler, jobs: list[tuple[Path, Path]], options: Output, hidden: str
+) -> int:
+    """Enlarge (source, target) files, print those that fail, and return their number.
+
+    Messages are printed without the text `hidden`.
+    """
     from PIL import Image
     from tqdm import tqdm
 
+    def show(message: str) -> None:
+        tqdm.write(message.replace(hidden, ""), file=sys.stderr)
+
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.showwarning = lambda message, *_, **__: show(f"warning: {message}")
     failed = 0
     # disable=None: only on a terminal.
     with tqdm(total=len(jobs), unit="file", disable=None) as progress:
         for _, _, error in upscaler.upscale_files(jobs, options.quality, options.strip_metadata):
             if error is not None:
-                tqdm.write(str(error), file=sys.stderr)
+                show(str(error))
                 failed += 1
             progress.update()
     return failed
@@ -234,8 +245,10 @@ def _plan(
                     failures.append(f"{file}: {problem}")
         if not (jobs or failures):
             raise UserError(f"no {', '.join(READ_SUFFIXES)} in {', '.join(map(str, inputs))}")
-    if options.suffix and not overwrite:  # earlier results beside the inputs
+    if options.suffix:  # earlier results beside the inputs
         results = {os.path.realpath(target) for source, target in jobs}
+        if overwrite:  # a file that is named may be no result
+            results -= {os.path.realpath(source) for source in inputs}
         jobs = [
             (source, target) for source, target in jobs if os.path.realpath(source) not in results
         ]
@@ -245,8 +258,9 @@ def _plan(
     for source, target in jobs:
         place = os.path.realpath(target)
         if place in sources:
+            another = "or another --suffix" if options.suffix else "or --suffix"
             raise UserError(
-                f"{target}: the result would replace an input; choose another OUT, or --suffix"
+                f"{target}: the result would replace an input; choose another OUT, {another}"
             )
         other, _ = planned.setdefault(place, (source, target))
         if os.path.realpath(other) != os.path.realpath(source):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import sys
 from collections.abc import Iterable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +23,9 @@ SIDE = 256  # of the models' input; the page reduces it for small photos
 # An int8 model is a quarter as large, faster in WebAssembly, and gives the same result on every
 # machine; WebGPU supports only floats.
 MODES = {"webgpu": "float32", "wasm": "int8"}
+_BICUBIC = "bicubic"  # the page's own choice
 _SAMPLES = {"cat": "chelsea.png", "astronaut": "astronaut.png", "coffee": "coffee.png"}
-_FORMAT = 3  # of the cache; increase it when the exported files change
+_FORMAT = 4  # of the cache; increase it when the exported files change
 
 
 def require_page() -> None:
@@ -43,11 +46,21 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         cache: folder for exported models.
 
     Raises:
-        UserError: the page is not built, no such generator, a generator that can't be
-            exported or has another scale, or the folder can't be written.
+        UserError: the page is not built, no such generator, two of one title, a generator that
+            can't be exported or has another scale, or the folder can't be written.
     """
+    from srgan_tf.weights import find_generator, generator_title
+
     require_page()
-    exported = [_exported(name, cache) for name in names]
+    models: dict[str, Path] = {}
+    for name in names:
+        weights, title = find_generator(name), generator_title(name)
+        if title in (_BICUBIC, *models):
+            raise UserError(
+                f"{title}: two choices have this name; leave one out, or rename its file or folder"
+            )
+        models[title] = weights
+    exported = [_exported(title, weights, cache) for title, weights in models.items()]
     for _, model in exported:
         if model["scale"] != SCALE:
             raise UserError(f"{model['name']}: enlarges ×{model['scale']}; the page, ×{SCALE}")
@@ -64,30 +77,26 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
         raise UserError(f"{folder}: can't be written ({first_line(error)})") from None
 
 
-def _exported(name: str, cache: Path) -> tuple[Path, dict]:
+def _exported(title: str, weights: Path, cache: Path) -> tuple[Path, dict]:
     """Export a generator, unless it is cached.
 
     Returns:
         The folder in the cache, and the generator's entry in models.json.
     """
-    from srgan_tf.weights import find_generator, generator_title
-
-    weights = find_generator(name)
     digest = sha256(weights)[:16]
-    folder = cache / f"{_FORMAT}-{digest}"
+    folder = cache / f"{_FORMAT}-{digest}-{title}"  # the files contain the title
     if not (folder / "model.json").is_file():
         try:
-            _export(name, weights, folder)
+            _export(title, weights, folder)
         except OSError as error:
             raise cache_error(folder, error) from None
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    title = generator_title(name)
     # A file's name changes with its content, so that browsers may cache it.
     files = {accelerator: f"{title}-{digest}-{mode}.tflite" for accelerator, mode in MODES.items()}
     return folder, {"name": title, **model, "files": files}
 
 
-def _export(name: str, weights: Path, folder: Path) -> None:
+def _export(title: str, weights: Path, folder: Path) -> None:
     from srgan_tf.export.fidelity import calibration_photos
     from srgan_tf.export.tflite import convert
     from srgan_tf.weights import load_generator
@@ -95,7 +104,7 @@ def _export(name: str, weights: Path, folder: Path) -> None:
     generator = load_generator(weights)
     photos = calibration_photos("samples", generator.scale, held_out=False)
     for mode in MODES.values():
-        content = convert(generator, mode, name, (SIDE, SIDE), photos)
+        content = convert(generator, mode, title, (SIDE, SIDE), photos)
         with atomic_write(folder / f"{mode}.tflite") as temporary:
             temporary.write_bytes(content)
     entry = {
@@ -143,6 +152,16 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def __init__(self, folder: Path, host: str, port: int):
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), partial(_Handler, directory=str(folder)))
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the visitor has left
+            super().handle_error(request, client_address)
+
+
 def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
     """Create a server of a folder that `write_site` fills; it listens but does not answer yet.
 
@@ -150,8 +169,9 @@ def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
         UserError: the address is not available.
     """
     try:
-        return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
+        return _Server(folder, host, port)
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"{host}, port {port}: can't listen ({first_line(error)}); choose another with --port"
+            f"{host}, port {port}: can't listen ({first_line(error)}); choose another with --host "
+            "or --port"
         ) from None

@@ -32,7 +32,8 @@ _METADATA_CHUNKS |= {b"iTXt": _XMP_IN_PNG + b"\0", b"tEXt": _RAW_PROFILE, b"zTXt
 _GAIN_MAPS = (b"hdrgm:Version", b"urn:iso:std:iso:ts:21496:-1", b"aux:hdrgainmap")
 # Properties that don't apply to a result, and previews.
 _STALE = rb"tiff:(?:Orientation|ImageWidth|ImageLength|[XY]Resolution|ResolutionUnit)"
-_STALE += rb"|exif:Pixel[XY]Dimension|hdrgm:\w+"
+_STALE += rb"|exif:Pixel[XY]Dimension|hdrgm:\w+|xmpNote:HasExtendedXMP"
+_STALE += rb"|G?Camera:(?:MotionPhoto|MicroVideo)\w*"  # a video that follows the picture
 _STALE_XMP = re.compile(
     rb"\s(?:%(names)s)=(?:\"[^\"]*\"|'[^']*')|<(%(names)s)>[^<]*</\1>"
     rb"|<(xmp:Thumbnails|Container:Directory)\b.*?</\2>" % {b"names": _STALE},
@@ -83,7 +84,7 @@ class Parts:
 
 
 def strip_stale_xmp(xmp: bytes) -> bytes:
-    """Remove orientation, sizes and previews from XMP."""
+    """Remove orientation, sizes, previews and references to a video from XMP."""
     return _STALE_XMP.sub(b"", xmp)
 
 

@@ -161,7 +161,10 @@ def _decode_heif(kind: str, data: bytes) -> tuple[np.ndarray, Parts]:
     _check_frames(image.get("n-pages"))
     parts = _parts_of_heif(image, data)
     try:
-        return _checked_array(image), parts
+        pixels = _checked_array(image)
+        if pixels.dtype == np.uint16:
+            pixels |= pixels >> image.get("bits-per-sample")  # libvips leaves the low bits 0
+        return pixels, parts
     except pyvips.Error:
         if kind != "HEIC":
             raise

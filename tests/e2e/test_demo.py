@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import re
 import shutil
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -15,11 +17,13 @@ from PIL import Image
 from skimage import data
 
 from srgan_tf import Upscaler, cli, demo
+from srgan_tf.errors import UserError
 from srgan_tf.models import SRResNet
 
 pytestmark = pytest.mark.slow
 
 MODEL = demo.MODELS[0]
+TINY = "tiny #1?"
 PHOTO = data.astronaut()[:200, 100:440]
 
 
@@ -44,11 +48,11 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     tiny = SRResNet(blocks=1, filters=4)
     tiny.build()
-    tiny.save(folder / "tiny.keras")
+    tiny.save(folder / f"{TINY}.keras")
     double = SRResNet(2, blocks=1, filters=4)
     double.build()
     double.save(folder / "double.keras")
-    models = f"{MODEL},{folder / 'tiny.keras'}"
+    models = f"{MODEL},{folder / TINY}.keras"
     assert srgan("--export", folder / "site", "--models", models) == 0
     return folder / "site"
 
@@ -157,7 +161,7 @@ def test_wrong_requests(site, tmp_path, capsys):
             ["--export", tmp_path / "d", "--models", site.parent / "double.keras"],
             "double: enlarges ×2",
         ),
-        (["--port", "70000"], "another with --port"),
+        (["--port", "70000"], "another with --host or --port"),
     ]:
         assert srgan(*arguments) == 2
         assert words in capsys.readouterr().err
@@ -180,15 +184,111 @@ def test_served_files_and_headers(tmp_path):
                 urllib.request.urlopen(address + path)
 
 
+def test_a_visitor_who_leaves_during_a_download(tmp_path, capsys):
+    (tmp_path / "a.wasm").write_bytes(bytes(2**26))
+    with demo.make_server(tmp_path, "127.0.0.1", 0) as server:
+        server.daemon_threads = False  # closing waits for them
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/a.wasm") as answer:
+            answer.read(1)
+        server.shutdown()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_ipv6_address(monkeypatch, capsys):
+    def stop(server):
+        raise KeyboardInterrupt
+
+    try:
+        with socket.socket(socket.AF_INET6) as free:
+            free.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr(demo, "require_page", lambda: None)
+    monkeypatch.setattr("srgan_tf.cli.demo._write", lambda *_: None)
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", stop)
+    assert srgan("--host", "::1", "--port", 0) == 0
+    assert re.match(r"http://\[::1\]:\d+/\n", capsys.readouterr().out)
+
+
+def test_models_of_one_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "require_page", lambda: None)
+    monkeypatch.setattr(demo, "_exported", None)
+    paths = [tmp_path / name for name in ("a/x.keras", "b/x.keras", f"{MODEL}.keras")]
+    paths += [tmp_path / "bicubic" / "generator.keras"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for names in (paths[:2], [MODEL, paths[2]], [MODEL, MODEL], [paths[3].parent]):
+        with pytest.raises(UserError, match="two choices have this name"):
+            demo.write_site(tmp_path / "site", names, tmp_path / "cache")
+
+
+def test_exported_files_contain_the_title_and_no_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "STATIC", tmp_path / "static")
+    monkeypatch.setattr(
+        "srgan_tf.export.tflite.convert", lambda generator, mode, name, *_: name.encode()
+    )
+    demo.STATIC.mkdir()
+    (demo.STATIC / "index.html").touch()
+    tiny = SRResNet(blocks=1, filters=4)
+    tiny.build()
+    tiny.save(tmp_path / "one.keras")
+    shutil.copyfile(tmp_path / "one.keras", tmp_path / "two.keras")
+    for title in ("one", "two"):  # of the same content
+        demo.write_site(tmp_path / title, [tmp_path / f"{title}.keras"], tmp_path / "cache")
+        files = list((tmp_path / title / "models").iterdir())
+        assert [file.read_bytes() for file in files] == 2 * [title.encode()]
+
+
 def test_models_listed(site):
     models = json.loads((site / "models.json").read_text())
     assert [(model["name"], model["radius"]) for model in models] == [
         (MODEL, 16),
-        ("tiny", 10),
+        (TINY, 10),
     ]
     for model in models:
         assert list(model["files"]) == ["webgpu", "wasm"]
         assert all((site / "models" / file).is_file() for file in model["files"].values())
+
+
+@pytest.mark.parametrize(
+    ("host", "isolated", "words"),
+    [
+        ("127.0.0.1", "true", "1 thread: threads need relaxed SIMD"),
+        ("127.0.0.1", "false", "1 thread: the host does not send COOP and COEP"),
+        ("0.0.0.0", "false", "1 thread: threads need HTTPS or localhost"),
+    ],
+)
+def test_the_page_says_why_it_has_one_thread(browser, tmp_path, host, isolated, words):
+    if not (demo.STATIC / "index.html").is_file():
+        pytest.skip(f"the demo's page is not built: {demo.BUILD}")
+    shutil.copytree(demo.STATIC, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "models.json").write_text("[]")
+    with demo.make_server(tmp_path, "0.0.0.0", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.add_init_script(
+            f"""
+            Object.defineProperty(self, "crossOriginIsolated", {{ value: {isolated} }});
+            const data = {{ type: "ready", backend: "wasm", threads: 1, relaxedSimd: false }};
+            self.Worker = class {{ postMessage() {{ this.onmessage({{ data }}); }} }};
+            """
+        )
+        page.goto(f"http://{host}:{server.server_port}/")
+        page.wait_for_selector("body[data-backend]")
+        assert words in page.inner_text("#runtime")
+        page.close()
+        server.shutdown()
+
+
+def test_signs_in_a_model_s_name(browser, site):
+    with opened(browser, site) as page:
+        small = encoded(PHOTO[:50, :70])
+        enlarged(page, "a.png", small)
+        page.select_option("#right", TINY)
+        assert enlarged(page, "b.png", small).shape == (200, 280, 3)
+        assert TINY in page.inner_text("#note")
 
 
 def test_tiles_join_to_the_whole_photo(browser, exact_site):
@@ -256,6 +356,7 @@ def test_refused_files(browser, site):
             ("b.jpg", b"no picture", "b.jpg: this browser can't read it"),
             ("c.png", encoded(PHOTO)[:5000], "c.png: this browser"),
             ("d.png", large.getvalue(), "d.png: 3000 × 2000 is too large"),
+            ("e.png", encoded(np.zeros((1, 8192, 3), np.uint8)), "e.png: 8192 × 1 is too long"),
         ]:
             drop(page, name, content)
             page.wait_for_function("t => document.body.innerText.includes(t)", arg=words)

@@ -267,8 +267,14 @@ def test_earlier_results_beside_the_inputs_are_not_inputs(srgan, tmp_path):
     skipped = ["existing results skipped: 2 (--overwrite replaces them)"]
     assert srgan(*arguments) == (0, skipped)
     assert files(tmp_path) == [f"{name}{x}.png" for name in "abc" for x in ("-x2", "")]
-    code, lines = srgan(*arguments, "--overwrite")  # it may not be a result
-    assert code == 2 and "would replace an input" in lines[0]
+    before = files(tmp_path)
+    (tmp_path / "a-x2.png").write_bytes(b"")
+    assert srgan(*arguments, "--overwrite") == (0, [])
+    assert files(tmp_path) == before and size(tmp_path / "a-x2.png") == (28, 20)
+    named = tmp_path / "a-x2.png"  # it may not be a result
+    code, lines = srgan(named, *arguments, "--overwrite")
+    assert code == 2 and f"{named}: the result would replace an input" in lines[0]
+    assert lines[0].endswith("choose another OUT, or another --suffix")
 
 
 def test_from_stdin_to_stdout(tmp_path):
@@ -287,6 +293,20 @@ def test_from_stdin_to_stdout(tmp_path):
         result = done.stdout or (tmp_path / "b.tif").read_bytes()
         with Image.open(io.BytesIO(result)) as image:
             assert (image.format, image.size) == (kind, (56, 40))
+
+
+def test_messages_on_piped_photos(srgan, tmp_path, monkeypatch):
+    odd, transparent = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (6, 4)).save(odd, "JPEG", icc_profile=b"nonsense")
+    Image.new("RGBA", (6, 4)).save(transparent, "PNG")
+    for content, out, code, words in (
+        (b"xyz", "-", 1, "stdin: not a PNG"),
+        (odd.getvalue(), tmp_path / "a.jpg", 0, "warning: stdin: its ICC profile"),
+        (transparent.getvalue(), "-", 1, "stdout.jpg: .jpg has no alpha"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        found, (line,) = srgan("-", "-o", out, "--format", "jpg")
+        assert found == code and line.startswith(words)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")

@@ -74,6 +74,16 @@ def test_avif_of_10_bits_has_16(tmp_path):
 
 
 @avif
+@pytest.mark.parametrize("bits", [10, 12])
+def test_white_and_opaque_avif_has_the_highest_level(tmp_path, bits):
+    levels = np.full((20, 30, 4), 65535, np.uint16)
+    levels[:, 15:, :3] = 0
+    image = pyvips.Image.new_from_array(levels, interpretation="rgb16")
+    data = image.heifsave_buffer(compression="av1", bitdepth=bits, lossless=True)
+    np.testing.assert_array_equal(read(tmp_path, data).pixels, levels)
+
+
+@avif
 def test_hdr_is_refused(tmp_path):
     data = encoded()
     srgb, pq = b"colrnclx\0\1\0\x0d", b"colrnclx\0\x09\0\x10"

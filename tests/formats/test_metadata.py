@@ -13,6 +13,7 @@ from PIL import Image, IptcImagePlugin
 from test_damage import chunk
 
 from srgan_tf.formats import ifd
+from srgan_tf.formats.containers import strip_stale_xmp
 from srgan_tf.formats.decoding import decode
 from srgan_tf.images import Metadata, read_image, write_image
 
@@ -285,6 +286,19 @@ def test_a_tiff_without_a_resolution_has_none(tmp_path):
         tmp_path / "a.tif", resolution_unit=3, x_resolution=100, y_resolution=50
     )
     assert read_image(tmp_path / "a.tif").dpi == pytest.approx((254, 127))
+
+
+def test_xmp_of_a_result_names_no_video():
+    stale = (
+        b'GCamera:MotionPhoto="1"',
+        b'GCamera:MicroVideoOffset="99"',
+        b'Camera:MotionPhotoVersion="1"',
+        b'xmpNote:HasExtendedXMP="0A"',
+    )
+    xmp = XMP.replace(b"dc:format", b" ".join([*stale, b"dc:format"]))
+    elements = [b"<%s>%s</%s>" % (n, v.strip(b'"'), n) for n, v in (s.split(b"=") for s in stale)]
+    xmp = xmp.replace(b"<tiff:", b"".join([*elements, b"<tiff:"]))
+    assert strip_stale_xmp(xmp) == strip_stale_xmp(XMP)
 
 
 def test_an_ignored_hdr_gain_map_is_noted(tmp_path):

@@ -5,6 +5,7 @@ const element = (id) => document.getElementById(id);
 const base = new URL("./", location.href).href;
 const BICUBIC = "bicubic";
 const MAX_MEGAPIXELS = 4; // a result takes 256 MB, and the page holds several
+const MAX_SIDE = 32767; // of a canvas in Firefox; Chromium allows 65535
 const SAMPLES = ["cat", "astronaut", "coffee"];
 
 let models = [];
@@ -78,7 +79,10 @@ function stop(message) {
 function receive(data) {
   if (data.type === "ready") {
     const threads = `${data.threads} thread${data.threads > 1 ? "s" : ""}`;
-    const why = self.crossOriginIsolated ? "" : ": the host does not send COOP and COEP headers";
+    let why = "";
+    if (!self.isSecureContext) why = ": threads need HTTPS or localhost";
+    else if (!self.crossOriginIsolated) why = ": the host does not send COOP and COEP headers";
+    else if (!data.relaxedSimd) why = ": threads need relaxed SIMD, which this browser lacks";
     element("runtime").textContent = data.backend === "webgpu" ? "On your GPU (WebGPU)" : `On your CPU, ${threads}${why}`;
     document.body.dataset.backend = data.backend;
     return;
@@ -161,6 +165,11 @@ async function open(file) {
     return refuse(
       `${width} × ${height} is too large for a browser; the limit is ${MAX_MEGAPIXELS} megapixels. srgan upscale enlarges photos of up to 178.`,
     );
+  }
+  const maxSide = Math.floor(MAX_SIDE / models[0].scale);
+  if (Math.max(width, height) > maxSide) {
+    image.close();
+    return refuse(`${width} × ${height} is too long for a browser; the limit is ${maxSide} pixels a side. srgan upscale enlarges it.`);
   }
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);

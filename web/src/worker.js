@@ -18,12 +18,13 @@ async function hasGpu(emulated) {
 async function start({ base, accelerator }) {
   const folder = `${base}litert/`;
   const useGpu = accelerator !== "wasm" && (await hasGpu(accelerator === "webgpu"));
+  const relaxedSimd = await supportsFeature("relaxedSimd");
   const threads =
     !useGpu &&
     self.crossOriginIsolated &&
     navigator.hardwareConcurrency > 1 &&
-    (await supportsFeature("threads")) &&
-    (await supportsFeature("relaxedSimd"));
+    relaxedSimd &&
+    (await supportsFeature("threads"));
   // Threads are started from this script, not from the worker's script.
   self.Module = {
     locateFile: (file) => folder + file,
@@ -31,7 +32,7 @@ async function start({ base, accelerator }) {
   };
   const litert = await loadLiteRt(folder, { jspi: useGpu, threads });
   const found = useGpu && getWebGpuDevice() ? "webgpu" : "wasm";
-  self.postMessage({ type: "ready", backend: found, threads: threads ? litert.liteRtWasm.getThreadCount() : 1 });
+  self.postMessage({ type: "ready", backend: found, threads: threads ? litert.liteRtWasm.getThreadCount() : 1, relaxedSimd });
   return found;
 }
 
@@ -41,7 +42,7 @@ async function compile(base, model, width, height, accelerator) {
   if (loaded.key === key) return loaded.compiled;
   loaded.compiled?.delete();
   loaded = {};
-  const response = await fetch(`${base}models/${file}`);
+  const response = await fetch(`${base}models/${encodeURIComponent(file)}`);
   if (!response.ok) throw new Error(`${file} can't be loaded: ${response.status} ${response.statusText}`);
   const content = new Uint8Array(await response.arrayBuffer());
   setInputSize(content, model.side, width, height);
