@@ -271,7 +271,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     except (OSError, OverflowError) as error:
         raise UserError(
             f"{arguments.host}, port {arguments.port}: can't listen ({first_line(error)}); choose "
-            "another with --port"
+            "another with --host or --port"
         ) from None
     port = listener.getsockname()[1]
     host = socket.getfqdn() if arguments.host in ("0.0.0.0", "::") else arguments.host
