@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 from PIL import Image
 
 from srgan_tf.errors import ImageError
@@ -21,7 +20,7 @@ from srgan_tf.files import DEFAULT_QUALITY, IMAGE_SUFFIXES, atomic_write, first_
 from srgan_tf.formats import colour, containers, ifd
 from srgan_tf.formats.containers import Parts
 from srgan_tf.formats.decoding import decode
-from srgan_tf.formats.libvips import check_process, to_array
+from srgan_tf.formats.libvips import check_process, pyvips, to_array
 
 # Without chroma subsampling JPEG has no visible loss at a quality of 95, at 2 bits per pixel.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {

@@ -28,7 +28,8 @@ FEATURE_SCALE = 1 / 12.75
 VGG22, VGG54 = "block2_conv2", "block5_conv4"
 _VGG_REMEDY = (
     "Keras downloads them if there is a network; otherwise give the path of "
-    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH"
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 as --set vgg.weights=PATH (srgan evaluate: "
+    "--vgg PATH)"
 )
 
 Pair = tuple[tf.Tensor, tf.Tensor]

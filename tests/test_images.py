@@ -2,9 +2,11 @@
 
 import errno
 import os
+import signal
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 
 import numpy as np
@@ -390,3 +392,22 @@ assert all("spawn" in error for error in errors), errors
     run = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stderr
     assert not (tmp_path / "b.jpg").exists()
+
+
+def test_ctrl_c_is_not_lost_while_libvips_works(tmp_path):
+    photo = pixels(height=1500, width=1500)
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(20):
+            write_image(tmp_path / "a.png", photo)
+
+
+def test_libvips_prints_nothing_on_damage(tmp_path):
+    Image.fromarray(pixels(height=300, width=300)).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    program = "from srgan_tf.images import read_image\nimport pathlib, sys\n"
+    program += "try: read_image(pathlib.Path(sys.argv[1]))\nexcept Exception as error: print(error)"
+    words = [sys.executable, "-c", program, tmp_path / "a.tif"]
+    run = subprocess.run(words, capture_output=True, text=True)
+    assert "damaged TIFF" in run.stdout and not run.stderr

@@ -86,6 +86,13 @@ def test_the_error_of_a_missing_name_suggests_the_nearest(release):
 def test_a_folder_without_a_generator_is_refused(tmp_path):
     with pytest.raises(UserError, match="has its run ended"):
         find_generator(tmp_path)
+    for file in ("gan-1/generator.keras", "a.tflite", "mine/1/saved_model.pb"):
+        (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / file).touch()
+    models = ", ".join(str(tmp_path / name) for name in ("a.tflite", "gan-1", "mine/1"))
+    with pytest.raises(UserError) as error:
+        find_generator(tmp_path)
+    assert str(error.value).endswith(f"in this folder; give one of {models}")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])

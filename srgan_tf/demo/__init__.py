@@ -13,7 +13,7 @@ from pathlib import Path
 
 from srgan_tf.cache import cache_error
 from srgan_tf.errors import UserError
-from srgan_tf.files import atomic_write, first_line, sha256, write_json
+from srgan_tf.files import atomic_write, first_line, is_folder, sha256, write_json
 
 STATIC = Path(__file__).parent / "static"
 BUILD = "npm ci --prefix web && npm run build --prefix web"
@@ -41,17 +41,20 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
     """Write the page and its models to a folder for any static host.
 
     Args:
-        folder: created if needed; existing files are replaced one by one.
+        folder: new or empty, or of an earlier call, whose models are removed.
         names: of generators, see `srgan_tf.weights.load_generator`; the first is preselected.
         cache: folder for exported models.
 
     Raises:
         UserError: the page is not built, no such generator, two of one title, a generator that
-            can't be exported or has another scale, or the folder can't be written.
+            can't be exported or has another scale, or the folder has other files or can't be
+            written.
     """
     from srgan_tf.weights import find_generator, generator_title
 
     require_page()
+    if is_folder(folder) and any(folder.iterdir()) and not (folder / "models.json").is_file():
+        raise UserError(f"{folder}: contains other files; give a new folder, or an earlier export")
     models: dict[str, Path] = {}
     for name in names:
         weights, title = find_generator(name), generator_title(name)
@@ -67,6 +70,8 @@ def write_site(folder: Path, names: Iterable[str], cache: Path) -> None:
     try:
         shutil.copytree(STATIC, folder, dirs_exist_ok=True)
         (folder / "models").mkdir(exist_ok=True)
+        for earlier in (folder / "models").glob("*.tflite"):
+            earlier.unlink()
         for source, model in exported:
             for accelerator, mode in MODES.items():
                 target = folder / "models" / model["files"][accelerator]

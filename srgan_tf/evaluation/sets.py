@@ -122,7 +122,7 @@ def open_sets(
     names = [escape_non_utf8(name) for name in names or present]
     for name in names:
         if name not in present:
-            raise UserError(f"{data / name}: no such set; use one of {', '.join(present)}")
+            raise UserError(f"{data / name}: no such set; --sets takes {', '.join(present)}")
     sets: dict[str, list[BenchmarkImage]] = {}
     for name in dict.fromkeys(names):
         for degradation in dict.fromkeys(degradations):

@@ -12,13 +12,12 @@ from contextlib import suppress
 from functools import partial
 
 import numpy as np
-import pyvips
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from srgan_tf.errors import ImageError, install_command
 from srgan_tf.formats import containers, ifd
 from srgan_tf.formats.containers import Parts
-from srgan_tf.formats.libvips import LOCK, check_process, to_array
+from srgan_tf.formats.libvips import LOCK, check_process, pyvips, to_array
 
 _MAGIC = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
 _MAGIC |= {b"GIF8": "GIF", b"RIFF": "WebP"}

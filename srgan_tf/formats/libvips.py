@@ -1,21 +1,27 @@
-"""libvips' settings, and what it does not do: forked processes, and arrays of one grey pixel."""
+"""libvips' settings, and what it does not do: forked processes, and arrays of one grey pixel.
+
+Import pyvips from here, as it reads the first setting when it is imported.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 
+# Damage is raised as an error; a warning would repeat it.
+os.environ["VIPS_WARNING"] = "0"  # any value disables them
+
 import numpy as np
 import pyvips
+
+# Its handler of log messages is Python code, in which Ctrl-C would be lost.
+pyvips._remove_log_handler()
 
 LOCK = threading.Lock()
 """For what may fail, as libvips has one error message for all threads."""
 
 # With its cache libvips would return a file's old pixels after it has changed.
 pyvips.cache_set_max(0)
-# Damage is raised as an error; a warning would repeat it.
-logging.getLogger("pyvips").setLevel(logging.ERROR)
 
 _used = _without_threads = False
 

@@ -15,7 +15,7 @@ import numpy as np
 from srgan_tf.errors import UserError, install_command
 from srgan_tf.inference import ENGINES
 from srgan_tf.inference.tiles import cut_tiles
-from srgan_tf.weights import find_litert
+from srgan_tf.weights import find_generator, find_litert
 
 _DEVICES = Path("/dev")
 
@@ -94,6 +94,8 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
             f"{model}: LiteRT runs .tflite files and released generators, in float32: "
             f"srgan export --weights {model} --tflite makes one"
         )
+    if folder is None:
+        find_generator(model)  # says what is wrong with a name, also without TensorFlow
     require_tensorflow(f"{model}: running this model")
     if folder is not None:
         from srgan_tf.inference.saved_model import SavedModelEngine

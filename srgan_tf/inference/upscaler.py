@@ -11,13 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyvips
 from tqdm import tqdm
 
 from srgan_tf import images
 from srgan_tf.errors import ImageError, UserError
 from srgan_tf.files import DEFAULT_QUALITY, first_line
-from srgan_tf.formats.libvips import check_process, to_array
+from srgan_tf.formats.libvips import check_process, pyvips, to_array
 from srgan_tf.inference import OUT_OF_MEMORY, PRECISIONS
 from srgan_tf.inference.engine import Engine, open_engine
 from srgan_tf.inference.size import Size

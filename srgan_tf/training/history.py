@@ -11,7 +11,7 @@ from srgan_tf.files import sha256
 from srgan_tf.weights import CARD_FILE, GENERATOR_FILE
 
 HISTORY_FILE = "history.json"
-_INHERITED = ("name", "phase", "stage", "steps", "recipe", "data", "sessions")
+_INHERITED = ("name", "phase", "stage", "steps", "recipe", "data", "sessions", "changes")
 
 
 def read_history(folder: Path) -> dict[str, Any]:

@@ -230,6 +230,9 @@ def train_phase(
         if run.finished and saved:
             print(f"{folder}: already finished", file=sys.stderr)
             return True
+        _record_changes(run)
+        write_json(folder / HISTORY_FILE, run.history)
+        write_config(run.config, folder / CONFIG_FILE)
         validation = Validation(
             run.trainer.ema_generator,
             validation_pairs(run.held_out, config.data, config.generator.scale, config.seed),
@@ -320,9 +323,6 @@ def _prepare(
         write_json(folder / HISTORY_FILE, history)
         checkpoints.save()
     broadcast(strategy, checkpoints.state.values())
-    if chief:
-        write_json(folder / HISTORY_FILE, history)
-        write_config(config, folder / CONFIG_FILE)
     return Run(
         config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
     )
@@ -383,6 +383,42 @@ def _lock(folder: Path) -> Iterator[None]:
         ) from None
 
 
+def _record_changes(run: Run) -> None:
+    """Warn of settings of a resumed run that differ from its former ones, and record those."""
+    file = run.folder / CONFIG_FILE
+    if not run.checkpoints.step or not file.exists():
+        return
+    before, now = (_settings(config, run.phase.name) for config in (read_config(file), run.config))
+    changed = {
+        key: before.get(key)
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    }
+    if changed:
+        warnings.warn(
+            f"{run.folder}: other {', '.join(changed)} than before; card.json will have both",
+            stacklevel=2,
+        )
+        change = {"step": run.checkpoints.step, "before": changed}
+        run.history.setdefault("changes", []).append(change)
+
+
+def _settings(config: Config, phase: str) -> dict[str, Any]:
+    """Return what the weights of a phase depend on, except for its number of steps, by key."""
+    sections: dict[str, Any] = {
+        "data": config.data.model_dump(exclude={"source", "validation_crop"}),
+        **{
+            each.name: each.section.model_dump(exclude={"steps"})
+            for each in config.phases()
+            if each.name == phase
+        },
+    }
+    settings: dict[str, Any] = {
+        f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()
+    }
+    return {**settings, "seed": config.seed, "precision": config.precision}
+
+
 def train_remaining(run: Run, validation: Validation | None) -> None:
     """Train a run's remaining steps, or until a signal comes.
 
@@ -429,6 +465,8 @@ def train_remaining(run: Run, validation: Validation | None) -> None:
 def make_card(run: Run, scores: dict[str, float]) -> dict[str, Any]:
     """Return the card of a finished run's generator: its size, recipe, photos, history and scores.
 
+    If `--resume` changed the recipe, `changes` has the steps and the former values.
+
     Args:
         run: a finished run, whose generator has been written.
         scores: of the last validation.
@@ -449,6 +487,7 @@ def make_card(run: Run, scores: dict[str, float]) -> dict[str, Any]:
         },
         "parents": run.history.get("parents", []),
         "sessions": run.history["sessions"],
+        **({"changes": run.history["changes"]} if "changes" in run.history else {}),
         "validation": scores,
         "versions": _versions(),
     }

@@ -43,7 +43,11 @@ def find_generator(name: str | Path) -> Path:
         if str(name) in released():
             return released_generator(str(name))
         if Path(name).is_dir():
-            raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; has its run ended?")
+            inside = [*Path(name).glob(f"*/{GENERATOR_FILE}"), *Path(name).glob("*.tflite")]
+            inside += Path(name).glob("*/*/saved_model.pb")
+            models = sorted(str(p if p.suffix == ".tflite" else p.parent) for p in inside)
+            remedy = f"give one of {', '.join(models)}" if models else "has its run ended?"
+            raise UserError(f"{name}: no {GENERATOR_FILE} in this folder; {remedy}")
     except OSError as error:  # no permission, or too long a name
         raise UserError(f"{name}: can't be read ({error.strerror})") from None
     names = released()

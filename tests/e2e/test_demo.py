@@ -241,6 +241,22 @@ def test_exported_files_contain_the_title_and_no_path(tmp_path, monkeypatch):
         assert [file.read_bytes() for file in files] == 2 * [title.encode()]
 
 
+def test_only_an_earlier_export_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "STATIC", tmp_path / "static")
+    monkeypatch.setattr("srgan_tf.export.tflite.convert", lambda *_: b"")
+    demo.STATIC.mkdir()
+    (demo.STATIC / "index.html").touch()
+    tiny = SRResNet(blocks=1, filters=4)
+    tiny.build()
+    for title in ("one", "two"):
+        tiny.save(tmp_path / f"{title}.keras")
+        demo.write_site(tmp_path / "site", [tmp_path / f"{title}.keras"], tmp_path / "cache")
+        files = list((tmp_path / "site" / "models").iterdir())
+        assert len(files) == 2 and all(file.name.startswith(title) for file in files)
+    with pytest.raises(UserError, match="static: contains other files"):
+        demo.write_site(demo.STATIC, [tmp_path / "one.keras"], tmp_path / "cache")
+
+
 def test_models_listed(site):
     models = json.loads((site / "models.json").read_text())
     assert [(model["name"], model["radius"]) for model in models] == [

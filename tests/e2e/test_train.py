@@ -280,6 +280,22 @@ def test_resume_continues_the_newest_of_two_recipes_in_one_folder(tmp_path):
         assert _choose_recipe(arguments) == (tmp_path / newest / "config.yaml", None)
 
 
+def test_resume_with_other_settings_is_recorded(recipe, train, tmp_path):
+    out = tmp_path / "run"
+    words = ["--stage", "pretrain", "--config", recipe, "--out", out]
+    assert train(*words, "--steps", 1)[0] == 0
+    code, _, err = train(
+        *words, "--resume", "--steps", 2, "--set", "seed=3", "--set", "pretrain.losses={l1: 1}"
+    )
+    assert code == 0 and f"warning: {out}: other pretrain.losses, seed than before" in err
+    card = json.loads((out / "card.json").read_text())
+    assert card["changes"] == [{"step": 1, "before": {"pretrain.losses": {"mse": 1.0}, "seed": 0}}]
+    assert card["recipe"]["seed"] == 3
+    _, _, err = train("--resume", "--out", out, "--steps", 3)
+    assert "than before" not in err
+    assert len(json.loads((out / "card.json").read_text())["changes"]) == 1
+
+
 def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_path):
     out = tmp_path / "run"
     words = ["--stage", "pretrain", "--config", recipe, "--out", out]
@@ -288,6 +304,10 @@ def test_resume_with_another_generator_or_only_an_average(recipe, train, tmp_pat
     assert code == 2 and "the run's generator is" in err and "'filters': 16" in err
     code, _, err = train(*words, "--resume", "--set", "precision=mixed_float16")
     assert code == 2 and "the run's precision is float32, not mixed_float16" in err
+
+    code, _, err = train(*words, "--resume", "--steps", 1, "--set", "data.batch_size=2")
+    assert code == 0 and f"{out}: already finished" in err
+    assert yaml.safe_load((out / "config.yaml").read_text())["data"]["batch_size"] == 4
 
     (out / "generator.keras").unlink()
     assert train(*words, "--resume", "--steps", 1)[0] == 0

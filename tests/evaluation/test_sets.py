@@ -130,7 +130,7 @@ def test_errors_name_the_set_or_folder(tmp_path):
     with pytest.raises(UserError, match="no image"):
         open_sets(tmp_path, None, 4)
     save(tmp_path / "A" / "HR" / "a.png", 8, 8)
-    with pytest.raises(UserError, match="B: no such set; use one of A"):
+    with pytest.raises(UserError, match="B: no such set; --sets takes A"):
         open_sets(tmp_path, ["B"], 4)
     save(tmp_path / "A" / "LRx4" / "b.png", 2, 2)
     with pytest.raises(UserError, match="LRx4: a is missing"):

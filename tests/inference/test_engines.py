@@ -48,6 +48,15 @@ def test_tensorflow_is_chosen_only_if_it_has_a_gpu(tmp_path, monkeypatch):
     assert not engine._tensorflow_has_gpu()
 
 
+def test_a_wrong_name_is_named_before_tensorflow_is_missed(monkeypatch):
+    def missing(purpose):
+        raise AssertionError(purpose)
+
+    monkeypatch.setattr(engine, "require_tensorflow", missing)
+    with pytest.raises(UserError, match="srgan-vgg45: no such weights, did you mean srgan-vgg54"):
+        open_engine("srgan-vgg45")
+
+
 def test_a_gpu_without_memory_is_a_memory_error(generator, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
