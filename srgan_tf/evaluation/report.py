@@ -67,6 +67,11 @@ def write_report(
     grids = tables(scores, scale)
     plots = draw_plots(scores, folder / "plots")
     notes = [_protocol(scores, scale), *notes]
+    if scores.failures:
+        notes.append(
+            f"A mean is – if an image has no score. Missing are {len(scores.failures)}, such as "
+            f"{escape_non_utf8(scores.failures[0])}. `failures` in results.json names all."
+        )
     command = escape_non_utf8(command)
     markdown = _markdown(folder, grids, plots, sheets, notes, command)
     write_text(folder / "report.md", markdown + "\n")

@@ -166,6 +166,9 @@ def test_the_other_images_are_done_after_a_failure(evaluate, data, tmp_path, mon
     assert len(found["images"]) == 7
     assert found["means"]["Own"]["bicubic"]["psnr"] is not None
     assert found["means"]["Own"]["bicubic"]["ssim"] is None
+    for file in ("report.md", "report.html"):
+        report = (tmp_path / "out" / file).read_text()
+        assert "Missing are 3, such as bicubic: Own/img_small: SSIM needs sides of" in report
 
 
 def test_results_are_cached(evaluate, tmp_path, monkeypatch):
