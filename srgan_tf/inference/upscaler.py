@@ -104,7 +104,7 @@ class Upscaler:
 
         Returns:
             The same dtype and channels, [scale·H, scale·W] or [scale·H, scale·W, C], or as `size`
-            says.
+            says. Without colours if `pixels` have none.
 
         Raises:
             ValueError: not an array, another dtype or shape, or no pixel.
@@ -125,7 +125,8 @@ class Upscaler:
         tiles: dict[tuple[int, ...], list[tuple[int, Tile]]] = {}
         for index, pixels in enumerate(photos):
             _check_pixels(pixels)
-            channels.append(_fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels))
+            filled = _fill_transparent(pixels[..., None] if pixels.ndim == 2 else pixels)
+            channels.append(_grey_if_neutral(filled))
             height, width = pixels.shape[:2]
             sizes.append(self._size.of(height, width, self.scale))
             shape = (self.scale * height, self.scale * width, *pixels.shape[2:])
@@ -142,6 +143,8 @@ class Upscaler:
                     parts = [channels[index][tile.read] for index, tile in group]
                     for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
                         result = results[index]
+                        if result.shape[2:] in ((3,), (4,)) and part.shape[2] < 3:
+                            part = part[..., [0, 0, 0, 1][: result.shape[2]]]
                         result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
                         images.release_pages(result)
                     progress.update(len(group))
@@ -338,6 +341,16 @@ def _fill_transparent(pixels: np.ndarray) -> np.ndarray:
     filled = pixels.reshape(-1, pixels.shape[2])[nearest]
     filled[..., -1] = pixels[..., -1]
     return filled
+
+
+def _grey_if_neutral(pixels: np.ndarray) -> np.ndarray:
+    """Return grey, or grey and alpha, for an [H, W, C] image whose pixels all have R = G = B."""
+    if pixels.shape[2] < 3:
+        return pixels
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+        return pixels
+    return pixels[..., ::3]  # red and, if there is one, alpha
 
 
 def _finished(source: Path, target: Path, done: Future) -> tuple[Path, Path, ImageError | None]:

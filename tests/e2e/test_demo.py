@@ -298,6 +298,14 @@ def test_the_page_says_why_it_has_one_thread(browser, tmp_path, host, isolated, 
         server.shutdown()
 
 
+def test_a_photo_without_colours_stays_so(browser, site):
+    grey = np.repeat(PHOTO[:50, :70, :1], 3, axis=-1)
+    with opened(browser, site) as page:
+        found = enlarged(page, "grey.png", encoded(grey))
+    assert np.ptp(found[..., :3], axis=-1).max() == 0
+    assert difference(found, Upscaler(MODEL).upscale(grey)) < 40  # int8
+
+
 def test_signs_in_a_model_s_name(browser, site):
     with opened(browser, site) as page:
         small = encoded(PHOTO[:50, :70])

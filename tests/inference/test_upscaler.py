@@ -143,6 +143,18 @@ def test_grey_is_the_mean_of_the_channels(tiled, weights):
     assert_within_a_level(tiled.upscale(grey), mean)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_rgb_without_colours_is_enlarged_as_grey(tiled, dtype):
+    grey = pixels(2, dtype, 20, 26)
+    rgba = grey[..., [0, 0, 0, 1]]
+    np.testing.assert_array_equal(tiled.upscale(rgba), tiled.upscale(grey)[..., [0, 0, 0, 1]])
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    expected = np.repeat(tiled.upscale(grey[..., 0])[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(tiled.upscale(rgb), expected)
+    rgb[0, 0, 2] ^= 1
+    assert np.ptp(tiled.upscale(rgb), axis=-1).max() > 1
+
+
 def test_16_bits(tiled, weights):
     rgb = pixels(3, np.uint16, 20, 26)
     model = tf.keras.models.load_model(weights, compile=False)

@@ -18,6 +18,14 @@ function taps(length, scale) {
   });
 }
 
+/** Whether all pixels have R = G = B. */
+export function isGrey(pixels) {
+  for (let i = 0; i < pixels.length; i += 4) {
+    if (pixels[i] !== pixels[i + 1] || pixels[i] !== pixels[i + 2]) return false;
+  }
+  return true;
+}
+
 /** Bicubic enlargement. */
 export function bicubic(pixels, width, height, scale) {
   const result = new Uint8ClampedArray(pixels.length * scale * scale);

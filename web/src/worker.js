@@ -2,7 +2,7 @@
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 import { setInputSize } from "./inputsize.js";
 import { cut } from "./tiles.js";
-import { bicubic, encodePng, fillTransparent } from "./pixels.js";
+import { bicubic, encodePng, fillTransparent, isGrey } from "./pixels.js";
 
 let backend; // a promise of "webgpu" or "wasm"
 let loaded = {}; // the last compiled model
@@ -66,6 +66,7 @@ async function enlarge({ id, base, model, pixels, width, height }) {
   const levels = compiled.getInputDetails()[0].dtype === "uint8";
   const [Values, unit] = levels ? [Uint8Array, 1] : [Float32Array, 255];
   const input = new Values(3 * size.width * size.height);
+  const grey = isGrey(filled);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resolve) => setTimeout(resolve)); // let a cancel message in
     if (cancelled.delete(id)) return;
@@ -85,8 +86,9 @@ async function enlarge({ id, base, model, pixels, width, height }) {
     for (let y = 0, i = 0; y < h; y++) {
       let source = 3 * ((top - scale * tile.y + y) * scale * size.width + left - scale * tile.x);
       let alpha = 4 * ((top + y) * scale * width + left) + 3;
-      for (let x = 0; x < w; x++, alpha += 4) {
-        for (let c = 0; c < 3; c++) part[i++] = Math.round(unit * values[source++]);
+      for (let x = 0; x < w; x++, source += 3, alpha += 4) {
+        const mean = (values[source] + values[source + 1] + values[source + 2]) / 3;
+        for (let c = 0; c < 3; c++) part[i++] = Math.round(unit * (grey ? mean : values[source + c]));
         part[i++] = enlarged[alpha];
       }
     }
