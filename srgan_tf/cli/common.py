@@ -37,6 +37,11 @@ _INACCESSIBLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 STOPPED, _UNREAD = 130, 141  # 128 plus the number of the signal, as in shells
 
 
+def server_url(host: str, port: int) -> str:
+    """Return the HTTP address of a server; an IPv6 address gets brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 def run(
     parser: argparse.ArgumentParser,
     argv: list[str] | None,

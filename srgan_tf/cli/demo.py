@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from srgan_tf.cli.common import import_tensorflow, names, to_path
+from srgan_tf.cli.common import import_tensorflow, names, server_url, to_path
 from srgan_tf.errors import UserError
 
 
@@ -54,10 +54,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.export is None:
         with tempfile.TemporaryDirectory(prefix="srgan-demo-") as folder:
             server = demo.make_server(Path(folder), arguments.host, arguments.port)
-            host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
             with server:
                 _write(Path(folder), arguments.models)
-                print(f"http://{host}:{server.server_port}/\nCtrl-C stops", flush=True)
+                address = server_url(arguments.host, server.server_port)
+                print(f"{address}\nCtrl-C stops", flush=True)
                 with contextlib.suppress(KeyboardInterrupt):
                     server.serve_forever()
         return 0

@@ -9,7 +9,14 @@ import socket
 import sys
 from pathlib import Path
 
-from srgan_tf.cli.common import STOPPED, import_tensorflow, names, path_or_name, to_path
+from srgan_tf.cli.common import (
+    STOPPED,
+    import_tensorflow,
+    names,
+    path_or_name,
+    server_url,
+    to_path,
+)
 from srgan_tf.errors import ImageError, UserError, install_command
 from srgan_tf.files import escape_non_utf8, first_line, named_path
 
@@ -275,7 +282,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         ) from None
     port = listener.getsockname()[1]
     host = socket.getfqdn() if arguments.host in ("0.0.0.0", "::") else arguments.host
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    address = server_url(host, port)
     codes = ""
     if study.design.invitation_only:
         codes = ", which shows the invitation codes"

@@ -94,8 +94,7 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
             f"{model}: LiteRT runs .tflite files and released generators, in float32: "
             f"srgan export --weights {model} --tflite makes one"
         )
-    if folder is None:
-        find_generator(model)  # says what is wrong with a name, also without TensorFlow
+    found = folder or find_generator(model)  # what is wrong with a name comes first
     require_tensorflow(f"{model}: running this model")
     if folder is not None:
         from srgan_tf.inference.saved_model import SavedModelEngine
@@ -104,7 +103,7 @@ def _open(model: str | Path, precision: str, engine: str, tile_batch_size: int) 
     from srgan_tf.inference.keras import KerasEngine
     from srgan_tf.weights import load_generator
 
-    return KerasEngine(load_generator(model, precision))
+    return KerasEngine(load_generator(found, precision))
 
 
 def is_server_url(model: str) -> bool:

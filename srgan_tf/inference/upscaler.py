@@ -143,7 +143,7 @@ class Upscaler:
                     parts = [channels[index][tile.read] for index, tile in group]
                     for (index, tile), part in zip(group, self._upscale_tiles(parts), strict=True):
                         result = results[index]
-                        if result.shape[2:] in ((3,), (4,)) and part.shape[2] < 3:
+                        if result.ndim == 3 and part.shape[2] < result.shape[2]:
                             part = part[..., [0, 0, 0, 1][: result.shape[2]]]
                         result[tile.write] = part[tile.crop].reshape(result[tile.write].shape)
                         images.release_pages(result)

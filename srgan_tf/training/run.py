@@ -76,6 +76,7 @@ class Run:
         trainer: with the weights to continue from.
         checkpoints: the trainer's.
         history: the content of `history.json`.
+        former: the recipe that a resumed run had; None for a new run.
     """
 
     config: Config
@@ -88,6 +89,7 @@ class Run:
     trainer: Pretrainer | GanTrainer
     checkpoints: Checkpoints
     history: dict[str, Any]
+    former: Config | None
 
     @property
     def finished(self) -> bool:
@@ -130,6 +132,11 @@ def train(config: Config, phases: list[Phase], out: Path, resume: bool = False) 
             if exists and not resume:
                 raise UserError(
                     f"{folder}: contains a run; continue it with --resume, or give another --out"
+                )
+            if exists and (own := read_history(folder).get("phase", phase.name)) != phase.name:
+                raise UserError(
+                    f"{folder}: a run of {own}, not of {phase.name}; choose that phase by --stage, "
+                    "or give another --out"
                 )
             if not exists and start is not None and start not in map(str, folders.values()):
                 try:
@@ -281,11 +288,6 @@ def _prepare(
     history: dict[str, Any] = {"phase": phase.name, "sessions": []}
     if resumed:
         history = read_history(folder)
-        if history.get("phase", phase.name) != phase.name:
-            raise UserError(
-                f"{folder}: a run of {history['phase']}, not of {phase.name}; choose that phase by "
-                "--stage, or give another --out"
-            )
         for key in ("ended", "pid"):  # of the runner, which can't start from what follows
             history.pop(key, None)
     if weights is not None:
@@ -324,7 +326,17 @@ def _prepare(
         checkpoints.save()
     broadcast(strategy, checkpoints.state.values())
     return Run(
-        config, phase, folder, strategy, store, photos, held_out, trainer, checkpoints, history
+        config=config,
+        phase=phase,
+        folder=folder,
+        strategy=strategy,
+        store=store,
+        photos=photos,
+        held_out=held_out,
+        trainer=trainer,
+        checkpoints=checkpoints,
+        history=history,
+        former=own,
     )
 
 
@@ -385,10 +397,9 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _record_changes(run: Run) -> None:
     """Warn of settings of a resumed run that differ from its former ones, and record those."""
-    file = run.folder / CONFIG_FILE
-    if not run.checkpoints.step or not file.exists():
+    if run.former is None or not run.checkpoints.step:
         return
-    before, now = (_settings(config, run.phase.name) for config in (read_config(file), run.config))
+    before, now = (_settings(config, run.phase.name) for config in (run.former, run.config))
     changed = {
         key: before.get(key)
         for key in sorted(before.keys() | now.keys())
@@ -405,18 +416,12 @@ def _record_changes(run: Run) -> None:
 
 def _settings(config: Config, phase: str) -> dict[str, Any]:
     """Return what the weights of a phase depend on, except for its number of steps, by key."""
-    sections: dict[str, Any] = {
-        "data": config.data.model_dump(exclude={"source", "validation_crop"}),
-        **{
-            each.name: each.section.model_dump(exclude={"steps"})
-            for each in config.phases()
-            if each.name == phase
-        },
-    }
-    settings: dict[str, Any] = {
-        f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()
-    }
-    return {**settings, "seed": config.seed, "precision": config.precision}
+    settings: dict[str, Any] = {"seed": config.seed, "precision": config.precision}
+    own = [(each.name, each.section) for each in config.phases() if each.name == phase]
+    for name, section in (("data", config.data), *own):
+        keys = section.model_dump(exclude={"source", "validation_crop", "steps"})
+        settings |= {f"{name}.{key}": value for key, value in keys.items()}
+    return settings
 
 
 def train_remaining(run: Run, validation: Validation | None) -> None:

@@ -224,15 +224,21 @@ def test_models_of_one_name(tmp_path, monkeypatch):
             demo.write_site(tmp_path / "site", names, tmp_path / "cache")
 
 
-def test_exported_files_contain_the_title_and_no_path(tmp_path, monkeypatch):
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A generator, for a page that is an empty index.html."""
     monkeypatch.setattr(demo, "STATIC", tmp_path / "static")
+    demo.STATIC.mkdir()
+    (demo.STATIC / "index.html").touch()
+    generator = SRResNet(blocks=1, filters=4)
+    generator.build()
+    return generator
+
+
+def test_exported_files_contain_the_title_and_no_path(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "srgan_tf.export.tflite.convert", lambda generator, mode, name, *_: name.encode()
     )
-    demo.STATIC.mkdir()
-    (demo.STATIC / "index.html").touch()
-    tiny = SRResNet(blocks=1, filters=4)
-    tiny.build()
     tiny.save(tmp_path / "one.keras")
     shutil.copyfile(tmp_path / "one.keras", tmp_path / "two.keras")
     for title in ("one", "two"):  # of the same content
@@ -241,13 +247,8 @@ def test_exported_files_contain_the_title_and_no_path(tmp_path, monkeypatch):
         assert [file.read_bytes() for file in files] == 2 * [title.encode()]
 
 
-def test_only_an_earlier_export_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "STATIC", tmp_path / "static")
+def test_only_an_earlier_export_is_replaced(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("srgan_tf.export.tflite.convert", lambda *_: b"")
-    demo.STATIC.mkdir()
-    (demo.STATIC / "index.html").touch()
-    tiny = SRResNet(blocks=1, filters=4)
-    tiny.build()
     for title in ("one", "two"):
         tiny.save(tmp_path / f"{title}.keras")
         demo.write_site(tmp_path / "site", [tmp_path / f"{title}.keras"], tmp_path / "cache")

@@ -87,8 +87,11 @@ async function enlarge({ id, base, model, pixels, width, height }) {
       let source = 3 * ((top - scale * tile.y + y) * scale * size.width + left - scale * tile.x);
       let alpha = 4 * ((top + y) * scale * width + left) + 3;
       for (let x = 0; x < w; x++, source += 3, alpha += 4) {
-        const mean = (values[source] + values[source + 1] + values[source + 2]) / 3;
-        for (let c = 0; c < 3; c++) part[i++] = Math.round(unit * (grey ? mean : values[source + c]));
+        if (grey) {
+          const mean = (values[source] + values[source + 1] + values[source + 2]) / 3;
+          part.fill(Math.round(unit * mean), i, i + 3);
+          i += 3;
+        } else for (let c = 0; c < 3; c++) part[i++] = Math.round(unit * values[source + c]);
         part[i++] = enlarged[alpha];
       }
     }
